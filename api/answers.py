@@ -1,0 +1,116 @@
+"""From the desk's records to what goes over the wire."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from api import schemas
+from core.jobs import Failure, GenerateResult, Job, JobKind, JobState, Receipt, Subject, SubjectStatus
+
+
+def when(seconds: float | None) -> datetime | None:
+    """Seconds since 1970 as a time in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectAnswer:
+    """`job` is the one that is personalising it now, if any."""
+    return schemas.SubjectAnswer(
+        id=subject.id,
+        status=subject.status,
+        name=subject.name,
+        class_noun=subject.class_noun,
+        created_at=datetime.fromtimestamp(subject.created_at, UTC),
+        consent=_consent(subject),
+        photos_kept=len(subject.photos),
+        job_id=subject.job_id,
+        **_progress(job),
+        likeness=subject.likeness,
+        kept_step=subject.kept_step,
+        weights=_weights(subject),
+        preview_ready=bool(subject.weights and subject.weights.preview_key),
+        bundle=subject.bundle,
+        bundle_fingerprint=subject.bundle_fingerprint,
+        seconds=subject.seconds,
+        error=_failure(subject.error),
+        links=schemas.SubjectLinks(self=f"/v1/subjects/{subject.id}", job=f"/v1/jobs/{subject.job_id}"),
+    )
+
+
+def is_personalizing(subject: Subject) -> bool:
+    """Whether its job has something to tell."""
+    return subject.status is SubjectStatus.PERSONALIZING
+
+
+def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | None = None) -> schemas.JobAnswer:
+    """`position` in the queue, and `warnings` about the request that made it."""
+    result = job.result
+    return schemas.JobAnswer(
+        id=job.id,
+        kind=job.kind,
+        status=job.state,
+        subject_id=job.subject_id,
+        created_at=datetime.fromtimestamp(job.created_at, UTC),
+        started_at=when(job.started_at),
+        finished_at=when(job.finished_at),
+        attempt=job.attempt,
+        position=position,
+        **_progress(job),
+        cancel_requested=job.cancel_requested,
+        seconds=job.seconds,
+        images=_images(result) if isinstance(result, GenerateResult) else None,
+        error=_failure(job.error),
+        warnings=warnings or [],
+        links=_job_links(job),
+    )
+
+
+def receipt_answer(receipt: Receipt) -> schemas.DeletionReceipt:
+    """What was deleted."""
+    return schemas.DeletionReceipt(
+        subject_id=receipt.subject_id,
+        deleted_at=datetime.fromtimestamp(receipt.deleted_at, UTC),
+        job_ids=list(receipt.job_ids),
+    )
+
+
+def _progress(job: Job | None) -> schemas.Progress:
+    if job is None or not job.stage:
+        return {"stage": None, "step": None, "total": None}
+    return {"stage": job.stage, "step": job.step, "total": job.total or None}
+
+
+def _consent(subject: Subject) -> schemas.ConsentGiven | None:
+    if subject.consent is None:
+        return None
+    return schemas.ConsentGiven(at=datetime.fromtimestamp(subject.consent.at, UTC), version=subject.consent.version)
+
+
+def _weights(subject: Subject) -> schemas.WeightsInfo | None:
+    if subject.weights is None:
+        return None
+    url = f"/v1/subjects/{subject.id}/weights"
+    return schemas.WeightsInfo(bytes=subject.weights.bytes, sha256=subject.weights.sha256, url=url)
+
+
+def _failure(error: Failure | None) -> schemas.Failure | None:
+    return None if error is None else schemas.Failure(code=error.code, detail=error.detail)
+
+
+def _images(result: GenerateResult) -> list[schemas.ImageInfo]:
+    return [
+        schemas.ImageInfo(
+            id=image.id, url=f"/v1/images/{image.id}", seed=image.seed, width=image.width, height=image.height
+        )
+        for image in result.images
+    ]
+
+
+def _job_links(job: Job) -> schemas.JobLinks:
+    made_weights = job.kind is JobKind.PERSONALIZE and job.state is JobState.SUCCEEDED
+    return schemas.JobLinks(
+        self=f"/v1/jobs/{job.id}",
+        subject=f"/v1/subjects/{job.subject_id}",
+        cancel=None if job.state.is_final else f"/v1/jobs/{job.id}/cancel",
+        weights=f"/v1/subjects/{job.subject_id}/weights" if made_weights else None,
+    )

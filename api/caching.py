@@ -1,0 +1,32 @@
+"""ETags: what has not changed is not sent again."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from starlette.responses import Response
+
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not changed since the ETag in If-None-Match."}}
+
+
+def etag(body: bytes) -> str:
+    """The ETag of a body: a hash of what would be sent."""
+    return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def matches(if_none_match: str | None, tag: str) -> bool:
+    """Whether the caller has this version already."""
+    candidates = [part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")]
+    return tag in candidates or "*" in candidates
+
+
+def cacheable(response: Response, if_none_match: str | None) -> Response:
+    """The response with its ETag and `no-cache` (keep it, but ask each time), or 304 when the caller has it."""
+    tag = etag(bytes(response.body))
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if not matches(if_none_match, tag):
+        response.headers.update(headers)
+        return response
+    kept = {name: response.headers[name] for name in ("Retry-After", "Vary", "Location") if name in response.headers}
+    return Response(status_code=304, headers={**headers, **kept})

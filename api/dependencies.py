@@ -1,0 +1,41 @@
+"""What routes ask for: the desk, the settings, the face finder. Tests override them (`dependency_overrides`)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.uploads import FaceFinder
+from core.jobs import Jobs
+from core.settings import Settings
+
+
+async def the_desk(request: Request) -> Jobs:
+    """The desk of this application."""
+    desk: Jobs = request.app.state.desk
+    return desk
+
+
+async def the_settings(request: Request) -> Settings:
+    """The settings of this application."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def the_face_finder() -> FaceFinder:
+    """What finds and judges the face in a photo."""
+    from core.hyperdreambooth.face import find_face  # noqa: PLC0415  (its runtime takes a second to load)
+
+    return find_face
+
+
+async def the_request_id(request: Request) -> str:
+    """The id the middleware gave to this request."""
+    return str(request.state.request_id)
+
+
+Desk = Annotated[Jobs, Depends(the_desk)]
+ServiceSettings = Annotated[Settings, Depends(the_settings)]
+Finder = Annotated[FaceFinder, Depends(the_face_finder)]
+RequestIdOf = Annotated[str, Depends(the_request_id)]

@@ -1,0 +1,215 @@
+"""Subjects: a photo becomes somebody whom pictures can be made of."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import ValidationError
+
+from api import schemas
+from api.answers import is_personalizing, receipt_answer, subject_answer
+from api.auth import Tenant
+from api.caching import NOT_MODIFIED, cacheable
+from api.dependencies import Desk, Finder, RequestIdOf
+from api.errors import COMMON, InvalidFields, MalformedRequest, invalid_fields, problems
+from api.uploads import MAX_PHOTOS, FaceFinder, Form, face_crop, read_form
+from core import errors
+from core.jobs import Consent, Jobs, Subject, WeightsStage
+from core.jobs.keys import is_id
+
+router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
+
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["photo", "consent"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "photo": {
+                            "description": "JPEG, PNG or WebP with one face; at most 10 MB and 25 megapixels each.",
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MAX_PHOTOS,
+                            "items": {"type": "string", "format": "binary"},
+                        },
+                        "consent": {"description": "The person in the photo has agreed.", "enum": ["true"]},
+                        "name": {"type": "string", "minLength": 1, "maxLength": 100},
+                        "class_noun": {"type": "string", "pattern": r"^[A-Za-z][A-Za-z \-]{0,39}$"},
+                        "options": {
+                            "description": "JSON: " + ", ".join(schemas.PersonalizeOptions.model_fields),
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "contentSchema": {"$ref": "#/components/schemas/PersonalizeOptions"},
+                        },
+                    },
+                },
+                "example": {"photo": ["me.jpg"], "consent": "true", "name": "Ada", "options": '{"steps": 40}'},
+                "encoding": {"photo": {"contentType": "image/jpeg, image/png, image/webp"}},
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Personalise from a photo",
+    openapi_extra=_FORM,
+    responses={
+        202: {"headers": {"Location": {"description": "The subject.", "schema": {"type": "string"}}}},
+        **problems(
+            MalformedRequest,
+            errors.UploadTooLarge,
+            errors.ImageTooManyPixels,
+            errors.UnsupportedMediaType,
+            errors.ImageBroken,
+            errors.ImageAnimated,
+            errors.NoFace,
+            errors.SeveralFaces,
+            errors.FaceTooSmall,
+            errors.FaceTooBlurred,
+            errors.FaceTurnedAway,
+            errors.InvalidInput,
+            errors.QueueFull,
+            errors.BrokerUnavailable,
+            errors.StoreUnavailable,
+        ),
+    },
+)
+async def create_subject(
+    request: Request, response: Response, desk: Desk, tenant: Tenant, find_face: Finder, request_id: RequestIdOf
+) -> schemas.SubjectAnswer:
+    """Send one or more photos of the same person, and their consent. Personalising starts at once.
+
+    Each photo is judged before anything is stored: a refused one says why. Only the aligned face is stored, made anew
+    from pixels, and only until personalising ends. Follow `links.job`, or ask for the subject again.
+    """
+    form = await read_form(request)
+    fields, options = _validate(form)
+    crops = await _crop_all(form.photos, find_face, request.app.state.decoders)
+    subject, job = await to_thread.run_sync(
+        partial(
+            desk.create_subject,
+            tenant,
+            crops,
+            consent=Consent(at=time.time(), version=schemas.CONSENT_VERSION),
+            name=fields.name,
+            class_noun=fields.class_noun,
+            request_id=request_id,
+            **options.model_dump(),
+        )
+    )
+    response.headers["Location"] = f"/v1/subjects/{subject.id}"
+    return subject_answer(subject, job)
+
+
+@router.get("", summary="List subjects", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
+def list_subjects(
+    desk: Desk,
+    tenant: Tenant,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+    cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+) -> schemas.SubjectPage:
+    """The subjects, oldest first, a page at a time. How far personalising is stands in each subject's own document."""
+    if cursor and not is_id(cursor, "sub"):
+        raise InvalidFields(
+            [schemas.FieldProblem(field="cursor", message="Send the next_cursor of a page, unchanged.")]
+        )
+    found = desk.subjects(tenant, limit=limit + 1, after=cursor)
+    page = found[:limit]
+    return schemas.SubjectPage(
+        subjects=[subject_answer(subject) for subject in page],
+        next_cursor=page[-1].id if len(found) > limit else None,
+    )
+
+
+@router.get(
+    "/{subject_id}",
+    summary="Read a subject",
+    responses=problems(errors.SubjectNotFound, errors.BrokerUnavailable, errors.StoreUnavailable),
+)
+def read_subject(subject_id: str, desk: Desk, tenant: Tenant) -> schemas.SubjectAnswer:
+    """How personalising stands, and what came of it."""
+    return _current(desk, tenant, desk.subject(tenant, subject_id))
+
+
+@router.delete(
+    "/{subject_id}",
+    status_code=202,
+    summary="Delete a subject",
+    responses=problems(errors.SubjectNotFound, errors.StoreUnavailable),
+)
+def delete_subject(subject_id: str, desk: Desk, tenant: Tenant) -> schemas.DeletionReceipt:
+    """Erases photo, weights, images and jobs, also while a job is running: it stops, and its result is dropped.
+
+    From then on everything of the subject is 404. Deleting it again gives the same receipt for 24 hours.
+    """
+    return receipt_answer(desk.delete_subject(tenant, subject_id))
+
+
+@router.get(
+    "/{subject_id}/weights",
+    summary="Download a subject's weights",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A `.lidb` file: safetensors with metadata that describes itself.",
+            "headers": {"ETag": {"description": "The file's hash.", "schema": {"type": "string"}}},
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **NOT_MODIFIED,
+        **problems(errors.SubjectNotFound, errors.SubjectNotReady, errors.InvalidInput, errors.StoreUnavailable),
+    },
+)
+def read_weights(
+    subject_id: str,
+    desk: Desk,
+    tenant: Tenant,
+    stage: Annotated[
+        WeightsStage, Query(description="After finetuning, or as first predicted.")
+    ] = WeightsStage.REFINED,
+    format: Annotated[Literal["lidb"], Query(description="The file format.")] = "lidb",  # noqa: A002
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The personal change alone, about 100 KB. Biometric data: keep it as safe as the photo."""
+    data = desk.weights(tenant, subject_id, stage)
+    headers = {"Content-Disposition": f'attachment; filename="{subject_id}.{stage}.{format}"'}
+    return cacheable(Response(data, headers=headers, media_type="application/octet-stream"), if_none_match)
+
+
+def _current(desk: Jobs, tenant: str, subject: Subject) -> schemas.SubjectAnswer:
+    """The subject with its job's progress, or what has become of it in the moment between the two reads."""
+    if not is_personalizing(subject):
+        return subject_answer(subject)
+    try:
+        return subject_answer(subject, desk.job(tenant, subject.job_id))
+    except errors.JobNotFound:
+        return subject_answer(desk.subject(tenant, subject.id))
+
+
+def _validate(form: Form) -> tuple[schemas.SubjectForm, schemas.PersonalizeOptions]:
+    try:
+        fields = schemas.SubjectForm.model_validate(form.fields)
+    except ValidationError as error:
+        raise invalid_fields(error.errors()) from None
+    try:
+        options = schemas.PersonalizeOptions.model_validate_json(fields.options)
+    except ValidationError as error:
+        raise invalid_fields(error.errors(), within="options") from None
+    if not form.photos:
+        raise InvalidFields([schemas.FieldProblem(field="photo", message="Send at least one photo.")])
+    return fields, options
+
+
+async def _crop_all(photos: tuple[bytes, ...], find_face: FaceFinder, decoders: CapacityLimiter) -> list[bytes]:
+    """Decode, judge and align in threads: the loop goes on, and few photos are in memory as pixels at once."""
+    return [await to_thread.run_sync(face_crop, photo, find_face, limiter=decoders) for photo in photos]

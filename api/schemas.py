@@ -1,0 +1,256 @@
+"""What goes over the wire: requests with their limits, answers with their examples. Times are RFC 3339 in UTC."""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from core.jobs import JobKind, JobState, SubjectStatus
+
+PLACEHOLDER = "[V]"
+"""Stands for the person in a prompt."""
+CONSENT_VERSION = "1"
+"""Changes whenever the meaning of `consent=true` does; stored with each subject."""
+MAX_SEED = 2**32 - 1
+MAX_IMAGES = 16
+
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+NegativePrompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+ClassNoun = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z \-]{0,39}$")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Steps = Annotated[int, Field(ge=1, le=100)]
+Side = Annotated[int, Field(ge=32, le=1024, multiple_of=8)]
+
+SUBJECT_ID = "sub_01k2c9f4hx7mzt3qv8r5n6w0pd"
+JOB_ID = "job_01k2c9f4j0b6e8s2xk4y7g3c1a"
+IMAGE_ID = "img_01k2c9hq5ra4d7n9w3v2t8m6zf"
+EXAMPLE_TIME = "2024-05-04T10:20:30.120000Z"
+
+
+class Asked(BaseModel):
+    """A request: what is not known is refused, and nothing is guessed from a value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Answer(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class FieldProblem(Answer):
+    """One field that is wrong, and why."""
+
+    field: str | None = Field(default=None, examples=["prompt"])
+    message: str = Field(examples=["String should have at most 1000 characters"])
+
+
+class Problem(Answer):
+    """RFC 9457. `type` and `code` are stable; `title` and `detail` are for people."""
+
+    type: str = Field(examples=["urn:hyperdreambooth:problem:no-face"])
+    title: str = Field(examples=["No face was found in the photo."])
+    status: int = Field(examples=[422])
+    detail: str = Field(description="What happened, and what to do about it.")
+    code: str = Field(examples=["no-face"])
+    field: str | None = Field(default=None, description="The part of the request that is to blame.", examples=["photo"])
+    retryable: bool = Field(description="Whether the same request can succeed later, without being changed.")
+    request_id: str = Field(description="Names this request in the service's logs.", examples=["req_4f1c2ab09d3e5f67"])
+    errors: list[FieldProblem] | None = Field(default=None, description="Each field that is wrong.")
+    faces: int | None = Field(default=None, description="How many faces were found, where there is more than one.")
+
+
+class PersonalizeOptions(Asked):
+    """How to personalise; what is left out is the bundle's default."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 40, "seed": 0}]})
+
+    rank: Annotated[int, Field(ge=1, le=16)] | None = Field(
+        default=None, description="Rank of the personal change after relaxing."
+    )
+    steps: Steps | None = Field(default=None, description="Finetuning steps, 1 to 100.")
+    seed: Seed = 0
+
+
+class SubjectForm(Asked):
+    """The fields beside the photos, as they come in a form."""
+
+    consent: Literal["true"]
+    name: Name | None = None
+    class_noun: ClassNoun | None = None
+    options: str = "{}"
+
+
+class GenerationRequest(Asked):
+    """A prompt, and whose pictures to make of it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"subject_id": SUBJECT_ID, "prompt": "a pencil sketch of a [V] face", "n": 4, "seed": 7}]
+        }
+    )
+
+    prompt: Prompt = Field(description="With `[V]` where the person goes; added when it is missing, with a warning.")
+    subject_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = Field(default=1, description="How many pictures.")
+    seed: Seed | None = Field(default=None, description="Picture i is made with seed + i; one is drawn when left out.")
+    steps: Steps | None = Field(default=None, description="Denoising steps; the bundle's default when left out.")
+    guidance_scale: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
+    width: Side | None = Field(default=None, description="In pixels; the bundle's own size when left out.")
+    height: Side | None = Field(default=None, description="In pixels; the bundle's own size when left out.")
+    negative_prompt: NegativePrompt = ""
+    stage: Literal["preview", "refined"] = Field(
+        default="refined", description="`preview` uses what the hypernetwork predicted, without finetuning."
+    )
+
+
+class Failure(Answer):
+    """Why it failed, with the same codes as the problem documents."""
+
+    code: str = Field(examples=["out-of-time"])
+    detail: str = Field(examples=["The job took longer than is allowed."])
+
+
+class ConsentGiven(Answer):
+    """When consent was given, and to which version of its meaning."""
+
+    at: datetime = Field(examples=[EXAMPLE_TIME])
+    version: str = Field(examples=[CONSENT_VERSION])
+
+
+class WeightsInfo(Answer):
+    """A subject's weights file."""
+
+    bytes: int = Field(examples=[115200])
+    sha256: str = Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])
+    url: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}/weights"])
+
+
+class SubjectLinks(Answer):
+    """Where to go from a subject."""
+
+    self: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}"])
+    job: str = Field(examples=[f"/v1/jobs/{JOB_ID}"])
+
+
+class Progress(TypedDict):
+    """The fields that tell how far a job is."""
+
+    stage: str | None
+    step: int | None
+    total: int | None
+
+
+class SubjectAnswer(Answer):
+    """A person that pictures can be made of. `stage`, `step` and `total` tell how far personalising is."""
+
+    id: str = Field(examples=[SUBJECT_ID])
+    status: SubjectStatus
+    name: str | None = Field(default=None, examples=["Ada"])
+    class_noun: str | None = Field(default=None, examples=["face"])
+    created_at: datetime = Field(examples=[EXAMPLE_TIME])
+    consent: ConsentGiven | None = None
+    photos_kept: int = Field(description="Aligned photos in the store; they go when personalising ends.", examples=[1])
+    job_id: str = Field(examples=[JOB_ID])
+    stage: str | None = Field(default=None, description="What is being done now.", examples=["finetune"])
+    step: int | None = Field(default=None, examples=[17])
+    total: int | None = Field(default=None, examples=[40])
+    likeness: float | None = Field(default=None, description="Cosine with the photo, where there is a recogniser.")
+    kept_step: int | None = Field(default=None, description="The finetuning step whose weights were kept.")
+    weights: WeightsInfo | None = None
+    preview_ready: bool = Field(default=False, description="Whether `stage=preview` can be generated from.")
+    bundle: str | None = Field(default=None, examples=["faces-64"])
+    bundle_fingerprint: str | None = None
+    seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"finetune": 18.2}])
+    error: Failure | None = None
+    links: SubjectLinks
+
+
+class SubjectPage(Answer):
+    """Some subjects, oldest first. `next_cursor` asks for those after them; there are no more without it."""
+
+    subjects: list[SubjectAnswer]
+    next_cursor: str | None = None
+
+
+class ImageInfo(Answer):
+    """One picture."""
+
+    id: str = Field(examples=[IMAGE_ID])
+    url: str = Field(examples=[f"/v1/images/{IMAGE_ID}"])
+    seed: int = Field(examples=[7])
+    width: int = Field(examples=[64])
+    height: int = Field(examples=[64])
+
+
+class JobLinks(Answer):
+    """Where to go from a job; `cancel` is there while it can still be canceled."""
+
+    self: str = Field(examples=[f"/v1/jobs/{JOB_ID}"])
+    subject: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}"])
+    cancel: str | None = Field(default=None, examples=[f"/v1/jobs/{JOB_ID}/cancel"])
+    weights: str | None = Field(default=None, examples=[f"/v1/subjects/{SUBJECT_ID}/weights"])
+
+
+class JobAnswer(Answer):
+    """A job as it stands."""
+
+    id: str = Field(examples=[JOB_ID])
+    kind: JobKind
+    status: JobState
+    subject_id: str = Field(examples=[SUBJECT_ID])
+    created_at: datetime = Field(examples=[EXAMPLE_TIME])
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempt: int = Field(description="How often it was started.", examples=[1])
+    position: int | None = Field(default=None, description="How many jobs are before it, while it is queued.")
+    stage: str | None = Field(default=None, examples=["finetune"])
+    step: int | None = Field(default=None, examples=[17])
+    total: int | None = Field(default=None, examples=[40])
+    cancel_requested: bool = False
+    seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"finetune": 18.2}])
+    images: list[ImageInfo] | None = Field(default=None, description="The pictures, when generating has succeeded.")
+    error: Failure | None = None
+    warnings: list[str] = Field(default=[], description="What was changed about the request, at creation only.")
+    links: JobLinks
+
+
+class DeletionReceipt(Answer):
+    """What was deleted, and when."""
+
+    subject_id: str = Field(examples=[SUBJECT_ID])
+    deleted_at: datetime = Field(examples=[EXAMPLE_TIME])
+    job_ids: list[str] = Field(examples=[[JOB_ID]])
+
+
+class ModelAnswer(Answer):
+    """A bundle, what it can do, and what it does when a request does not say."""
+
+    id: str = Field(examples=["faces-64"])
+    resolution: int | None = Field(default=None, description="Side of its pictures in pixels.", examples=[64])
+    class_noun: str = Field(default="face", examples=["face"])
+    has_hypernetwork: bool = Field(description="Whether there is a preview, and few steps suffice.", examples=[True])
+    steps: int = Field(description="Denoising steps.", examples=[30])
+    guidance_scale: float = Field(examples=[7.5])
+    personalize_steps: int = Field(description="Finetuning steps.", examples=[40])
+
+
+class ModelList(Answer):
+    """The bundles this service runs."""
+
+    models: list[ModelAnswer]
+
+
+class Health(Answer):
+    """The process is alive."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Answer):
+    """Whether each thing the service needs answers: `ok`, or the code of what is wrong."""
+
+    status: Literal["ready", "unready"]
+    checks: dict[str, str] = Field(examples=[{"redis": "ok", "store": "ok"}])

@@ -1,0 +1,268 @@
+"""Every error of the project, in one tree; the class docstring is the message, `detail` says what to do about it.
+
+    HyperDreamBoothError
+    ├ InvalidInput
+    │  ├ UploadRefused
+    │  │  ├ UploadTooLarge  ├ UnsupportedMediaType  ├ ImageBroken  ├ ImageTooManyPixels  └ ImageAnimated
+    │  ├ PhotoRefused
+    │  │  ├ NoFace  ├ SeveralFaces  ├ FaceTooSmall  ├ FaceTooBlurred  └ FaceTurnedAway
+    │  └ WeightsRefused
+    │     ├ WeightsFormat  └ WeightsMismatch
+    ├ NotFound
+    │  ├ SubjectNotFound  ├ JobNotFound  ├ ImageNotFound  └ ObjectNotFound
+    ├ Conflict
+    │  ├ SubjectNotReady  └ JobOver
+    ├ Unavailable
+    │  ├ QueueFull  ├ BrokerUnavailable  └ StoreUnavailable
+    ├ JobStopped
+    │  ├ JobCanceled  ├ AttemptsExhausted  ├ OutOfTime  └ InternalFault
+    ├ BundleError
+    └ SettingsError
+
+`code` is stable and public: it ends up in job records and in the `type` of problem documents. `retryable` says whether
+the same call can succeed later without being changed. Nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+
+class HyperDreamBoothError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "", *, field: str | None = None) -> None:
+        """`detail` says what happened and what to do; `field` names the part of the request that is to blame."""
+        self.detail = detail or self.title()
+        self.field = field
+        super().__init__(self.detail)
+
+    @classmethod
+    def title(cls) -> str:
+        """The message of this kind of error: the first line of the class docstring."""
+        return inspect.cleandoc(cls.__doc__ or cls.__name__).splitlines()[0]
+
+
+class InvalidInput(HyperDreamBoothError):
+    """The request cannot be carried out as it stands."""
+
+    code = "invalid-input"
+
+
+class UploadRefused(InvalidInput):
+    """The uploaded file was refused."""
+
+    code = "upload-refused"
+
+
+class UploadTooLarge(UploadRefused):
+    """The uploaded file is too large."""
+
+    code = "upload-too-large"
+
+
+class UnsupportedMediaType(UploadRefused):
+    """The uploaded file is not a picture of a supported type."""
+
+    code = "unsupported-media-type"
+
+
+class ImageBroken(UploadRefused):
+    """The uploaded picture cannot be decoded."""
+
+    code = "image-broken"
+
+
+class ImageTooManyPixels(UploadRefused):
+    """The uploaded picture has too many pixels."""
+
+    code = "image-too-many-pixels"
+
+
+class ImageAnimated(UploadRefused):
+    """The uploaded picture has more than one frame."""
+
+    code = "image-animated"
+
+
+class PhotoRefused(InvalidInput):
+    """The photo cannot be used for personalising."""
+
+    code = "photo-refused"
+
+
+class NoFace(PhotoRefused):
+    """No face was found in the photo."""
+
+    code = "no-face"
+
+
+class SeveralFaces(PhotoRefused):
+    """More than one face was found in the photo."""
+
+    code = "several-faces"
+
+    def __init__(self, detail: str = "", *, count: int = 2, field: str | None = None) -> None:
+        """`count` is the number of faces found."""
+        super().__init__(detail or f"{count} faces were found: send a photo with one person only.", field=field)
+        self.count = count
+
+
+class FaceTooSmall(PhotoRefused):
+    """The face in the photo is too small."""
+
+    code = "face-too-small"
+
+
+class FaceTooBlurred(PhotoRefused):
+    """The face in the photo is too blurred."""
+
+    code = "face-too-blurred"
+
+
+class FaceTurnedAway(PhotoRefused):
+    """The face in the photo is turned away from the camera."""
+
+    code = "face-turned-away"
+
+
+class WeightsRefused(InvalidInput):
+    """The weights file was refused."""
+
+    code = "weights-refused"
+
+
+class WeightsFormat(WeightsRefused):
+    """The file is not a .lidb file of a known version."""
+
+    code = "weights-format"
+
+
+class WeightsMismatch(WeightsRefused):
+    """The weights were made with another bundle, basis or set of targets."""
+
+    code = "weights-mismatch"
+
+
+class NotFound(HyperDreamBoothError):
+    """There is no such thing."""
+
+    code = "not-found"
+
+
+class SubjectNotFound(NotFound):
+    """There is no such subject."""
+
+    code = "subject-not-found"
+
+
+class JobNotFound(NotFound):
+    """There is no such job."""
+
+    code = "job-not-found"
+
+
+class ImageNotFound(NotFound):
+    """There is no such image."""
+
+    code = "image-not-found"
+
+
+class ObjectNotFound(NotFound):
+    """The store has no such object."""
+
+    code = "object-not-found"
+
+
+class Conflict(HyperDreamBoothError):
+    """The thing is not in a state that allows this."""
+
+    code = "conflict"
+
+
+class SubjectNotReady(Conflict):
+    """The subject is not personalised yet."""
+
+    code = "subject-not-ready"
+
+
+class JobOver(Conflict):
+    """The job is already over."""
+
+    code = "job-over"
+
+
+class Unavailable(HyperDreamBoothError):
+    """The service cannot take this now; try again later."""
+
+    code = "unavailable"
+    retryable = True
+
+    def __init__(self, detail: str = "", *, retry_after: float = 1.0, field: str | None = None) -> None:
+        """`retry_after` is the number of seconds after which trying again makes sense."""
+        super().__init__(detail, field=field)
+        self.retry_after = retry_after
+
+
+class QueueFull(Unavailable):
+    """The queue is full."""
+
+    code = "queue-full"
+
+
+class BrokerUnavailable(Unavailable):
+    """The queue cannot be reached."""
+
+    code = "broker-unavailable"
+
+
+class StoreUnavailable(Unavailable):
+    """The store cannot be reached."""
+
+    code = "store-unavailable"
+
+
+class JobStopped(HyperDreamBoothError):
+    """The job was stopped."""
+
+    code = "job-stopped"
+
+
+class JobCanceled(JobStopped):
+    """The job was canceled."""
+
+    code = "job-canceled"
+
+
+class AttemptsExhausted(JobStopped):
+    """The job was tried as often as is allowed, and never came to an end."""
+
+    code = "attempts-exhausted"
+
+
+class OutOfTime(JobStopped):
+    """The job took longer than is allowed."""
+
+    code = "out-of-time"
+
+
+class InternalFault(JobStopped):
+    """The job failed for a reason that is not the caller's."""
+
+    code = "internal-fault"
+
+
+class BundleError(HyperDreamBoothError):
+    """The bundle cannot be loaded or does not fit."""
+
+    code = "bundle-error"
+
+
+class SettingsError(HyperDreamBoothError):
+    """The settings are wrong."""
+
+    code = "settings-error"

@@ -1,0 +1,96 @@
+"""Every number of the method, with the paper's section (arXiv 2307.06949) or the measurement it comes from.
+
+A bundle folder may hold a ``bundle.json`` with these fields; a plain diffusers folder or a hub id gets the defaults.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from core.errors import BundleError
+
+Relaxation = Literal["lidb", "lora"]
+
+
+@dataclass(frozen=True)
+class LidbConfig:
+    """Lightweight DreamBooth (section 4.1): ``a = 100``, ``b = 50``; the paper does not say how the basis is seeded."""
+
+    preset: Literal["attention", "attention+geglu"] = "attention+geglu"
+    a: int = 100
+    b: int = 50
+    seed: int = 0
+    basis: Literal["orthonormal", "gaussian"] = "orthonormal"
+
+
+@dataclass(frozen=True)
+class HypernetworkConfig:
+    """The hypernetwork (section 4.2): two decoder layers as in the paper; ``iterations`` (s) is not given there.
+
+    ``rank`` is 1 in the paper; a small base model needs more (METHOD: rank 1 reaches half of rank 4's likeness).
+    """
+
+    resolution: int = 64
+    stem: tuple[int, ...] = (48, 96, 192)
+    width: int = 192
+    heads: int = 6
+    encoder_layers: int = 4
+    decoder_layers: int = 2
+    head_width: int = 96
+    rank: int = 1
+    iterations: int = 2
+    identities: int = 0
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Rank-relaxed fast finetuning (section 4.3): 40 iterations; learning rate, rank and batch are not given.
+
+    ``steps_from_zero`` are taken when there is no hypernetwork to start from (the paper's DreamBooth takes 1,200).
+    ``relaxation`` "lidb" stays inside the basis and keeps the file at about 100 KB; "lora" leaves it.
+    """
+
+    rank: int = 4
+    steps: int = 40
+    steps_from_zero: int = 400
+    learning_rate: float = 1e-2
+    rows: int = 4
+    relaxation: Relaxation = "lidb"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Text to image: steps and guidance scale when a request names none; ``batch`` is the most rows in one pass."""
+
+    steps: int = 30
+    guidance_scale: float = 7.5
+    batch: int = 16
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """What a bundle adds to a diffusers pipeline. ``identifier`` is the rare token that stands for ``[V]``."""
+
+    name: str
+    resolution: int = 512
+    identifier: str = "sks"
+    class_noun: str = "face"
+    lidb: LidbConfig = field(default_factory=LidbConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def to_json(self) -> str:
+        """The text of a ``bundle.json``."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> BundleConfig:
+        """Read a ``bundle.json``. Raises BundleError for anything that is not a known field of the right kind."""
+        parts = {"lidb": LidbConfig, "finetune": FinetuneConfig, "sampling": SamplingConfig}
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            return cls(**{key: parts[key](**value) if key in parts else value for key, value in fields.items()})
+        except (json.JSONDecodeError, TypeError, AttributeError) as error:
+            raise BundleError(f"bundle.json cannot be read: {error}") from error

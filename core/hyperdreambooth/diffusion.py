@@ -1,0 +1,257 @@
+"""The base model: a diffusers pipeline folder (or hub id) with what personalising it needs, and the ONE denoising loss.
+
+Everything that trains here, from the base model itself to one person's weights, minimises ``denoising_loss``.
+Pictures are uint8 ``n h w 3`` outside and float in [-1, 1], ``n 3 h w``, inside; latents are scaled by the autoencoder's
+``scaling_factor``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from core.errors import BundleError
+from core.hyperdreambooth.adapters import adapted
+from core.hyperdreambooth.config import BundleConfig, Relaxation
+from core.hyperdreambooth.hypernetwork import HyperNetwork
+from core.hyperdreambooth.lidb import Basis, Person
+from core.hyperdreambooth.targets import Target, find_targets, targets_hash
+
+NOBODY: Person = {}
+"""The person whose weights change nothing."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A base model and what personalises it; ``hypernetwork`` may be absent. ``source`` is where it was loaded from."""
+
+    source: str
+    config: BundleConfig
+    vae: Any
+    text_encoder: nn.Module
+    tokenizer: Any
+    unet: Any
+    scheduler: Any
+    hypernetwork: HyperNetwork | None = None
+
+    @property
+    def name(self) -> str:
+        """The bundle's name, as weight files and the models list give it."""
+        return self.config.name
+
+    @property
+    def resolution(self) -> int:
+        """The side in pixels of the square pictures the base model makes best."""
+        return self.config.resolution
+
+    @property
+    def identifier(self) -> str:
+        """The rare token that stands for ``[V]`` in prompts."""
+        return self.config.identifier
+
+    @property
+    def class_noun(self) -> str:
+        """What kind of thing the bundle personalises when a request does not say: "face"."""
+        return self.config.class_noun
+
+    @property
+    def has_hypernetwork(self) -> bool:
+        """Whether personalising starts from a prediction rather than from zero."""
+        return self.hypernetwork is not None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base model lives."""
+        return next(iter(self.unet.parameters())).device
+
+    @property
+    def components(self) -> dict[str, nn.Module]:
+        """The modules that hold targets, by the first part of a target's name."""
+        return {"text_encoder": self.text_encoder, "unet": self.unet}
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The personalised layers, in file order."""
+        return find_targets(self.components, self.config.lidb.preset)
+
+    @cached_property
+    def targets_hash(self) -> str:
+        """The hash of the ordered list of targets."""
+        return targets_hash(self.targets)
+
+    @cached_property
+    def basis(self) -> Basis:
+        """The frozen basis on the bundle's device."""
+        lidb = self.config.lidb
+        return Basis(self.targets, seed=lidb.seed, a=lidb.a, b=lidb.b, kind=lidb.basis).to(self.device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the targets' own weights, rounded to fp16: the same on every device, another for another base."""
+        digest = hashlib.sha256()
+        for target in self.targets:
+            component, _, path = target.name.partition(".")
+            weight = self.components[component].get_submodule(path).weight
+            digest.update(target.name.encode())
+            digest.update(weight.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def prompt(self, text: str) -> str:
+        """``text`` as the text encoder sees it: the identifier in place of ``[V]``."""
+        return text.replace("[V]", self.identifier).replace("[v]", self.identifier)
+
+
+def load_bundle(source: str | Path, *, device: str = "auto") -> Bundle:
+    """Open a folder or hub id of a Stable-Diffusion-type pipeline, with or without ``bundle.json`` and a hypernetwork.
+
+    ``device`` "auto" takes CUDA when it is there. Everything is frozen and in evaluation mode; no pickle is opened.
+
+    Raises:
+        BundleError: the source is not such a pipeline, or its parts do not fit together.
+    """
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    folder = Path(source)
+    if not folder.is_dir() and (str(source).startswith((".", "/")) or str(source).count("/") != 1):
+        raise BundleError(f"{source} is neither a folder nor a hub id such as owner/name")
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(str(source), use_safetensors=True, safety_checker=None)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{source} cannot be opened as a diffusers pipeline: {error}") from error
+    config = _read_config(folder, str(source), pipeline)
+    bundle = from_pipeline(pipeline, config, source=str(source))
+    for module in (bundle.vae, bundle.text_encoder, bundle.unet):
+        module.to(where).eval().requires_grad_(False)
+    network = _read_hypernetwork(folder / "hypernetwork", bundle)
+    return bundle if network is None else replace(bundle, hypernetwork=network.to(where).eval().requires_grad_(False))
+
+
+def from_pipeline(pipeline: Any, config: BundleConfig, *, source: str = "memory") -> Bundle:
+    """A bundle around the components of a pipeline that is already in memory.
+
+    Raises:
+        BundleError: the pipeline lacks a component.
+    """
+    parts = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+    missing = [part for part in parts if getattr(pipeline, part, None) is None]
+    if missing:
+        raise BundleError(f"not a Stable-Diffusion-type pipeline: it has no {', '.join(missing)}")
+    return Bundle(source, config, **{part: getattr(pipeline, part) for part in parts})
+
+
+def encode_pictures(bundle: Bundle, pictures: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n c h8 w8"]:
+    """Pictures to scaled latents, without sampling noise."""
+    pixels = to_pixels(pictures).to(bundle.device, bundle.vae.dtype)
+    latents: Tensor = bundle.vae.encode(pixels).latent_dist.mean
+    return latents * bundle.vae.config.scaling_factor
+
+
+def decode_latents(bundle: Bundle, latents: Float[Tensor, "n c h8 w8"]) -> UInt8[Tensor, "n h w 3"]:
+    """Scaled latents to pictures."""
+    return to_pictures(bundle.vae.decode(latents / bundle.vae.config.scaling_factor).sample)
+
+
+def to_pixels(pictures: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
+    """0..255 to [-1, 1], channels first."""
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pictures(pixels: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
+    """[-1, 1] to 0..255, channels last."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def tokenize(bundle: Bundle, prompts: Sequence[str]) -> Int[Tensor, "n tokens"]:
+    """Prompts to token ids of the encoder's full length; what does not fit is cut off."""
+    length = bundle.tokenizer.model_max_length
+    encoded = bundle.tokenizer(
+        [bundle.prompt(prompt) for prompt in prompts],
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    ids: Tensor = encoded.input_ids
+    return ids.to(bundle.device)
+
+
+def encode_tokens(
+    bundle: Bundle, tokens: Int[Tensor, "n tokens"], person: Person = NOBODY
+) -> Float[Tensor, "n tokens width"]:
+    """Token ids to embeddings, through the text encoder as ``person`` changes it (merged factors)."""
+    with adapted({"text_encoder": bundle.text_encoder}, person):
+        embeddings: Tensor = bundle.text_encoder(tokens)[0]
+    return embeddings
+
+
+def predict(
+    bundle: Bundle,
+    noisy: Float[Tensor, "n c h w"],
+    timesteps: Int[Tensor, " n"],
+    embeddings: Float[Tensor, "n tokens width"],
+    person: Person = NOBODY,
+) -> Float[Tensor, "n c h w"]:
+    """The UNet's output (noise or velocity, as the scheduler has it) as ``person`` changes it."""
+    with adapted({"unet": bundle.unet}, person):
+        output: Tensor = bundle.unet(noisy, timesteps, encoder_hidden_states=embeddings).sample
+    return output
+
+
+def denoising_loss(
+    bundle: Bundle,
+    latents: Float[Tensor, "n c h w"],
+    tokens: Int[Tensor, "n tokens"],
+    person: Person = NOBODY,
+    *,
+    generator: torch.Generator,
+) -> Float[Tensor, " n"]:
+    """The diffusion loss of each row, at timesteps stratified over the batch (every batch sees early and late ones).
+
+    ``generator`` lives on the CPU, so that every device draws the same noise.
+    """
+    rows = len(latents)
+    strata = (torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)) / rows
+    timesteps = (strata * bundle.scheduler.config.num_train_timesteps).long().to(latents.device)
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    noisy = bundle.scheduler.add_noise(latents, noise, timesteps)
+    embeddings = encode_tokens(bundle, tokens, person)
+    predicted = predict(bundle, noisy, timesteps, embeddings, person)
+    if bundle.scheduler.config.prediction_type == "v_prediction":
+        noise = bundle.scheduler.get_velocity(latents, noise, timesteps)
+    return (predicted.float() - noise.float()).pow(2).mean(dim=(1, 2, 3))
+
+
+def merged(bundle: Bundle, person: Person, *, kind: Relaxation = "lidb") -> Person:
+    """Factors as adapters take them: in-basis ones are multiplied with the basis, full LoRA ones are ready."""
+    return bundle.basis.merge(person) if kind == "lidb" else person
+
+
+def _read_config(folder: Path, source: str, pipeline: Any) -> BundleConfig:
+    file = folder / "bundle.json"
+    if file.is_file():
+        return BundleConfig.from_json(file.read_text())
+    scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+    return BundleConfig(name=source.rstrip("/").split("/")[-1], resolution=pipeline.unet.config.sample_size * scale)
+
+
+def _read_hypernetwork(folder: Path, bundle: Bundle) -> HyperNetwork | None:
+    if not folder.is_dir():
+        return None
+    description: Mapping[str, Any] = json.loads((folder / "config.json").read_text())
+    network = HyperNetwork.from_description(dict(description))
+    lidb = bundle.config.lidb
+    expected = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
+    if list(network.shapes.items()) != list(expected.items()):
+        raise BundleError(f"the hypernetwork in {folder} was made for other targets than the base model's")
+    network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    return network

@@ -1,0 +1,60 @@
+"""The ruler: any ONNX face recogniser by path, and the alignment it wants. It measures only; nothing trains against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from core.errors import SettingsError
+
+FRAMING = np.array([(0.377, 0.467), (0.623, 0.467), (0.500, 0.623), (0.387, 0.713), (0.613, 0.713)])
+"""Eyes, nose and corners of the mouth in an aligned picture (FFHQ's framing), as fractions of its side."""
+
+TEMPLATE = np.array([(30.29, 51.70), (65.53, 51.50), (48.03, 71.74), (33.55, 92.37), (62.73, 92.20)])
+"""The same points in the 96 x 112 (width x height) input of an ArcFace-type recogniser."""
+
+Embeddings = Float[np.ndarray, "n embedding"]
+
+
+class Recogniser:
+    """An ONNX model: input ``images`` float32 ``[n, 3, 112, 96]`` RGB in 0..255, output unit ``embeddings``."""
+
+    def __init__(self, file: Path) -> None:
+        if not file.is_file():
+            raise SettingsError(f"there is no recogniser at {file}: give the path of an ONNX face recogniser")
+        self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def __call__(self, pictures: UInt8[np.ndarray, "n side side 3"], *, batch: int = 64) -> Embeddings:
+        """Unit embeddings of aligned square pictures; they are brought to 128 pixels first."""
+        inputs = np.stack([to_template(picture) for picture in pictures]).astype(np.float32).transpose(0, 3, 1, 2)
+        parts = [
+            self._session.run(None, {"images": inputs[start : start + batch]})[0]
+            for start in range(0, len(inputs), batch)
+        ]
+        return np.concatenate(parts)
+
+
+def to_template(picture: UInt8[np.ndarray, "side side 3"]) -> UInt8[np.ndarray, "112 96 3"]:
+    """One similarity transform from the framing to the recogniser's template."""
+    image = Image.fromarray(picture).resize((128, 128), Image.Resampling.BICUBIC)
+    rotation, shift = similarity(FRAMING * 128, TEMPLATE)
+    inverse = np.linalg.inv(rotation)
+    offset = -inverse @ shift
+    coefficients = (*inverse[0], offset[0], *inverse[1], offset[1])
+    return np.asarray(image.transform((96, 112), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC))
+
+
+def similarity(
+    source: Float[np.ndarray, "points 2"], target: Float[np.ndarray, "points 2"]
+) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, "2"]]:
+    """Scaled rotation and shift that take ``source`` to ``target`` in least squares (Umeyama 1991)."""
+    mean_source, mean_target = source.mean(0), target.mean(0)
+    a, b = source - mean_source, target - mean_target
+    u, singular, vt = np.linalg.svd(b.T @ a / len(source))
+    signs = np.array([1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = (u * signs) @ vt * (singular @ signs) / (a**2).sum() * len(source)
+    return rotation, mean_target - rotation @ mean_source

@@ -1,0 +1,59 @@
+"""A sheet of styles: one row a person, one column a style, as a person would look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from core.hyperdreambooth.diffusion import Bundle
+from core.hyperdreambooth.evaluation.likeness import Subject, pictures_of, predict, refine
+from core.hyperdreambooth.training.data import Faces
+
+PROMPTS = (
+    "a [V] face",
+    "a pencil sketch of a [V] face",
+    "a charcoal drawing of a [V] face",
+    "an oil painting of a [V] face",
+    "a watercolor painting of a [V] face",
+    "a cartoon of a [V] face",
+    "a pop art portrait of a [V] face",
+    "a sepia photograph of a [V] face",
+    "a pixel art portrait of a [V] face",
+    "a neon sign of a [V] face",
+    "a bronze statue of a [V] face",
+    "a blueprint of a [V] face",
+)
+
+
+def style_sheet(bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people: int = 20, synthetic: str = "omi") -> Path:
+    """Personalise ``people`` faces whose identity starts with ``synthetic`` (pictures of nobody) and draw every style.
+
+    The sheet holds generated pictures only, so that it may be published.
+    """
+    chosen = [
+        Subject(identity, faces.pictures[index], faces.pictures[:0])
+        for index, identity in enumerate(faces.identities)
+        if identity.startswith(synthetic)
+    ][:people]
+    person = refine(bundle, chosen, predict(bundle, chosen), group=5, seed=seed)
+    columns = [pictures_of(bundle, person, len(chosen), prompt, each=1, seed=seed)[:, 0] for prompt in PROMPTS]
+    file = folder / "styles.png"
+    labels = [prompt.removeprefix("a ").removeprefix("an ").removesuffix(" of a [V] face") for prompt in PROMPTS]
+    _draw(np.stack(columns, axis=1), labels).save(file)
+    inputs = np.concatenate([subject.photo for subject in chosen])
+    Image.fromarray(inputs).save(folder / "styles-inputs.png")
+    return file
+
+
+def _draw(grid: np.ndarray, labels: list[str], *, scale: int = 2, header: int = 16) -> Image.Image:
+    rows, columns, side = grid.shape[:3]
+    sheet = grid.transpose(0, 2, 1, 3, 4).reshape(rows * side, columns * side, 3)
+    image = Image.fromarray(sheet).resize((columns * side * scale, rows * side * scale), Image.Resampling.BICUBIC)
+    canvas = Image.new("RGB", (image.width, image.height + header), "white")
+    canvas.paste(image, (0, header))
+    draw = ImageDraw.Draw(canvas)
+    for column, label in enumerate(labels):
+        draw.text((column * side * scale + 3, 2), label, fill="black")
+    return canvas

@@ -1,0 +1,128 @@
+"""The hypernetwork (section 4.2): from one face to the LiDB weights of every target.
+
+A convolutional stem and a ViT turn the face into features ``f``, once. A transformer decoder has one token for each
+target; starting from zero change it cross-attends to ``f`` and predicts a residual, ``s`` times:
+
+    w_k = w_{k-1} + T(f, w_{k-1}),   k = 1..s
+
+A zero change is ``A = 0`` with a learned ``B``: were both zero, neither would get a gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from core.hyperdreambooth.config import HypernetworkConfig
+from core.hyperdreambooth.lidb import Factors
+
+HEAD_STD = 1e-3
+"""Initial spread of the output heads (the paper's first author's advice to an open implementation)."""
+
+
+class HyperNetwork(nn.Module):
+    """Faces to people. ``shapes`` are the inner widths ``(a, b)`` of the targets' basis, in file order."""
+
+    def __init__(self, config: HypernetworkConfig, shapes: dict[str, tuple[int, int]]) -> None:
+        super().__init__()
+        self.config, self.shapes = config, shapes
+        width, rank = config.width, config.rank
+        self.encoder = FaceEncoder(config)
+        self.position = nn.Parameter(torch.randn(len(shapes), width) * 0.02)
+        self.embed = nn.Sequential(nn.LayerNorm(config.head_width), nn.Linear(config.head_width, width))
+        layer = nn.TransformerDecoderLayer(
+            width, config.heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.decoder = nn.TransformerDecoder(layer, config.decoder_layers, norm=nn.LayerNorm(width))
+        self.to_head = nn.Linear(width, config.head_width)
+        self.widest = rank * max(a for a, _ in shapes.values()), rank * max(b for _, b in shapes.values())
+        self.head = nn.Parameter(torch.randn(len(shapes), config.head_width, sum(self.widest)) * HEAD_STD)
+        start = torch.randn(len(shapes), self.widest[1]) * (rank / self.widest[1]) ** 0.5
+        self.start = nn.Parameter(start)
+
+    def forward(self, faces: Float[Tensor, "people 3 h w"], iterations: int | None = None) -> dict[str, Factors]:
+        """Faces in [-1, 1], of the configured resolution, to one pair of factors a person and target."""
+        return self.decode(self.encoder(faces), iterations)
+
+    def decode(self, features: Float[Tensor, "people tokens width"], iterations: int | None = None) -> dict[str, Factors]:
+        """The iterative prediction from the encoder's features."""
+        flat = features.new_zeros(len(features), len(self.shapes), sum(self.widest))
+        for _ in range(iterations or self.config.iterations):
+            current = torch.einsum("ptv,thv->pth", flat, self.head)
+            tokens = self.decoder(self.position + self.embed(current), features)
+            flat = flat + torch.einsum("pth,thv->ptv", self.to_head(tokens), self.head)
+        return self._unpack(flat)
+
+    def identity(self, features: Float[Tensor, "people tokens width"]) -> Float[Tensor, "people embedding"]:
+        """The encoder's idea of who it is: a unit vector, for telling people apart."""
+        return nn.functional.normalize(self.encoder.to_identity(features.mean(1)), dim=-1)
+
+    def _unpack(self, flat: Float[Tensor, "people targets values"]) -> dict[str, Factors]:
+        rank, (wide_a, wide_b) = self.config.rank, self.widest
+        left = flat[..., :wide_a].unflatten(-1, (wide_a // rank, rank))
+        right = (flat[..., wide_a:] + self.start).unflatten(-1, (rank, wide_b // rank))
+        return {
+            name: Factors(left[:, index, :a], right[:, index, :, :b])
+            for index, (name, (a, b)) in enumerate(self.shapes.items())
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What ``from_description`` needs to build the same network, as plain JSON values."""
+        return {"config": asdict(self.config), "shapes": {name: list(shape) for name, shape in self.shapes.items()}}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> HyperNetwork:
+        """A network with fresh weights from what ``describe`` gave."""
+        config = {**description["config"], "stem": tuple(description["config"]["stem"])}
+        shapes = {name: (int(a), int(b)) for name, (a, b) in description["shapes"].items()}
+        return cls(HypernetworkConfig(**config), shapes)
+
+
+class FaceEncoder(nn.Module):
+    """A convolutional stem (each stage halves the picture) and a small ViT on what is left of it."""
+
+    def __init__(self, config: HypernetworkConfig) -> None:
+        super().__init__()
+        channels = (3, *config.stem)
+        stages = [_stage(before, after) for before, after in zip(channels[:-1], channels[1:], strict=True)]
+        self.stem = nn.Sequential(*stages, nn.Conv2d(channels[-1], config.width, 1))
+        side = config.resolution // 2 ** len(config.stem)
+        self.position = nn.Parameter(torch.randn(side * side, config.width) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            config.width, config.heads, 4 * config.width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(
+            layer, config.encoder_layers, norm=nn.LayerNorm(config.width), enable_nested_tensor=False
+        )
+        self.to_identity = nn.Linear(config.width, 128)
+        self.identities = nn.Parameter(torch.randn(config.identities, 128)) if config.identities else None
+
+    def forward(self, faces: Float[Tensor, "people 3 h w"]) -> Float[Tensor, "people tokens width"]:
+        """Faces in [-1, 1] to one token for each ``2^stages`` pixels square."""
+        tokens: Tensor = self.layers(self.stem(faces).flatten(2).mT + self.position)
+        return tokens
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        out: Tensor = x + self.body(x)
+        return out
+
+
+def _stage(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 4, stride=2, padding=1), _Residual(after))

@@ -1,0 +1,48 @@
+"""Make a bundle: ``python -m core.hyperdreambooth.training BUNDLE.toml [--only STAGE] [--device auto]``.
+
+Stages that are finished are loaded, one that was interrupted goes on from its checkpoint. At the end the bundle's folder
+holds the pipeline, the hypernetwork, ``bundle.json``, loss curves and sample sheets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from core.errors import BundleError
+from core.hyperdreambooth.training.export import export_bundle, sample_sheet
+from core.hyperdreambooth.training.recipe import load_recipe
+from core.hyperdreambooth.training.stages import STAGES, Workshop
+
+
+def main() -> None:
+    """Run the stages of a recipe."""
+    parser = argparse.ArgumentParser(prog="python -m core.hyperdreambooth.training", description=__doc__)
+    parser.add_argument("recipe", type=Path, help="a BUNDLE.toml")
+    parser.add_argument("--only", choices=STAGES, help="stop after this stage")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (CUDA when it is there)")
+    parser.add_argument("--export", action="store_true", help="only write the bundle from what is finished")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        recipe = load_recipe(arguments.recipe)
+    except (BundleError, OSError) as error:
+        parser.error(str(error))
+    workshop = Workshop(recipe, device=device)
+    for stage in STAGES:
+        if not workshop.load(stage) and not arguments.export:
+            workshop.run(stage)
+            sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
+        if stage == arguments.only:
+            break
+    export_bundle(workshop.bundle, recipe.path(recipe.output))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Stage one: the autoencoder. Whatever it loses, no personalising brings back, so it is trained first and measured.
+
+L1 + L2 on the pixels, more in the middle of the frame where the face is; latents get noise of a fixed spread and a small
+penalty on their size, so that what matters less takes less room and the decoder forgives the diffusion model's errors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.hyperdreambooth.diffusion import Bundle, to_pixels
+from core.hyperdreambooth.training.data import Faces
+from core.hyperdreambooth.training.loop import Losses
+from core.hyperdreambooth.training.recipe import Autoencoder
+from core.hyperdreambooth.training.styles import STYLES
+
+
+def autoencoder_losses(
+    bundle: Bundle, faces: Faces, config: Autoencoder, names: tuple[str, ...], generator: torch.Generator
+) -> Losses:
+    """Reconstruction of a batch of photos, a share of them stylised, half of them mirrored."""
+    pixels = _draw(faces, config, names, generator).to(bundle.device)
+    with torch.autocast(bundle.device.type, torch.bfloat16):
+        mean = bundle.vae.encode(pixels).latent_dist.mean
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        decoded = bundle.vae.decode(mean + config.noise * noise).sample
+    error = decoded.float() - pixels
+    weights = centre_weights(pixels.shape[-1], config.centre).to(pixels)
+    reconstruction = ((error.abs() + error.square()) * weights).mean()
+    loss = reconstruction + config.penalty * mean.float().square().mean()
+    return {"loss": loss, "reconstruction": reconstruction}
+
+
+def set_scaling(bundle: Bundle, faces: Faces, *, pictures: int = 512) -> float:
+    """Measure the latents' spread and write its inverse into the autoencoder's ``scaling_factor``."""
+    chosen = np.linspace(0, len(faces) - 1, pictures).astype(int)
+    with torch.inference_mode():
+        latents = bundle.vae.encode(to_pixels(torch.from_numpy(faces.pictures[chosen])).to(bundle.device)).latent_dist.mean
+    factor = 1.0 / float(latents.std())
+    bundle.vae.register_to_config(scaling_factor=factor)
+    return factor
+
+
+def centre_weights(side: int, centre: float) -> Float[Tensor, "side side"]:
+    """Weights of mean 1: ``1 + centre`` where the face of the framing is, falling to 1 at the border."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
+    weights = 1 + centre * torch.exp(-((((x - 0.5) / 0.2) ** 2 + ((y - 0.58) / 0.24) ** 2) ** 2))
+    return weights / weights.mean()
+
+
+def _draw(
+    faces: Faces, config: Autoencoder, names: tuple[str, ...], generator: torch.Generator
+) -> Float[Tensor, "n 3 h w"]:
+    batch = config.optimization.batch
+    chosen = torch.randint(len(faces), (batch,), generator=generator).numpy()
+    pictures = faces.pictures[chosen]
+    pictures[::2] = pictures[::2, :, ::-1].copy()
+    groups = torch.randint(len(names), (3,), generator=generator).tolist()
+    styled = np.array_split(np.arange(round(batch * config.styled)), len(groups))
+    for style, part in zip(groups, styled, strict=True):
+        if len(part):
+            pictures[part] = STYLES[names[style]].apply(pictures[part])
+    return to_pixels(torch.from_numpy(pictures))

@@ -1,0 +1,128 @@
+"""Training pictures: parquet files of faces, and the cache of their latents, plain and stylised."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from core.hyperdreambooth.diffusion import Bundle, encode_pictures
+from core.hyperdreambooth.training.styles import STYLES
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Aligned pictures with who they are of and words about them."""
+
+    pictures: UInt8[np.ndarray, "n h w 3"]
+    identities: tuple[str, ...]
+    attributes: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+    @cached_property
+    def labels(self) -> UInt8[np.ndarray, " n"] | np.ndarray:
+        """A number for each identity that has at least two pictures, in order of appearance; -1 for the others."""
+        numbers: dict[str, int] = {}
+        several = [identity for identity in self.identities if len(self.by_identity[identity]) > 1]
+        for identity in several:
+            numbers.setdefault(identity, len(numbers))
+        return np.array([numbers.get(identity, -1) for identity in self.identities])
+
+    @cached_property
+    def by_identity(self) -> dict[str, list[int]]:
+        """The pictures of each identity."""
+        pictures: dict[str, list[int]] = {}
+        for index, identity in enumerate(self.identities):
+            pictures.setdefault(identity, []).append(index)
+        return pictures
+
+
+def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = None) -> Faces:
+    """All pictures of the parquet files at ``resolution`` pixels; decoded once when a ``cache`` file is given."""
+    columns: dict[str, list[object]] = {"image": [], "identity": [], "attributes": []}
+    for file in files:
+        for key, values in pq.read_table(file, columns=list(columns)).to_pydict().items():
+            columns[key] += values
+    if cache is not None and cache.is_file():
+        pictures = np.load(cache, allow_pickle=False)
+    else:
+        pictures = np.stack([_decode(data, resolution) for data in columns["image"]])  # type: ignore[arg-type]
+        if cache is not None:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            np.save(cache, pictures, allow_pickle=False)
+    attributes = tuple(tuple(words) for words in columns["attributes"])  # type: ignore[arg-type]
+    return Faces(pictures, tuple(str(identity) for identity in columns["identity"]), attributes)
+
+
+class LatentCache:
+    """Latents of every picture: plain, mirrored, and in a few styles chosen for it (some of those mirrored)."""
+
+    def __init__(self, plain: Tensor, styled: Tensor, styles: np.ndarray, names: tuple[str, ...]) -> None:
+        self.plain, self.styled, self.styles, self.names = plain, styled, styles, names
+
+    @classmethod
+    def build(
+        cls, bundle: Bundle, faces: Faces, names: tuple[str, ...], *, styled: int, seed: int, file: Path
+    ) -> LatentCache:
+        """Encode everything once; a file from an earlier run with the same autoencoder is read instead."""
+        rng = np.random.default_rng(seed)
+        styles = rng.integers(len(names), size=(len(faces), styled))
+        mirrored = rng.random((len(faces), styled)) < 0.5
+        key = json.dumps([len(faces), styled, seed, names, _checksum(bundle)])
+        stamp = file.with_suffix(".json")
+        if file.is_file() and stamp.is_file() and stamp.read_text() == key:
+            stored = torch.from_numpy(np.load(file, allow_pickle=False))
+        else:
+            stored = torch.stack(
+                [_encode(bundle, faces.pictures, "plain"), _encode(bundle, faces.pictures[:, :, ::-1], "mirrored")]
+                + [
+                    _encode(bundle, _stylise(faces.pictures, styles[:, k], mirrored[:, k], names), f"styled {k + 1}")
+                    for k in range(styled)
+                ],
+                dim=1,
+            )
+            np.save(file, stored.numpy(), allow_pickle=False)
+            stamp.write_text(key)
+        return cls(stored[:, :2], stored[:, 2:], styles, names)
+
+
+def _encode(bundle: Bundle, pictures: np.ndarray, name: str, batch: int = 64) -> Float[Tensor, "n c h w"]:
+    parts = []
+    with torch.inference_mode(), torch.autocast(bundle.device.type, torch.bfloat16):
+        for start in tqdm(range(0, len(pictures), batch), desc=f"latents, {name}", unit="batch"):
+            chunk = torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch]))
+            parts.append(encode_pictures(bundle, chunk).to("cpu", torch.float16))
+    return torch.cat(parts)
+
+
+def _stylise(pictures: np.ndarray, styles: np.ndarray, mirrored: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    result = np.where(mirrored[:, None, None, None], pictures[:, :, ::-1], pictures)
+    for index, name in enumerate(names):
+        for chunk in np.array_split(np.flatnonzero(styles == index), max(1, (styles == index).sum() // 256)):
+            if len(chunk):
+                result[chunk] = STYLES[name].apply(result[chunk])
+    return result
+
+
+def _decode(data: bytes, resolution: int) -> UInt8[np.ndarray, "h w 3"]:
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    if picture.size != (resolution, resolution):
+        picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def _checksum(bundle: Bundle) -> float:
+    return float(sum(p.double().abs().sum() for p in bundle.vae.parameters()))

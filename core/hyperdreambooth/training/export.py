@@ -1,0 +1,98 @@
+"""What a stage leaves to look at, and the finished bundle in diffusers' own format: safetensors in fp16."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import save_file
+
+from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, to_pixels
+from core.hyperdreambooth.lidb import Factors, Person
+from core.hyperdreambooth.sampling import Row, merge_people, sample_latents
+from core.hyperdreambooth.training.data import Faces
+
+matplotlib.use("Agg")
+
+PROMPTS = ("a face", "a smiling woman with blond hair", "a man with a beard", "a pencil sketch of a face")
+PERSONAL_PROMPTS = ("a [V] face", "a [V] face", "a pencil sketch of a [V] face", "a neon sign of a [V] face")
+
+
+def export_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write pipeline, hypernetwork and ``bundle.json``; what else lies in the folder (the model card) stays."""
+    pipeline = StableDiffusionPipeline(
+        vae=bundle.vae,
+        text_encoder=bundle.text_encoder,
+        tokenizer=bundle.tokenizer,
+        unet=bundle.unet,
+        scheduler=bundle.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    pipeline.to(dtype=torch.float32)
+    (folder / "bundle.json").write_text(bundle.config.to_json())
+    if bundle.hypernetwork is not None:
+        network = folder / "hypernetwork"
+        network.mkdir(exist_ok=True)
+        tensors = {k: v.detach().half().contiguous() for k, v in bundle.hypernetwork.state_dict().items()}
+        save_file(tensors, network / "model.safetensors")
+        (network / "config.json").write_text(json.dumps(bundle.hypernetwork.describe(), indent=1) + "\n")
+
+
+def sample_sheet(bundle: Bundle, stage: str, faces: Faces, folder: Path, *, columns: int = 8) -> None:
+    """``samples.png`` and, from the losses so far, ``losses.png``."""
+    chosen = np.linspace(0, len(faces) - 1, columns).astype(int)
+    photos = torch.from_numpy(faces.pictures[chosen])
+    rows = [photos, decode_latents(bundle, encode_pictures(bundle, photos)).cpu()] if stage == "autoencoder" else []
+    if stage != "autoencoder":
+        rows = [photos, *_generated(bundle, photos)]
+    sheet = torch.cat([torch.cat(list(row), dim=1) for row in rows], dim=0)
+    image = Image.fromarray(sheet.numpy())
+    image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(folder / "samples.png")
+    _plot(folder)
+
+
+@torch.inference_mode()
+def _generated(bundle: Bundle, photos: torch.Tensor) -> list[torch.Tensor]:
+    nobody = [merge_people(bundle, [Row("")])[0]] * len(photos)
+    people = [nobody] * len(PROMPTS)
+    if bundle.hypernetwork is not None:
+        person = bundle.basis.merge(bundle.hypernetwork(to_pixels(photos).to(bundle.device)))
+        each: list[Person] = [
+            {name: Factors(f.left[i], f.right[i]) for name, f in person.items()} for i in range(len(photos))
+        ]
+        people += [each] * len(PERSONAL_PROMPTS)
+    return [
+        decode_latents(bundle, _sample(bundle, [Row(prompt, seed=seed) for seed in range(len(photos))], who)).cpu()
+        for prompt, who in zip(PROMPTS + PERSONAL_PROMPTS, people, strict=False)
+    ]
+
+
+def _sample(bundle: Bundle, rows: list[Row], people: list[Person]) -> torch.Tensor:
+    size = (bundle.resolution, bundle.resolution)
+    return sample_latents(bundle, rows, people, steps=bundle.config.sampling.steps, size=size)
+
+
+def _plot(folder: Path) -> None:
+    from matplotlib import pyplot
+
+    file = folder / "losses.csv"
+    if not file.is_file():
+        return
+    with file.open() as stream:
+        records = list(csv.DictReader(stream))
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name in list(records[0])[1:]:
+        axes.plot([int(r["step"]) for r in records], [float(r[name]) for r in records], label=name)
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.legend()
+    figure.savefig(folder / "losses.png", dpi=100, bbox_inches="tight")
+    pyplot.close(figure)

@@ -1,0 +1,166 @@
+"""The one training loop: resumable, seeded by step, with EMA, a warm-up, a final decay, a progress bar and a loss curve.
+
+A checkpoint is a safetensors file (parameters, averages and optimiser moments) beside a JSON file; no pickle anywhere.
+Every step draws from a generator seeded by (seed, step) alone, so that a resumed run sees what an unbroken one would.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a stage is trained. ``decay`` is the share of the steps, at the end, in which the rate falls to zero."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    weight_decay: float = 1e-2
+    warmup: int = 100
+    decay: float = 0.3
+    ema: float = 0.998
+    clip: float = 1.0
+    checkpoint_every: int = 200
+
+    def rate(self, step: int) -> float:
+        """The learning rate's factor at a step: linear up, constant, then a half cosine down to 2 %."""
+        start = self.steps * (1 - self.decay)
+        if step < start or self.decay == 0:
+            return min(1.0, (step + 1) / self.warmup)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - start) / max(1.0, self.steps - start)))
+
+
+Losses = Mapping[str, Tensor]
+"""Name -> scalar; ``loss`` is the one that is minimised."""
+
+
+class TrainingLoop:
+    """Trains the parameters of named modules in ``folder``, where it also finds its own checkpoint again."""
+
+    def __init__(
+        self, folder: Path, modules: Mapping[str, nn.Module], optimization: Optimization, *, seed: int, name: str
+    ) -> None:
+        self.folder, self.config, self.seed, self.name = folder, optimization, seed, name
+        named = [(f"{key}.{n}", p) for key, module in modules.items() for n, p in module.named_parameters()]
+        self.parameters = {n: p for n, p in named if p.requires_grad}
+        self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
+        device = next(iter(self.parameters.values())).device
+        self.device_type = device.type
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=optimization.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=optimization.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        self._resume()
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps have been taken."""
+        return self.step >= self.config.steps
+
+    def run(self, losses: Callable[[torch.Generator], Losses]) -> None:
+        """Take the steps that are left. ``losses`` gets the step's own CPU generator."""
+        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.name, unit="step", dynamic_ncols=True)
+        smooth: dict[str, float] = {}
+        while not self.done:
+            for key, value in self._take(losses).items():
+                smooth[key] = value if key not in smooth else 0.98 * smooth[key] + 0.02 * value
+            bar.set_postfix({key: f"{value:.4f}" for key, value in smooth.items()}, refresh=False)
+            bar.update()
+            if self.step % 20 == 0:
+                self._log(smooth)
+            if self.step % self.config.checkpoint_every == 0 or self.done:
+                self.save()
+        bar.close()
+
+    def use_average(self) -> None:
+        """Put the averaged parameters into the modules: what a finished stage hands on."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.average[name])
+
+    def save(self) -> None:
+        """Write the checkpoint, atomically: a killed run leaves the one before."""
+        tensors = {f"parameter/{n}": p.detach() for n, p in self.parameters.items()}
+        tensors |= {f"average/{n}": p for n, p in self.average.items()}
+        for name, parameter in self.parameters.items():
+            state = self.optimizer.state[parameter]
+            tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / "checkpoint.partial"
+        save_file({key: value.contiguous() for key, value in tensors.items()}, partial, metadata={"step": str(self.step)})
+        os.replace(partial, self.folder / "checkpoint.safetensors")
+        (self.folder / "state.json").write_text(json.dumps({"step": self.step, "of": self.config.steps}))
+
+    def _take(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self.config.rate(self.step)
+        with self._attention():
+            values = losses(step_generator(self.seed, self.step))
+            self.optimizer.zero_grad()
+            torch.autograd.backward(values["loss"])
+        nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
+        self.optimizer.step()
+        self.step += 1
+        keep = min(self.config.ema, self.step / (self.step + 9))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - keep)
+        return {key: float(value.detach()) for key, value in values.items()}
+
+    def _attention(self) -> AbstractContextManager[None]:
+        """On a CPU the plain attention is faster to train than the fused one (47 against 38 pictures/s at 64 px)."""
+        return nullcontext() if self.device_type == "cuda" else sdpa_kernel(SDPBackend.MATH)
+
+    def _resume(self) -> None:
+        file = self.folder / "checkpoint.safetensors"
+        if not file.is_file():
+            return
+        saved = load_file(file)
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                if f"parameter/{name}" not in saved:
+                    continue
+                parameter.copy_(saved[f"parameter/{name}"])
+                self.average[name].copy_(saved[f"average/{name}"])
+        self.step = int(json.loads((self.folder / "state.json").read_text())["step"])
+        for name, parameter in self.parameters.items():
+            if f"exp_avg/{name}" in saved:
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.step)),
+                    "exp_avg": saved[f"exp_avg/{name}"].to(parameter.device),
+                    "exp_avg_sq": saved[f"exp_avg_sq/{name}"].to(parameter.device),
+                }
+
+    def _log(self, losses: Mapping[str, float]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "losses.csv"
+        fresh = not file.exists()
+        with file.open("a", newline="") as stream:
+            writer = csv.writer(stream)
+            if fresh:
+                writer.writerow(["step", *losses])
+            writer.writerow([self.step, *(f"{value:.5f}" for value in losses.values())])
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The CPU generator of one step: a function of (seed, step) alone."""
+    digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)

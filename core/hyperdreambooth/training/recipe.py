@@ -1,0 +1,126 @@
+"""A BUNDLE.toml: everything a bundle is made from, as frozen dataclasses. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from core.errors import BundleError
+from core.hyperdreambooth.config import BundleConfig, HypernetworkConfig
+from core.hyperdreambooth.training.loop import Optimization
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Parquet files with columns ``image``, ``identity``, ``attributes``; paths are relative to the recipe's folder.
+
+    ``styled`` is how many stylised versions of each picture the latent cache holds.
+    """
+
+    train: tuple[str, ...]
+    evaluate: str
+    styles: tuple[str, ...]
+    styled: int = 2
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """AutoencoderKL with a fixed posterior spread ``noise`` instead of a learned one; ``centre`` weighs the face."""
+
+    optimization: Optimization
+    channels: tuple[int, ...] = (32, 64, 96)
+    latent_channels: int = 8
+    noise: float = 0.1
+    penalty: float = 1e-3
+    centre: float = 3.0
+    styled: float = 0.25
+
+
+@dataclass(frozen=True)
+class Base:
+    """The text-to-image base. ``personal`` is the share of rows that carry the hypernetwork's prediction.
+
+    ``other_photo`` is how often such a row's target is another photo of the person than the one the hypernetwork saw.
+    """
+
+    optimization: Optimization
+    channels: tuple[int, ...] = (96, 160, 256)
+    layers: int = 1
+    text_width: int = 192
+    text_layers: int = 3
+    tokens: int = 24
+    photo: float = 0.5
+    empty: float = 0.1
+    personal: float = 0.5
+    other_photo: float = 0.3
+    identity: float = 0.1
+
+
+@dataclass(frozen=True)
+class Preoptimize:
+    """Batched pre-optimisation: ``people`` in all, ``group`` of them in one batch, ``rows`` rows each."""
+
+    people: int
+    group: int = 12
+    rows: int = 4
+    steps: int = 40
+    learning_rate: float = 1e-2
+
+
+@dataclass(frozen=True)
+class Hypernetwork:
+    """Hypernetwork training on the frozen base (section 4.2): diffusion loss + ``beta`` |w - w*|^2."""
+
+    optimization: Optimization
+    beta: float = 0.02
+    photo: float = 0.5
+    other_photo: float = 0.3
+    identity: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole bundle. ``folder`` receives the bundle, ``work`` (ignored by git) checkpoints, caches and sheets."""
+
+    output: str
+    work: str
+    seed: int
+    bundle: BundleConfig
+    data: Data
+    network: HypernetworkConfig
+    autoencoder: Autoencoder
+    base: Base
+    preoptimize: Preoptimize
+    hypernetwork: Hypernetwork
+    folder: Path = field(default=Path("."))
+
+    def path(self, relative: str) -> Path:
+        """A path of the recipe, relative to the file it stands in."""
+        return (self.folder / relative).resolve()
+
+
+def load_recipe(file: Path) -> Recipe:
+    """Read a recipe. Raises BundleError for unknown or missing keys, naming them."""
+    with file.open("rb") as stream:
+        values = tomllib.load(stream)
+    return _build(Recipe, {**values, "folder": file.parent}, where=file.name)
+
+
+def _build(kind: type[T], values: dict[str, Any], *, where: str) -> T:
+    hints = get_type_hints(kind)
+    unknown = set(values) - {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown:
+        raise BundleError(f"{where}: unknown key {', '.join(sorted(unknown))}")
+    converted = {}
+    for key, value in values.items():
+        if is_dataclass(hints[key]):
+            value = _build(hints[key], value, where=f"{where}.{key}")
+        converted[key] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**converted)
+    except TypeError as error:
+        raise BundleError(f"{where}: {error}") from error

@@ -1,0 +1,82 @@
+"""Rows of a training batch: which picture, in which style, with which caption, seen through whose hypernetwork input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from core.hyperdreambooth.diffusion import Bundle, to_pixels, tokenize
+from core.hyperdreambooth.training.captions import caption
+from core.hyperdreambooth.training.data import Faces, LatentCache
+from core.hyperdreambooth.training.styles import PHOTO, STYLES
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The shares of a batch: plain photos (the rest is stylised), empty captions, personal rows, other photos."""
+
+    photo: float
+    empty: float
+    personal: float
+    other_photo: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One batch. ``personal`` rows come first; ``faces`` are what the hypernetwork sees for them."""
+
+    latents: Float[Tensor, "n c h w"]
+    tokens: Int[Tensor, "n tokens"]
+    faces: Float[Tensor, "personal 3 h w"]
+    labels: Int[Tensor, " personal"]
+    seen: Int[Tensor, " personal"]
+
+
+class RowSource:
+    """Draws batches from faces and their cached latents; everything random comes from the step's generator."""
+
+    def __init__(self, bundle: Bundle, faces: Faces, latents: LatentCache, mix: Mix) -> None:
+        self.bundle, self.faces, self.latents, self.mix = bundle, faces, latents, mix
+
+    def draw(self, rows: int, generator: torch.Generator) -> Rows:
+        """A batch of ``rows``; the first ``mix.personal`` of them show the person the hypernetwork sees."""
+        rng = Random(int(torch.randint(2**62, (1,), generator=generator)))
+        personal = round(rows * self.mix.personal)
+        pictures = [rng.randrange(len(self.faces)) for _ in range(rows)]
+        drawn = [self._row(picture, rng, index < personal) for index, picture in enumerate(pictures)]
+        seen = [self._seen(picture, rng) for picture in pictures[:personal]]
+        device = self.bundle.device
+        return Rows(
+            torch.stack([latent for latent, _ in drawn]).to(device, torch.float32),
+            tokenize(self.bundle, [text for _, text in drawn]),
+            to_pixels(self._pictures(seen, rng)).to(device),
+            torch.from_numpy(self.faces.labels[seen]).to(device) if seen else torch.empty(0, dtype=torch.int64),
+            torch.tensor(seen, dtype=torch.int64),
+        )
+
+    def _row(self, picture: int, rng: Random, personal: bool) -> tuple[Tensor, str]:
+        empty = rng.random() < self.mix.empty
+        if rng.random() < self.mix.photo:
+            latent, style = self.latents.plain[picture, rng.randrange(2)], PHOTO
+        else:
+            k = rng.randrange(self.latents.styled.shape[1])
+            latent, style = self.latents.styled[picture, k], STYLES[self.latents.names[self.latents.styles[picture, k]]]
+        identifier = self.bundle.identifier if personal else None
+        words = self.faces.attributes[picture]
+        text = "" if empty else caption(words, style, rng, identifier=identifier, class_noun=self.bundle.class_noun)
+        return latent, text
+
+    def _seen(self, picture: int, rng: Random) -> int:
+        if rng.random() >= self.mix.other_photo:
+            return picture
+        return rng.choice(self.faces.by_identity[self.faces.identities[picture]])
+
+    def _pictures(self, seen: list[int], rng: Random) -> UInt8[Tensor, "n h w 3"]:
+        pictures = [self.faces.pictures[i][:, :: rng.choice((1, -1))] for i in seen]
+        side = self.faces.pictures.shape[1]
+        return torch.from_numpy(np.stack(pictures)) if pictures else torch.empty(0, side, side, 3, dtype=torch.uint8)

@@ -1,0 +1,163 @@
+"""The four stages of a bundle, in order; each resumes from its checkpoint and hands on its averaged parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from core.hyperdreambooth.config import HypernetworkConfig
+from core.hyperdreambooth.diffusion import Bundle, from_pipeline
+from core.hyperdreambooth.hypernetwork import HyperNetwork
+from core.hyperdreambooth.training.architecture import fresh_pipeline
+from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_scaling
+from core.hyperdreambooth.training.base import base_losses
+from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
+from core.hyperdreambooth.training.loop import TrainingLoop
+from core.hyperdreambooth.training.preoptimize import preoptimize
+from core.hyperdreambooth.training.recipe import Recipe
+from core.hyperdreambooth.training.regress import hypernetwork_losses
+from core.hyperdreambooth.training.rows import Mix, RowSource
+
+STAGES = ("autoencoder", "base", "preoptimize", "hypernetwork")
+
+
+class Workshop:
+    """A recipe, its data and the modules under way. ``run`` takes one stage; finished stages are only loaded."""
+
+    def __init__(self, recipe: Recipe, *, device: str) -> None:
+        self.recipe = recipe
+        self.work = recipe.path(recipe.work)
+        self.work.mkdir(parents=True, exist_ok=True)
+        files = [recipe.path(name) for name in recipe.data.train]
+        side = recipe.bundle.resolution
+        self.faces: Faces = load_faces(files, side, cache=self.work / f"pictures-{side}.npy")
+        bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
+        for module in (bundle.vae, bundle.unet, bundle.text_encoder):
+            module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.bundle: Bundle = replace(bundle, hypernetwork=self._fresh_hypernetwork(bundle).to(device))
+
+    def run(self, stage: str) -> None:
+        """Bring one stage to its end, or load what an earlier run of it left."""
+        getattr(self, f"_{stage}")()
+
+    def load(self, stage: str) -> bool:
+        """Put a finished stage's parameters into the modules; False when it is not finished."""
+        return all([self._load(stage, name, module) for name, module in self._modules(stage).items()])
+
+    @property
+    def network(self) -> HyperNetwork:
+        """The hypernetwork under training."""
+        assert self.bundle.hypernetwork is not None
+        return self.bundle.hypernetwork
+
+    def _autoencoder(self) -> None:
+        config = self.recipe.autoencoder
+        quant = self.bundle.vae.quant_conv
+        half = config.latent_channels
+
+        def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
+            return dict(autoencoder_losses(self.bundle, self.faces, config, self.recipe.data.styles, generator))
+
+        # The fixed half of quant_conv gets no gradient: nothing in the loss depends on it.
+        spread = quant.bias[half:].detach().clone()
+        self._train("autoencoder", config.optimization, losses)
+        with torch.no_grad():
+            quant.weight[half:] = 0
+            quant.bias[half:] = spread
+        self._finish("autoencoder")
+
+    def _base(self) -> None:
+        config = self.recipe.base
+        mix = Mix(config.photo, config.empty, config.personal, config.other_photo)
+        rows = self._rows(mix)
+        batch = config.optimization.batch
+        self._train(
+            "base",
+            config.optimization,
+            lambda generator: base_losses(self.bundle, self.network, rows, batch, config.identity, generator),
+        )
+        self._finish("base")
+
+    def _preoptimize(self) -> None:
+        self._frozen(self.bundle.unet, self.bundle.text_encoder, self.network)
+        preoptimize(self.bundle, self.faces, self._latents(), self.recipe.preoptimize, self._folder("preoptimize"))
+
+    def _hypernetwork(self) -> None:
+        config = self.recipe.hypernetwork
+        self._frozen(self.bundle.unet, self.bundle.text_encoder)
+        self.network.requires_grad_(True)
+        rows = self._rows(Mix(config.photo, 0.0, 1.0, config.other_photo))
+        targets = self._folder("preoptimize") / "targets.safetensors"
+        known = load_file(targets) if targets.is_file() else {}
+        self._train(
+            "hypernetwork",
+            config.optimization,
+            partial(hypernetwork_losses, self.bundle, self.network, rows, known, config),
+        )
+        self._finish("hypernetwork")
+
+    def _train(self, stage: str, optimization: object, losses: object) -> None:
+        modules = self._modules(stage)
+        loop = TrainingLoop(self._folder(stage), modules, optimization, seed=self.recipe.seed, name=stage)  # type: ignore[arg-type]
+        loop.run(losses)  # type: ignore[arg-type]
+        loop.use_average()
+
+    def _finish(self, stage: str) -> None:
+        if stage == "autoencoder":
+            factor = set_scaling(self.bundle, self.faces)
+            (self._folder(stage) / "scaling.json").write_text(json.dumps({"scaling_factor": factor}))
+        for name, module in self._modules(stage).items():
+            tensors = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
+            save_file(tensors, self._folder(stage) / f"{name}.safetensors")
+
+    def _load(self, stage: str, name: str, module: nn.Module) -> bool:
+        file = self._folder(stage) / f"{name}.safetensors"
+        if not file.is_file():
+            return False
+        module.load_state_dict(load_file(file))
+        scaling = self._folder(stage) / "scaling.json"
+        if scaling.is_file():
+            self.bundle.vae.register_to_config(**json.loads(scaling.read_text()))
+        return True
+
+    def _modules(self, stage: str) -> Mapping[str, nn.Module]:
+        if stage == "autoencoder":
+            return {"vae": self.bundle.vae}
+        if stage == "base":
+            return {"unet": self.bundle.unet, "text_encoder": self.bundle.text_encoder, "network": self.network}
+        return {"network": self.network} if stage == "hypernetwork" else {}
+
+    def _rows(self, mix: Mix) -> RowSource:
+        return RowSource(self.bundle, self.faces, self._latents(), mix)
+
+    def _latents(self) -> LatentCache:
+        data = self.recipe.data
+        file = self.work / "latents.npy"
+        self._frozen(self.bundle.vae)
+        return LatentCache.build(
+            self.bundle, self.faces, data.styles, styled=data.styled, seed=self.recipe.seed, file=file
+        )
+
+    def _folder(self, stage: str) -> Path:
+        return self.work / stage
+
+    def _fresh_hypernetwork(self, bundle: Bundle) -> HyperNetwork:
+        lidb = bundle.config.lidb
+        shapes = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
+        identities = int(self.faces.labels.max()) + 1
+        config: HypernetworkConfig = replace(self.recipe.network, identities=identities)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.seed)
+            return HyperNetwork(config, shapes)
+
+    @staticmethod
+    def _frozen(*modules: nn.Module) -> None:
+        for module in modules:
+            module.eval().requires_grad_(False)

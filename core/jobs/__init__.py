@@ -1,0 +1,55 @@
+"""Jobs: accepted means durable, done once, and deletion wins.
+
+model.py    what a job, a request, a result, a subject are
+keys.py     where they live in the store and in Redis
+archive.py  the store's side: requests, outcomes, subjects, tombstones
+ledger.py   Redis' side: who is doing what (lua/ has the transitions)
+service.py  both together: what the API and the worker call
+"""
+
+from core.jobs.model import (
+    LOCAL_TENANT,
+    Consent,
+    Failure,
+    GenerateRequest,
+    GenerateResult,
+    Image,
+    Job,
+    JobKind,
+    JobState,
+    PersonalizeRequest,
+    PersonalizeResult,
+    Receipt,
+    Request,
+    Result,
+    Subject,
+    SubjectStatus,
+    Weights,
+    WeightsStage,
+    new_id,
+)
+from core.jobs.service import Jobs, open_jobs
+
+__all__ = [
+    "LOCAL_TENANT",
+    "Consent",
+    "Failure",
+    "GenerateRequest",
+    "GenerateResult",
+    "Image",
+    "Job",
+    "JobKind",
+    "JobState",
+    "Jobs",
+    "PersonalizeRequest",
+    "PersonalizeResult",
+    "Receipt",
+    "Request",
+    "Result",
+    "Subject",
+    "SubjectStatus",
+    "Weights",
+    "WeightsStage",
+    "new_id",
+    "open_jobs",
+]

@@ -1,0 +1,168 @@
+"""The store's side of the jobs: what was accepted, how it ended, whom it is about. Documents under keys.py's keys."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TypeVar
+
+from core.errors import ObjectNotFound, SubjectNotFound
+from core.jobs import keys
+from core.jobs.model import Job, JobKind, JobState, Receipt, Record, Request, Subject
+from core.storage import Store
+
+_JSON = "application/json"
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class Accepted(Record):
+    """What was promised to somebody: the request, and what is needed to queue it again."""
+
+    tenant: str
+    job_id: str
+    created_at: float
+    request_id: str = ""
+    request: Request
+
+    def as_job(self) -> Job:
+        """The job at its beginning."""
+        return Job(
+            id=self.job_id,
+            tenant=self.tenant,
+            kind=JobKind(self.request.kind),
+            subject_id=self.request.subject_id,
+            state=JobState.QUEUED,
+            created_at=self.created_at,
+            request_id=self.request_id,
+        )
+
+
+class Archive:
+    """Documents in the store. Raises StoreUnavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def put_accepted(self, accepted: Accepted) -> None:
+        """Make the request durable."""
+        self._put(keys.pending(accepted.tenant, accepted.job_id), accepted)
+
+    def accepted(self, tenant: str, job_id: str) -> Accepted | None:
+        """The request of a job that is not over, or None."""
+        return self._get(keys.pending(tenant, job_id), Accepted)
+
+    def drop_accepted(self, tenant: str, job_id: str) -> None:
+        """The promise is kept, or void."""
+        self.store.delete(keys.pending(tenant, job_id))
+
+    def all_accepted(self) -> Iterator[tuple[str, str]]:
+        """(tenant, job id) of everything that was accepted and is not over."""
+        for key in self.store.list(keys.PENDING):
+            _, tenant, name = key.split("/")
+            yield tenant, name.removesuffix(".json")
+
+    def put_outcome(self, job: Job) -> Job:
+        """Write down how the job ended, once: a second ending does not replace the first. Gives the one that counts."""
+        first = self.outcome(job.tenant, job.id)
+        if first is None:
+            self._put(keys.outcome(job.tenant, job.id), job)
+        return first or job
+
+    def outcome(self, tenant: str, job_id: str) -> Job | None:
+        """How the job ended, or None."""
+        return self._get(keys.outcome(tenant, job_id), Job)
+
+    def mark(self, tenant: str, subject_id: str, job_id: str) -> None:
+        """Note that the job belongs to the subject."""
+        self.store.put(f"{keys.markers(tenant, subject_id)}{job_id}", b"")
+
+    def unmark(self, tenant: str, subject_id: str, job_id: str) -> None:
+        """The job is not the subject's after all."""
+        self.store.delete(f"{keys.markers(tenant, subject_id)}{job_id}")
+
+    def job_ids(self, tenant: str, subject_id: str) -> list[str]:
+        """The jobs that belong to the subject."""
+        prefix = keys.markers(tenant, subject_id)
+        return [key.removeprefix(prefix) for key in self.store.list(prefix)]
+
+    def put_subject(self, subject: Subject) -> None:
+        """Write the subject's document."""
+        self._put(keys.document(subject.tenant, subject.id), subject)
+
+    def subject(self, tenant: str, subject_id: str) -> Subject:
+        """The subject's document. Raises SubjectNotFound, also when only its tombstone is left."""
+        subject = self._get(keys.document(tenant, subject_id), Subject) if keys.is_id(subject_id, "sub") else None
+        if subject is None or self.receipt(tenant, subject_id):
+            raise SubjectNotFound(f"There is no subject {subject_id[:40]}.")
+        return subject
+
+    def subjects(self, tenant: str, *, after: str = "") -> Iterator[Subject]:
+        """The tenant's subjects in the order they were made, those after the id `after`."""
+        prefix = keys.subjects(tenant)
+        # "0" is the character after "/": everything under the folder of `after` comes before it.
+        for key in self.store.list(prefix, after=f"{prefix}{after}0" if after else ""):
+            if key.endswith("/subject.json"):
+                with contextlib.suppress(SubjectNotFound):
+                    yield self.subject(tenant, key.removeprefix(prefix).partition("/")[0])
+
+    def put_receipt(self, receipt: Receipt) -> None:
+        """Write the subject's tombstone, and note that it is to be erased (again) until nobody can write to it."""
+        self._put(keys.erasure(receipt.tenant, receipt.subject_id), receipt)
+        self.store.put(keys.erasing(receipt.tenant, receipt.subject_id), b"")
+
+    def receipt(self, tenant: str, subject_id: str) -> Receipt | None:
+        """The subject's tombstone, or None."""
+        return self._get(keys.erasure(tenant, subject_id), Receipt)
+
+    def erasing(self) -> Iterator[Receipt]:
+        """Tombstones of subjects that somebody who was late may still write to."""
+        for key in self.store.list(keys.ERASING):
+            _, tenant, subject_id = key.split("/")
+            if receipt := self.receipt(tenant, subject_id):
+                yield receipt
+
+    def erased(self, receipt: Receipt) -> None:
+        """Nobody can write to the subject any more."""
+        self.store.delete(keys.erasing(receipt.tenant, receipt.subject_id))
+
+    def drop_receipts(self, before: float) -> None:
+        """Forget subjects that were deleted before this time."""
+        for key in self.store.list(keys.ERASURES):
+            receipt = self._get(key, Receipt)
+            if receipt and receipt.deleted_at < before:
+                self.store.delete(key)
+
+    def put_attempt(self, job: Job, name: str, data: bytes, *, content_type: str) -> str:
+        """Store what an attempt made, under a key that no other attempt uses; gives the key."""
+        key = f"{keys.attempt(job.tenant, job.id, job.fence)}{name}"
+        self.store.put(key, data, content_type=content_type)
+        return key
+
+    def drop_attempt(self, tenant: str, job_id: str, fence: int) -> None:
+        """Remove what an attempt made that came to nothing."""
+        self.store.delete_prefix(keys.attempt(tenant, job_id, fence))
+
+    def drop_other_attempts(self, job: Job) -> None:
+        """Remove what the job made in attempts that do not count, which is all of it unless it succeeded."""
+        keep = keys.attempt(job.tenant, job.id, job.fence) if job.state is JobState.SUCCEEDED else None
+        for key in self.store.list(keys.job(job.tenant, job.id)):
+            if key != keys.outcome(job.tenant, job.id) and not (keep and key.startswith(keep)):
+                self.store.delete(key)
+
+    def erase(self, receipt: Receipt) -> None:
+        """Remove the subject, its jobs, and everything they made."""
+        tenant = receipt.tenant
+        for job_id in receipt.job_ids:
+            self.store.delete(keys.pending(tenant, job_id))
+            self.store.delete_prefix(keys.job(tenant, job_id))
+        self.store.delete_prefix(keys.subject(tenant, receipt.subject_id))
+        self.store.delete_prefix(keys.markers(tenant, receipt.subject_id))
+
+    def _put(self, key: str, record: Record) -> None:
+        self.store.put(key, record.model_dump_json().encode(), content_type=_JSON)
+
+    def _get(self, key: str, kind: type[RecordT]) -> RecordT | None:
+        try:
+            return kind.model_validate_json(self.store.get(key))
+        except ObjectNotFound:
+            return None

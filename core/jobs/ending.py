@@ -1,0 +1,78 @@
+"""How things end: a job is written down, a subject is erased. Both can be repeated by anybody without harm."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from core.errors import BrokerUnavailable, SubjectNotFound
+from core.jobs import keys
+from core.jobs.archive import Archive
+from core.jobs.ledger import Ledger
+from core.jobs.model import Job, JobKind, JobState, PersonalizeResult, Receipt, Subject, SubjectStatus
+
+_log = logging.getLogger(__name__)
+_STATUS = {
+    JobState.SUCCEEDED: SubjectStatus.READY,
+    JobState.FAILED: SubjectStatus.FAILED,
+    JobState.CANCELED: SubjectStatus.CANCELED,
+}
+
+
+def settle(archive: Archive, ledger: Ledger, job: Job, *, keep_photos: bool) -> None:
+    """Write down in the store how the job ended, and drop what it no longer needs.
+
+    Who ended the job calls this; if it dies on the way, the reaper does, since the request is only dropped at the end.
+    """
+    if receipt := archive.receipt(job.tenant, job.subject_id):
+        erase(archive, ledger, receipt)
+        return
+    first = archive.put_outcome(job)
+    if first.fence != job.fence:  # it had ended before, and Redis had lost that
+        ledger.erase([job.ref])
+    if first.kind is JobKind.PERSONALIZE:
+        _settle_subject(archive, first, keep_photos=keep_photos)
+    archive.drop_other_attempts(first)
+    archive.drop_accepted(job.tenant, job.id)
+    ledger.expire(job.ref)
+    if receipt := archive.receipt(job.tenant, job.subject_id):  # deleted meanwhile: what was just written goes as well
+        erase(archive, ledger, receipt)
+
+
+def erase(archive: Archive, ledger: Ledger, receipt: Receipt) -> Receipt:
+    """Remove everything of a deleted subject, whatever state its jobs are in; gives the receipt with all its jobs.
+
+    The claims go first, so that no worker can commit; then the objects. Redis may be down: the reaper repeats it all.
+    """
+    job_ids = sorted({*receipt.job_ids, *archive.job_ids(receipt.tenant, receipt.subject_id)})
+    if tuple(job_ids) != receipt.job_ids:
+        receipt = receipt.model_copy(update={"job_ids": tuple(job_ids)})
+        archive.put_receipt(receipt)
+    try:
+        ledger.erase([f"{receipt.tenant}/{job_id}" for job_id in job_ids])
+    except BrokerUnavailable:
+        _log.warning("erase.without_redis", extra={"subject_id": receipt.subject_id})
+    archive.erase(receipt)
+    return receipt
+
+
+def _settle_subject(archive: Archive, job: Job, *, keep_photos: bool) -> None:
+    try:
+        subject = archive.subject(job.tenant, job.subject_id)
+    except SubjectNotFound:
+        return
+    if subject.job_id == job.id:
+        archive.put_subject(_after(subject, job, keep_photos=keep_photos))
+    if not keep_photos:
+        archive.store.delete_prefix(keys.photos(job.tenant, job.subject_id))
+
+
+def _after(subject: Subject, job: Job, *, keep_photos: bool) -> Subject:
+    """The subject's document after its job has ended."""
+    changes: dict[str, Any] = {"status": _STATUS[job.state], "error": job.error, "seconds": job.seconds}
+    if not keep_photos:
+        changes["photos"] = ()
+    if isinstance(job.result, PersonalizeResult):
+        names = ("weights", "likeness", "kept_step", "bundle", "bundle_fingerprint")
+        changes |= {name: getattr(job.result, name) for name in names}
+    return subject.model_copy(update=changes)

@@ -1,0 +1,90 @@
+"""Where everything lives in the store. The tenant is part of every key; what a job makes lies under the job.
+
+{tenant}/subjects/{subject}/subject.json       the document
+{tenant}/subjects/{subject}/photos/0.png       aligned, until personalising ends
+{tenant}/subject-jobs/{subject}/{job}          an empty marker: the job belongs to the subject, and dies with it
+{tenant}/jobs/{job}/{fence}/...                what one attempt made; the number of its claim keeps attempts apart
+{tenant}/jobs/{job}/outcome.json               how the job ended, written once
+pending/{tenant}/{job}.json                    what was accepted and is not over
+erasures/{tenant}/{subject}.json               what was deleted: ids and a time, kept for a day
+erasing/{tenant}/{subject}                     an empty marker: somebody who was late may still write to it
+"""
+
+from __future__ import annotations
+
+import re
+
+_ID = re.compile(r"(sub|job|img)_[0-9a-z]{25}(-[0-9]{1,4})?")
+PENDING = "pending/"
+ERASURES = "erasures/"
+ERASING = "erasing/"
+
+
+def is_id(identifier: str, prefix: str) -> bool:
+    """Whether `identifier` has the form of our ids that start with `prefix`."""
+    return identifier.startswith(f"{prefix}_") and _ID.fullmatch(identifier) is not None
+
+
+def subjects(tenant: str) -> str:
+    """The prefix of a tenant's subjects."""
+    return f"{tenant}/subjects/"
+
+
+def subject(tenant: str, subject_id: str) -> str:
+    """The prefix of what a subject has besides its jobs."""
+    return f"{tenant}/subjects/{subject_id}/"
+
+
+def document(tenant: str, subject_id: str) -> str:
+    """A subject's document."""
+    return f"{subject(tenant, subject_id)}subject.json"
+
+
+def photos(tenant: str, subject_id: str) -> str:
+    """The prefix of a subject's photos."""
+    return f"{subject(tenant, subject_id)}photos/"
+
+
+def markers(tenant: str, subject_id: str) -> str:
+    """The prefix of the markers of a subject's jobs."""
+    return f"{tenant}/subject-jobs/{subject_id}/"
+
+
+def job(tenant: str, job_id: str) -> str:
+    """The prefix of what a job made."""
+    return f"{tenant}/jobs/{job_id}/"
+
+
+def attempt(tenant: str, job_id: str, fence: int) -> str:
+    """The prefix of what one attempt at a job made."""
+    return f"{job(tenant, job_id)}{fence}/"
+
+
+def outcome(tenant: str, job_id: str) -> str:
+    """How a job ended."""
+    return f"{job(tenant, job_id)}outcome.json"
+
+
+def pending(tenant: str, job_id: str) -> str:
+    """What was accepted."""
+    return f"{PENDING}{tenant}/{job_id}.json"
+
+
+def erasure(tenant: str, subject_id: str) -> str:
+    """A subject's tombstone."""
+    return f"{ERASURES}{tenant}/{subject_id}.json"
+
+
+def erasing(tenant: str, subject_id: str) -> str:
+    """That a deleted subject is to be erased again."""
+    return f"{ERASING}{tenant}/{subject_id}"
+
+
+def image_id(job_id: str, index: int) -> str:
+    """The public id of a job's image: the same whenever the job is run."""
+    return f"img_{job_id.removeprefix('job_')}-{index}"
+
+
+def job_of_image(image: str) -> str:
+    """The job that made the image."""
+    return f"job_{image.removeprefix('img_').partition('-')[0]}"

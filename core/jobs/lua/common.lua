@@ -1,0 +1,79 @@
+-- What all transitions share; put in front of each of them. All times are milliseconds of Redis' own clock.
+--   hdb:{tenant}:job:{id}     hash: the record            hdb:{tenant}:events:{id}  stream: what happened to it
+--   hdb:queued:{kind}         refs by the time from which they may be claimed
+--   hdb:running               refs by the end of their lease
+--   hdb:bells                 queued refs by the time to ring for them (again)
+local EVENTS_KEPT, EVENTS_TTL = 200, 24 * 3600 * 1000
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function named(what, ref)
+  local tenant, id = string.match(ref, '^([^/]+)/([^/]+)$')
+  return 'hdb:' .. tenant .. ':' .. what .. ':' .. id
+end
+
+local function get(ref, field)
+  return redis.call('HGET', named('job', ref), field)
+end
+
+local function number(ref, field)
+  return tonumber(get(ref, field) or '0') or 0
+end
+
+-- Count the version up, and tell those who follow the job.
+local function tell(ref, event)
+  local key, stream = named('job', ref), named('events', ref)
+  redis.call('HINCRBY', key, 'version', 1)
+  local seen = redis.call('HMGET', key, 'state', 'attempt', 'stage', 'step', 'total')
+  redis.call('XADD', stream, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'at', whole(now()), 'state', seen[1],
+    'attempt', seen[2], 'stage', seen[3] or '', 'step', seen[4] or '0', 'total', seen[5] or '0')
+  redis.call('PEXPIRE', stream, EVENTS_TTL)
+end
+
+local function change(ref, event, ...)
+  redis.call('HSET', named('job', ref), ...)
+  tell(ref, event)
+end
+
+-- 'held' when the caller, who shows the number of its claim, still has the job; else 'gone' (erased) or 'lost'.
+local function holder(ref, fence)
+  local seen = redis.call('HMGET', named('job', ref), 'state', 'fence')
+  if not seen[1] then return 'gone' end
+  if seen[1] ~= 'running' or seen[2] ~= fence then return 'lost' end
+  return 'held'
+end
+
+-- How the caller itself ended the job, when it asks again because the answer was lost on its way; else what holder says.
+local function ended(ref, fence, hold)
+  local seen = redis.call('HMGET', named('job', ref), 'state', 'fence')
+  local final = seen[1] == 'succeeded' or seen[1] == 'failed' or seen[1] == 'canceled'
+  return hold == 'lost' and final and seen[2] == fence and seen[1] or hold
+end
+
+local function enqueue(ref, ready, ring)
+  redis.call('ZADD', 'hdb:queued:' .. get(ref, 'kind'), whole(ready), ref)
+  redis.call('ZADD', 'hdb:bells', whole(ring), ref)
+end
+
+local function finish(ref, state, result, code, detail, seconds)
+  redis.call('ZREM', 'hdb:running', ref)
+  redis.call('ZREM', 'hdb:bells', ref)
+  redis.call('ZREM', 'hdb:queued:' .. get(ref, 'kind'), ref)
+  change(ref, 'state', 'state', state, 'finished_at', whole(now()), 'result', result, 'error_code', code,
+    'error_detail', detail, 'seconds', seconds)
+  return state
+end
+
+local function give_back(ref, ready, ring)
+  redis.call('ZREM', 'hdb:running', ref)
+  enqueue(ref, ready, ring)
+  change(ref, 'state', 'state', 'queued', 'stage', '', 'step', 0, 'total', 0)
+  return 'queued'
+end

@@ -1,0 +1,250 @@
+"""What a job and a subject are: frozen records, written as JSON to the store and as fields to Redis.
+
+Times are seconds since 1970 (UTC) as floats. Ids sort by the time they were made, are safe in a URL and unguessable.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LOCAL_TENANT = "local"
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id(prefix: str) -> str:
+    """`prefix`, an underscore, 9 characters of milliseconds and 16 random ones (80 bits)."""
+    return f"{prefix}_{_digits(int(time.time() * 1000), 9)}{_digits(secrets.randbits(80), 16)}"
+
+
+def time_of(identifier: str) -> float:
+    """When an id was made, in seconds since 1970. Raises ValueError when it is not one of ours."""
+    stamp = identifier.partition("_")[2][:9]
+    value = 0
+    for character in stamp:
+        value = value * 32 + _ALPHABET.index(character)
+    return value / 1000
+
+
+def _digits(value: int, length: int) -> str:
+    return "".join(_ALPHABET[(value >> (5 * place)) & 31] for place in reversed(range(length)))
+
+
+class JobKind(StrEnum):
+    """What a job does; the value is also the first part of its queue's name in Redis."""
+
+    PERSONALIZE = "personalize"
+    """Photo in, weights out."""
+    GENERATE = "generate"
+    """Prompt and weights in, images out."""
+
+    @property
+    def queue(self) -> str:
+        """The queue its doorbell is rung on; workers look at `interactive` first."""
+        return "train" if self is JobKind.PERSONALIZE else "interactive"
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last three are final."""
+
+    QUEUED = "queued"
+    """Accepted, waiting for a worker (again, after an attempt that was cut off)."""
+    RUNNING = "running"
+    """A worker holds the lease."""
+    SUCCEEDED = "succeeded"
+    """The result is in the store."""
+    FAILED = "failed"
+    """It ended without a result; `error` says why."""
+    CANCELED = "canceled"
+    """Somebody asked for it to stop, and it has."""
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing changes any more."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
+
+
+class SubjectStatus(StrEnum):
+    """What a subject can be used for."""
+
+    PERSONALIZING = "personalizing"
+    """Its job is queued or running."""
+    READY = "ready"
+    """It has weights."""
+    FAILED = "failed"
+    """Personalising failed; `error` says why."""
+    CANCELED = "canceled"
+    """Personalising was canceled."""
+
+
+class WeightsStage(StrEnum):
+    """Which weights of a subject."""
+
+    PREVIEW = "preview"
+    """What the hypernetwork predicted."""
+    REFINED = "refined"
+    """After finetuning."""
+
+
+class Record(BaseModel):
+    """A frozen record. Fields that a newer version wrote are ignored: old workers can finish beside new ones."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Failure(Record):
+    """Why a job failed: a code of `core.errors`, and a sentence for the person who asked."""
+
+    code: str
+    detail: str
+
+
+class PersonalizeRequest(Record):
+    """What a personalising job was asked to do. `photos` are store keys of aligned PNGs of one person."""
+
+    kind: Literal["personalize"] = "personalize"
+    subject_id: str
+    photos: tuple[str, ...]
+    rank: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    class_noun: str | None = None
+
+
+class GenerateRequest(Record):
+    """What a generating job was asked to do; None means the bundle's default.
+
+    Image i is made with seed + i. `weights_key` pins the weights when the job is accepted, so that running it again
+    gives the same bytes; callers leave it empty.
+    """
+
+    kind: Literal["generate"] = "generate"
+    subject_id: str
+    prompt: str
+    negative_prompt: str = ""
+    n: int = Field(default=1, ge=1)
+    seed: int = 0
+    steps: int | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    stage: WeightsStage = WeightsStage.REFINED
+    weights_key: str = ""
+
+    @property
+    def batch_group(self) -> str:
+        """Jobs whose groups are equal can run as one batch: what has to be the same for all rows of it."""
+        return f"steps={self.steps} height={self.height} width={self.width}"
+
+
+Request: TypeAlias = Annotated[PersonalizeRequest | GenerateRequest, Field(discriminator="kind")]
+
+
+class Weights(Record):
+    """A subject's weights in the store: keys of .lidb files, size and SHA-256 (hex) of the refined one."""
+
+    refined_key: str
+    preview_key: str | None = None
+    bytes: int
+    sha256: str
+
+
+class PersonalizeResult(Record):
+    """What personalising gave. `likeness` is a cosine or None when there is no recogniser."""
+
+    kind: Literal["personalize"] = "personalize"
+    weights: Weights
+    likeness: float | None = None
+    kept_step: int
+    bundle: str
+    bundle_fingerprint: str
+
+
+class Image(Record):
+    """One generated picture: its public id, its key in the store, its seed and its size in pixels."""
+
+    id: str
+    key: str
+    seed: int
+    width: int
+    height: int
+
+
+class GenerateResult(Record):
+    """What generating gave."""
+
+    kind: Literal["generate"] = "generate"
+    images: tuple[Image, ...]
+
+
+Result: TypeAlias = Annotated[PersonalizeResult | GenerateResult, Field(discriminator="kind")]
+
+
+class Job(Record):
+    """A job as it stands. `version` grows with every change (an ETag); `seconds` are the timings of each stage."""
+
+    id: str
+    tenant: str
+    kind: JobKind
+    subject_id: str
+    state: JobState
+    version: int = 0
+    attempt: int = 0
+    fence: int = 0
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    stage: str = ""
+    step: int = 0
+    total: int = 0
+    cancel_requested: bool = False
+    error: Failure | None = None
+    result: Result | None = None
+    seconds: dict[str, float] = {}
+    request_id: str = ""
+
+    @property
+    def ref(self) -> str:
+        """The job's name in the queue: tenant and id."""
+        return f"{self.tenant}/{self.id}"
+
+
+class Consent(Record):
+    """That the person in the photo agreed, when, and to which version of the text."""
+
+    at: float
+    version: str
+
+
+class Subject(Record):
+    """A person (or thing) that pictures can be made of. `job_id` is the job that personalises, or did."""
+
+    id: str
+    tenant: str
+    status: SubjectStatus
+    created_at: float
+    job_id: str
+    name: str | None = None
+    class_noun: str | None = None
+    consent: Consent | None = None
+    photos: tuple[str, ...] = ()
+    weights: Weights | None = None
+    likeness: float | None = None
+    kept_step: int | None = None
+    bundle: str | None = None
+    bundle_fingerprint: str | None = None
+    seconds: dict[str, float] = {}
+    error: Failure | None = None
+
+
+class Receipt(Record):
+    """Proof that a subject was deleted. It names no person: ids and times only."""
+
+    subject_id: str
+    tenant: str
+    deleted_at: float
+    job_ids: tuple[str, ...] = ()

@@ -1,0 +1,279 @@
+"""What the API does with jobs: the store and Redis together.
+
+Everything here may raise StoreUnavailable and BrokerUnavailable (both bounded in time), besides what the methods name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from core.broker import Bell, CeleryBell, celery_app, connect
+from core.errors import (
+    BrokerUnavailable,
+    HyperDreamBoothError,
+    ImageNotFound,
+    JobNotFound,
+    JobOver,
+    ObjectNotFound,
+    QueueFull,
+    SubjectNotFound,
+    SubjectNotReady,
+)
+from core.jobs import keys
+from core.jobs.archive import Accepted, Archive
+from core.jobs.ending import erase, settle
+from core.jobs.ledger import Ledger, Limits
+from core.jobs.model import (
+    Consent,
+    GenerateRequest,
+    GenerateResult,
+    Job,
+    JobKind,
+    PersonalizeRequest,
+    Receipt,
+    Request,
+    Subject,
+    SubjectStatus,
+    Weights,
+    WeightsStage,
+    new_id,
+)
+from core.settings import Settings
+from core.storage import Store, open_store
+
+_log = logging.getLogger(__name__)
+
+
+class Jobs:
+    """The desk: accepts jobs, tells how they stand, cancels them, deletes what belongs to a subject."""
+
+    def __init__(self, store: Store, ledger: Ledger, bell: Bell, *, keep_photos: bool = False) -> None:
+        self.archive = Archive(store)
+        self.ledger = ledger
+        self.bell = bell
+        self.keep_photos = keep_photos
+
+    def create_subject(  # noqa: PLR0913 - what the form of the route has
+        self,
+        tenant: str,
+        photos: Sequence[bytes],
+        *,
+        consent: Consent,
+        name: str | None = None,
+        class_noun: str | None = None,
+        rank: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        request_id: str = "",
+    ) -> tuple[Subject, Job]:
+        """Store the aligned PNGs, accept a personalising job and ring for it.
+
+        When this returns, the request is durable. Raises QueueFull and BrokerUnavailable; then nothing stays stored.
+        """
+        self._refuse_when_full(JobKind.PERSONALIZE)
+        subject_id = new_id("sub")
+        names = tuple(f"{keys.photos(tenant, subject_id)}{index}.png" for index in range(len(photos)))
+        request = PersonalizeRequest(
+            subject_id=subject_id, photos=names, rank=rank, steps=steps, seed=seed, class_noun=class_noun
+        )
+        accepted = _accepted(tenant, request, request_id)
+        subject = Subject(
+            id=subject_id,
+            tenant=tenant,
+            status=SubjectStatus.PERSONALIZING,
+            created_at=accepted.created_at,
+            job_id=accepted.job_id,
+            name=name,
+            class_noun=class_noun,
+            consent=consent,
+            photos=names,
+        )
+
+        def store_all() -> None:
+            # The request comes first: whatever else is stored can then be found and removed if this process dies. The
+            # document comes last: with it the subject is there.
+            for key, photo in zip(names, photos, strict=True):
+                self.archive.store.put(key, photo, content_type="image/png")
+            self.archive.put_subject(subject)
+
+        job = self._accept(accepted, store_all)
+        return subject, job
+
+    def create_generation(self, tenant: str, request: GenerateRequest, *, request_id: str = "") -> Job:
+        """Accept a generating job and ring for it.
+
+        Raises SubjectNotFound, SubjectNotReady, QueueFull, BrokerUnavailable; then nothing stays stored.
+        """
+        self._refuse_when_full(JobKind.GENERATE)
+        weights_key = self._weights_key(tenant, request.subject_id, request.stage)
+        pinned = request.model_copy(update={"weights_key": weights_key})
+
+        def check_again() -> None:
+            # A deletion that began meanwhile either finds the job, which is marked by now, or is seen here.
+            self.archive.subject(tenant, request.subject_id)
+
+        return self._accept(_accepted(tenant, pinned, request_id), check_again)
+
+    def job(self, tenant: str, job_id: str) -> Job:
+        """How the job stands: from Redis while it is known there, then from the store. Raises JobNotFound."""
+        if not keys.is_id(job_id, "job"):
+            raise JobNotFound(f"There is no job {job_id[:40]}.")
+        outage: BrokerUnavailable | None = None
+        try:
+            if job := self.ledger.get(f"{tenant}/{job_id}"):
+                return job
+        except BrokerUnavailable as error:
+            outage = error
+        if over := self.archive.outcome(tenant, job_id):
+            return over
+        if outage:
+            raise outage
+        if accepted := self.archive.accepted(tenant, job_id):
+            return accepted.as_job()
+        raise JobNotFound(f"There is no job {job_id}.")
+
+    def position(self, job: Job) -> int | None:
+        """How many jobs are before this one in its queue; None when it is not queued."""
+        return self.ledger.position(job)
+
+    def cancel(self, tenant: str, job_id: str) -> Job:
+        """Ask the job to stop: at once when queued, within two steps when running. Raises JobNotFound, JobOver."""
+        job = self.job(tenant, job_id)
+        answer = self.ledger.cancel(job.ref)
+        if answer == "unknown" and not job.state.is_final:  # accepted, but Redis lost it: it must hear of it first
+            self.restore(tenant, job_id)
+            answer = self.ledger.cancel(job.ref)
+        if answer in ("over", "unknown"):
+            raise JobOver(f"Job {job_id} is already over.")
+        job = self.job(tenant, job_id)
+        if answer == "canceled":
+            self.settle(job)
+        return job
+
+    def subject(self, tenant: str, subject_id: str) -> Subject:
+        """The subject's document. Raises SubjectNotFound, also while it is being deleted."""
+        return self.archive.subject(tenant, subject_id)
+
+    def subjects(self, tenant: str, *, limit: int = 100, after: str = "") -> list[Subject]:
+        """Subjects in the order they were made, those after the id `after`."""
+        return list(islice(self.archive.subjects(tenant, after=after), limit))
+
+    def weights(self, tenant: str, subject_id: str, stage: WeightsStage = WeightsStage.REFINED) -> bytes:
+        """A subject's .lidb file. Raises SubjectNotFound, SubjectNotReady."""
+        try:
+            return self.archive.store.get(self._weights_key(tenant, subject_id, stage))
+        except ObjectNotFound:
+            raise SubjectNotFound(f"There is no subject {subject_id}.") from None
+
+    def image(self, tenant: str, image_id: str) -> bytes:
+        """A generated picture as PNG. Raises ImageNotFound."""
+        missing = ImageNotFound(f"There is no image {image_id[:40]}.")
+        if not keys.is_id(image_id, "img"):
+            raise missing
+        try:
+            result = self.job(tenant, keys.job_of_image(image_id)).result
+            images = result.images if isinstance(result, GenerateResult) else ()
+            return self.archive.store.get(next(image.key for image in images if image.id == image_id))
+        except (JobNotFound, ObjectNotFound, StopIteration):
+            raise missing from None
+
+    def delete_subject(self, tenant: str, subject_id: str) -> Receipt:
+        """Erase photo, weights, images, jobs and requests, also while a job is running. Raises SubjectNotFound.
+
+        Repeating it gives the same receipt, for a day.
+        """
+        receipt = self.archive.receipt(tenant, subject_id) if keys.is_id(subject_id, "sub") else None
+        if receipt is None:
+            self.archive.subject(tenant, subject_id)
+            receipt = Receipt(subject_id=subject_id, tenant=tenant, deleted_at=time.time())
+            self.archive.put_receipt(receipt)  # from here on no job can join, and none can settle
+        return erase(self.archive, self.ledger, receipt)
+
+    def queue_lengths(self) -> dict[str, int]:
+        """Queued jobs of each kind, and running ones: what to scale on."""
+        return {kind.value: self.ledger.queued(kind) for kind in JobKind} | {"running": self.ledger.running()}
+
+    def check(self) -> dict[str, str]:
+        """Whether Redis and the store answer: "ok" or the error's code under "redis" and "store". Never raises."""
+        return {"redis": _probe(self.ledger.ping), "store": _probe(self.archive.store.ping)}
+
+    def restore(self, tenant: str, job_id: str) -> None:
+        """Queue what was accepted and Redis does not know, and ring for it; nothing when it is not pending."""
+        if accepted := self.archive.accepted(tenant, job_id):
+            self._enqueue(accepted, bounded=False)
+
+    def settle(self, job: Job) -> None:
+        """Write down how a job ended."""
+        settle(self.archive, self.ledger, job, keep_photos=self.keep_photos)
+
+    def ring(self, kind: JobKind, ref: str) -> None:
+        """Ring for a job; if that fails, the reaper rings later."""
+        try:
+            self.bell.ring(kind.value, ref)
+        except BrokerUnavailable:
+            _log.warning("bell.lost", extra={"ref": ref})
+
+    def _accept(self, accepted: Accepted, store_all: Callable[[], None]) -> Job:
+        """Make the request durable, store what belongs to it, queue it and ring; undo all of it when one step fails."""
+        tenant, job_id, subject_id = accepted.tenant, accepted.job_id, accepted.request.subject_id
+        try:
+            self.archive.put_accepted(accepted)
+            self.archive.mark(tenant, subject_id, job_id)
+            store_all()
+            return self._enqueue(accepted, bounded=True)
+        except HyperDreamBoothError:
+            with contextlib.suppress(HyperDreamBoothError):
+                self.archive.drop_accepted(tenant, job_id)
+                self.archive.unmark(tenant, subject_id, job_id)
+                if isinstance(accepted.request, PersonalizeRequest):
+                    self.archive.store.delete_prefix(keys.subject(tenant, subject_id))
+            raise
+
+    def _enqueue(self, accepted: Accepted, *, bounded: bool) -> Job:
+        job, request = accepted.as_job(), accepted.request
+        group, rows = (request.batch_group, request.n) if isinstance(request, GenerateRequest) else ("", 1)
+        if self.ledger.accept(job, batch_group=group, rows=rows, bounded=bounded) == "full":
+            raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
+        self.ring(job.kind, job.ref)
+        return job
+
+    def _refuse_when_full(self, kind: JobKind) -> None:
+        """Before anything is written; this also finds out in time whether Redis is there."""
+        if self.ledger.queued(kind) >= self.ledger.limits.queue_limit:
+            raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
+
+    def _weights_key(self, tenant: str, subject_id: str, stage: WeightsStage) -> str:
+        weights: Weights | None = self.archive.subject(tenant, subject_id).weights
+        key = weights and (weights.refined_key if stage is WeightsStage.REFINED else weights.preview_key)
+        if not key:
+            raise SubjectNotReady(f"Subject {subject_id} has no {stage} weights; wait until its job has succeeded.")
+        return key
+
+
+def open_jobs(settings: Settings, *, bell: Bell | None = None) -> Jobs:
+    """The desk over the store and the Redis of the settings. Connects lazily: it does not fail when they are down."""
+    limits = Limits(
+        lease=settings.lease_seconds,
+        ring_again=settings.ring_again_seconds,
+        max_attempts=settings.max_attempts,
+        queue_limit=settings.queue_limit,
+        ttl=settings.job_ttl_seconds,
+    )
+    bell = bell or CeleryBell(celery_app(settings, producer=True))
+    return Jobs(open_store(settings), Ledger(connect(settings), limits), bell, keep_photos=settings.keep_photos)
+
+
+def _accepted(tenant: str, request: Request, request_id: str) -> Accepted:
+    return Accepted(tenant=tenant, job_id=new_id("job"), created_at=time.time(), request_id=request_id, request=request)
+
+
+def _probe(ping: Callable[[], None]) -> str:
+    try:
+        ping()
+    except HyperDreamBoothError as error:
+        return error.code
+    return "ok"

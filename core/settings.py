@@ -1,0 +1,117 @@
+"""Settings from the environment (`HDB_*`): frozen, checked, made at entry points only and handed down from there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from core.errors import SettingsError
+
+PREFIX = "HDB_"
+EMBEDDED_BUNDLE = Path(__file__).parent / "hyperdreambooth" / "bundles" / "faces-64"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside, with its environment variable's name in lower case, without the prefix.
+
+    An `HDB_*` variable that is not listed here is an error: a misspelt limit must not silently be no limit.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    data_dir: Path = Path("data")
+    store: str = ""
+    """`file:///folder` or `s3://bucket/prefix`; empty: the folder `store` in `data_dir`."""
+    s3_endpoint_url: str | None = None
+    s3_region: str | None = None
+
+    bundle: str = str(EMBEDDED_BUNDLE)
+    """A bundle's folder, or the hub id of a diffusers pipeline."""
+    device: str = "auto"
+    engine: str = "worker.diffusion_engine:DiffusionEngine"
+    """`module:class` of the engine the worker runs; tests and rehearsals put another one here."""
+
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Separated by commas; without any the API may listen on loopback only."""
+    keep_photos: bool = False
+    """Keep the aligned photo after personalising; otherwise it is deleted when personalising ends."""
+
+    queue_limit: int = Field(default=500, ge=1)
+    """How many jobs may wait in each queue before new ones are refused."""
+    max_attempts: int = Field(default=3, ge=1)
+    lease_seconds: float = Field(default=15.0, gt=0)
+    step_time_limit: float = Field(default=300.0, gt=0)
+    """A step that takes longer is taken for hung: the worker's child ends itself, and the job is tried again."""
+    job_time_limit: int = Field(default=1800, ge=2)
+    """Seconds after which a job's process is killed; it is asked to stop 30 s earlier."""
+    stop_grace: float = Field(default=2.5, gt=0)
+    """Seconds that a worker told to stop leaves its job to reach the end of a step, before it takes it away."""
+    batch_jobs: int = Field(default=8, ge=1)
+    batch_rows: int = Field(default=16, ge=1)
+    reap_seconds: float = Field(default=2.0, gt=0)
+    ring_again_seconds: float = Field(default=60.0, gt=0)
+    reconcile_seconds: float = Field(default=30.0, gt=0)
+    job_ttl_seconds: int = Field(default=24 * 3600, ge=1)
+    """How long Redis remembers a job that is over; the store remembers it as long as its subject."""
+    worker_max_tasks: int = Field(default=500, ge=1)
+    worker_max_memory_mb: int | None = Field(default=None, ge=64)
+    """Memory after which a worker's child is replaced (between jobs); empty: no such limit."""
+    load_time_limit: float = Field(default=600.0, gt=0)
+    """Seconds a worker's child may take to load the bundle."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_and_refuse_unknown(cls, values: Any) -> Any:
+        refuse_unknown(os.environ)
+        keys = values.get("api_keys") if isinstance(values, dict) else None
+        if isinstance(keys, str):
+            values = {**values, "api_keys": tuple(key.strip() for key in keys.split(",") if key.strip())}
+        return values
+
+    @model_validator(mode="after")
+    def _check_store(self) -> Self:
+        if not self.store_url.startswith(("file:", "s3://")):
+            raise ValueError("store must be file:///folder or s3://bucket/prefix")
+        return self
+
+    @property
+    def store_url(self) -> str:
+        """Where the store is, also when it was not set."""
+        return self.store or (self.data_dir.resolve() / "store").as_uri()
+
+    @property
+    def soft_time_limit(self) -> int:
+        """Seconds after which a job is asked to stop: 30 s before it is killed, or half-way when that is short."""
+        return max(self.job_time_limit - 30, self.job_time_limit // 2)
+
+
+def refuse_unknown(environ: Mapping[str, str]) -> None:
+    """Raise ValueError when the environment has an `HDB_*` variable that no setting reads."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise ValueError(f"unknown environment variables: {', '.join(unknown)}")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process: `overrides`, then the environment, then the defaults. Raises SettingsError."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            if problem["loc"]
+            else problem["msg"]
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise SettingsError(problems) from None

@@ -1,0 +1,122 @@
+"""The store as a folder of files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.errors import ObjectNotFound, StoreUnavailable
+from core.storage.store import check_key, check_prefix
+
+
+class FolderStore:
+    """A folder of files. Writes go to a hidden file beside the target, are synced, and renamed into place."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` is made by the first `put`, readable by its owner only: it holds people's faces."""
+        self.root = root
+
+    def put(self, key: str, data: bytes, *, content_type: str = "") -> None:  # noqa: ARG002
+        """See Store. The hidden file lies in the target's folder, so that deleting a prefix takes leftovers along."""
+        target = self.root / check_key(key)
+        with _as_unavailable():
+            try:
+                self._write(target, data)
+            except FileNotFoundError:  # the folder was deleted between making it and writing into it
+                self._write(target, data)
+
+    def get(self, key: str) -> bytes:
+        """See Store."""
+        with _as_unavailable():
+            try:
+                return (self.root / check_key(key)).read_bytes()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                raise ObjectNotFound(f"no object {key}") from None
+
+    def exists(self, key: str) -> bool:
+        """See Store."""
+        return (self.root / check_key(key)).is_file()
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[str]:
+        """See Store."""
+        folder = self.root / check_prefix(prefix).rpartition("/")[0]
+        with _as_unavailable():
+            keys = [
+                (Path(place) / name).relative_to(self.root).as_posix()
+                for place, _, names in os.walk(folder)
+                for name in names
+                if not name.startswith(".")
+            ]
+        yield from sorted(key for key in keys if key.startswith(prefix) and key > after)
+
+    def delete(self, key: str) -> None:
+        """See Store."""
+        with _as_unavailable(), contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            (self.root / check_key(key)).unlink()
+
+    def delete_prefix(self, prefix: str) -> None:
+        """See Store."""
+        folder = self.root / check_prefix(prefix, folder=True)
+        with _as_unavailable():
+            for _ in range(3):  # a writer may put something into a folder that is being taken away
+                shutil.rmtree(folder, ignore_errors=True)
+                if not folder.exists():
+                    return
+            shutil.rmtree(folder)
+
+    def presign(self, key: str, seconds: int) -> str | None:  # noqa: ARG002
+        """See Store: a folder has no URLs."""
+        check_key(key)
+        return None
+
+    def ping(self) -> None:
+        """See Store."""
+        with _as_unavailable():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(f"no access to {self.root}")
+
+    def _write(self, target: Path, data: bytes) -> None:
+        self._make_folder(target.parent)
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            with part.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make the folder and its parents, each synced into the one above: a power cut must not lose the path."""
+        if folder.is_dir():
+            return
+        if folder == self.root:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"the store's folder failed: {error.strerror or error}") from error

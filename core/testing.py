@@ -1,0 +1,63 @@
+"""Fakes that ship beside their protocols, for tests and rehearsals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.errors import ObjectNotFound
+from core.storage import check_key, check_prefix
+
+
+class MemoryStore:
+    """A Store in memory, gone with its process."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put(self, key: str, data: bytes, *, content_type: str = "") -> None:  # noqa: ARG002
+        """See Store."""
+        self.objects[check_key(key)] = bytes(data)
+
+    def get(self, key: str) -> bytes:
+        """See Store."""
+        try:
+            return self.objects[check_key(key)]
+        except KeyError:
+            raise ObjectNotFound(f"no object {key}") from None
+
+    def exists(self, key: str) -> bool:
+        """See Store."""
+        return check_key(key) in self.objects
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[str]:
+        """See Store."""
+        check_prefix(prefix)
+        yield from sorted(key for key in self.objects if key.startswith(prefix) and key > after)
+
+    def delete(self, key: str) -> None:
+        """See Store."""
+        self.objects.pop(check_key(key), None)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """See Store."""
+        for key in list(self.list(check_prefix(prefix, folder=True))):
+            self.delete(key)
+
+    def presign(self, key: str, seconds: int) -> str | None:  # noqa: ARG002
+        """See Store: memory has no URLs."""
+        check_key(key)
+        return None
+
+    def ping(self) -> None:
+        """See Store: it is always there."""
+
+
+class MemoryBell:
+    """A Bell that notes who it was rung for."""
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[str, str]] = []
+
+    def ring(self, kind: str, ref: str) -> None:
+        """See Bell."""
+        self.rung.append((kind, ref))

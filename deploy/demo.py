@@ -1,0 +1,173 @@
+"""The demo: one photo to prompted pictures, through the service as it is, over HTTP (`make demo`).
+
+Leaves in its folder contact-sheet.png, report.json, the pictures, and the person's weights (face.lidb).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+from PIL import Image
+
+from api.client import Client, JobFailed, Problem
+from api.schemas import JobAnswer
+from core.errors import HyperDreamBoothError
+from deploy.contact_sheet import contact_sheet
+from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, stopped_by_signals
+from deploy.process import ProcessFailed
+
+PROMPTS = (
+    "a [V] face",
+    "a pencil sketch of a [V] face",
+    "an oil painting of a [V] face",
+    "a watercolor of a [V] face",
+    "a pop art portrait of a [V] face",
+    "a bronze statue of a [V] face",
+    "a pixel art portrait of a [V] face",
+    "a sepia photograph of a [V] face",
+)
+PICTURES_PER_PROMPT = 2
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the demo measured. Seconds are those its user waits, from the upload on, without set-up and start.
+
+    `likeness` is the service's own, null where it measures none; `images` has the prompt and the path of each picture.
+    """
+
+    weights_bytes: int
+    personalize_seconds: float
+    seconds_per_image: float
+    total_seconds: float
+    likeness: float | None
+    images: list[dict[str, str]]
+
+
+class ProgressLine:
+    """Shows how far a job is: one line that is redrawn on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, out: TextIO, *, width: int = 28) -> None:
+        """`width` is that of the bar, in characters."""
+        self._out = out
+        self._width = width
+        self._shown: tuple[str, int] | None = None
+
+    def __call__(self, job: JobAnswer) -> None:
+        """The job is as far as it says."""
+        stage, step, total = job.stage or job.status, job.step or 0, job.total or 0
+        tenth = 10 * step // max(total, 1)
+        if self._out.isatty():
+            filled = self._width * step // max(total, 1)
+            bar = "#" * filled + "." * (self._width - filled)
+            self._out.write(f"\r  {stage:<14} [{bar}] {step} of {total}  ")
+        elif self._shown != (stage, tenth):
+            self._out.write(f"  {stage:<14} {step} of {total}\n")
+        self._shown = (stage, tenth)
+        self._out.flush()
+
+    def end(self, line: str) -> None:
+        """What came of it."""
+        self._out.write(f"\n  {line}\n" if self._out.isatty() and self._shown else f"  {line}\n")
+        self._out.flush()
+
+
+def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[str] = PROMPTS) -> Report:
+    """Upload the photo, follow the personalising, have pictures made, and write everything into `folder`.
+
+    The person is deleted from the service in the end, also when something failed on the way.
+
+    Raises:
+        Problem: the service refused something, the photo most likely.
+        JobFailed: the photo was taken, but something went wrong later.
+    """
+    started = time.monotonic()
+    print(f"uploading {photo}")
+    accepted = client.create_subject(photo, consent=True)
+    try:
+        progress = ProgressLine(sys.stdout)
+        client.wait(accepted.job_id, on_progress=progress)
+        personalized = time.monotonic()
+        subject = client.subject(accepted.id)
+        weights = client.weights(accepted.id)
+        (folder / "face.lidb").write_bytes(weights)
+        progress.end(f"personalised in {personalized - started:.1f} s, {len(weights):,} bytes of weights")
+        images = _generate(client, accepted.id, folder, prompts)
+        ended = time.monotonic()
+    finally:
+        client.delete_subject(accepted.id)
+    report = Report(
+        weights_bytes=len(weights),
+        personalize_seconds=round(personalized - started, 2),
+        seconds_per_image=round((ended - personalized) / len(images), 2),
+        total_seconds=round(ended - started, 2),
+        likeness=subject.likeness,
+        images=images,
+    )
+    _write(report, photo, folder)
+    return report
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="deploy.demo", description="One photo to prompted pictures.")
+    parser.add_argument("--face", type=Path, default=DEMO_FACE, help="a photo of one face (one the model dreamt up)")
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the pictures go (demo)")
+    asked = parser.parse_args()
+    if not asked.face.is_file():
+        return _complain(f"There is no file {asked.face}.")
+    shutil.rmtree(asked.folder, ignore_errors=True)
+    asked.folder.mkdir(parents=True)
+    print("starting Redis, the API and a worker ...", flush=True)
+    try:
+        with stopped_by_signals(), LocalService(ROOT / ".data" / "demo") as service, Client(service.url) as client:
+            report = demonstrate(client, asked.face, asked.folder)
+    except KeyboardInterrupt:
+        return _complain("stopped")
+    except Problem as problem:
+        return _complain(f"{problem.document.title}\n{problem.document.detail}")
+    except (JobFailed, FolderInUse, ProcessFailed, HyperDreamBoothError) as error:
+        return _complain(str(error))
+    print(f"{report.total_seconds:.0f} s in all. Look at {asked.folder / 'contact-sheet.png'}")
+    return 0
+
+
+def _generate(client: Client, subject_id: str, folder: Path, prompts: Sequence[str]) -> list[dict[str, str]]:
+    """Ask for all prompts at once, so that the worker can put them into one batch; then fetch as they are done."""
+    jobs = [client.generate(subject_id, prompt, n=PICTURES_PER_PROMPT, seed=SEED) for prompt in prompts]
+    images = []
+    for number, (prompt, job) in enumerate(zip(prompts, jobs, strict=True), start=1):
+        progress = ProgressLine(sys.stdout)
+        done = client.wait(job.id, on_progress=progress)
+        for variant, image in enumerate(done.images or [], start=1):
+            path = folder / f"{number:02}-{variant}.png"
+            path.write_bytes(client.image(image.id))
+            images.append({"prompt": prompt, "path": str(path)})
+        progress.end(prompt)
+    return images
+
+
+def _write(report: Report, photo: Path, folder: Path) -> None:
+    columns: dict[str, list[Image.Image]] = {}
+    for image in report.images:
+        columns.setdefault(image["prompt"], []).append(Image.open(image["path"]))
+    contact_sheet(Image.open(photo), columns).save(folder / "contact-sheet.png")
+    (folder / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+
+
+def _complain(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""The whole service on this machine: Redis, the API and a worker, each a process of its own, in one data folder.
+
+python -m deploy.local               serve until Ctrl-C (`make run`)
+python -m deploy.local redis         only Redis, in the foreground, on its usual port (for the Procfile)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import shlex
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import IO, NoReturn, Self
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from core.errors import HyperDreamBoothError
+from core.local_redis import LocalRedis
+from deploy.process import Process, ProcessFailed, end_leftovers, record
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO_FACE = ROOT / "core" / "hyperdreambooth" / "bundles" / "faces-64" / "demo-face.png"
+"""A face that the embedded model dreamt up: nobody's photo."""
+
+MODEL_LOADED = '"event": "engine.loaded"'
+"""What the worker logs when it can begin to work."""
+UP_SECONDS = 120.0
+"""How long the API may take to answer and the worker to load its model."""
+
+
+class FolderInUse(Exception):
+    """Another service is running on the same data folder."""
+
+
+class LocalService:
+    """`with LocalService(folder) as service: service.url`. The folder keeps the data; nothing outlives the block."""
+
+    def __init__(self, folder: Path, *, port: int = 0, environ: Mapping[str, str] | None = None) -> None:
+        """`port` 0 takes a free one. `environ` adds to this process's environment, for settings (`HDB_*`)."""
+        self.folder = folder.resolve()
+        self.port = port or _free_port()
+        self.redis = LocalRedis(self.folder / "redis")
+        settings = {
+            "HDB_REDIS_URL": self.redis.url,
+            "HDB_DATA_DIR": str(self.folder),
+            "HDB_API_HOST": "127.0.0.1",
+            "HDB_API_PORT": str(self.port),
+        }
+        environ = {**os.environ, **(environ or {}), **settings}
+        logs, python = self.folder / "logs", sys.executable
+        self.api = Process("the API", [python, "-m", "api"], environ=environ, log=logs / "api.log")
+        self.worker = Process("the worker", [python, "-m", "worker"], environ=environ, log=logs / "worker.log")
+        self._lock: IO[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the API listens: this machine only."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        """Start all three and wait until they are ready to work.
+
+        Raises:
+            FolderInUse: another service runs on this folder, or something else listens on the port.
+            ProcessFailed: one of them did not come up; says what its log ends with.
+            BrokerUnavailable: Redis did not start.
+        """
+        self._take_folder()
+        try:
+            if not _is_free(self.port):
+                raise FolderInUse(f"Something else listens on port {self.port}; choose another one.")
+            self.redis.start()
+            self.api.start()
+            self.worker.start()
+            self._record()
+            self.api.wait_until(lambda: _answers(f"{self.url}/readyz"), seconds=UP_SECONDS)
+            self.wait_for_worker()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def wait_for_worker(self) -> None:
+        """Wait until the worker has loaded its model. Raises ProcessFailed."""
+        self.worker.wait_until(lambda: self.worker.has_said(MODEL_LOADED), seconds=UP_SECONDS)
+
+    def restart_worker(self) -> None:
+        """Start the worker again after it was stopped or killed; waits until it is ready. Raises ProcessFailed."""
+        self.worker.start()
+        self._record()
+        self.wait_for_worker()
+
+    def stop(self) -> None:
+        """Stop all three, those first that need the others."""
+        self.api.stop()
+        self.worker.stop()
+        self.redis.stop()
+        if self._lock:
+            self._pids.unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def _pids(self) -> Path:
+        return self.folder / "pids.json"
+
+    def _take_folder(self) -> None:
+        """One service a folder: two Redis servers on one append-only file would spoil it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            raise FolderInUse(f"The service is running already, on {self.folder}.") from None
+        end_leftovers(self._pids)
+
+    def _record(self) -> None:
+        record(self._pids, [pid for pid in (self.api.pid, self.worker.pid, self.redis.pid) if pid])
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP (a terminal that is closed) end the block as Ctrl-C does, so that nothing is left running."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def curl_lines(url: str, folder: Path, face: Path = DEMO_FACE) -> list[str]:
+    """Three lines for a shell: upload a face, watch its job, have a picture of it made.
+
+    They are written to work as pasted, one after the other; what they need of each other's answers is kept in `folder`.
+    """
+    answer, picture = (shlex.quote(str(folder / name)) for name in ("subject.json", "picture.png"))
+    subject, job = (f"$(grep -o '{kind}_[0-9a-z]*' {answer} | head -1)" for kind in ("sub", "job"))
+    asked = f"""'{{"prompt": "a pencil sketch of a [V] face", "subject_id": "'{subject}'"}}'"""
+    wait = "curl -s -H 'Prefer: wait=60'"
+    generate = (
+        f"curl -s -H 'Content-Type: application/json' -d {asked} {url}/v1/generations",
+        f"grep -o 'job_[0-9a-z]*' | head -1 | xargs -I ID {wait} {url}/v1/jobs/ID",
+        f"grep -o '/v1/images/img_[0-9a-z]*' | head -1 | xargs -I IMG curl -s -o {picture} {url}IMG",
+    )
+    return [
+        f"curl -s -F photo=@{shlex.quote(str(face))} -F consent=true {url}/v1/subjects | tee {answer}",
+        f"{wait} {url}/v1/jobs/{job}",
+        " | ".join(generate),
+    ]
+
+
+def follow(logs: Mapping[str, Path], stop: threading.Event) -> None:
+    """Print what is added to the logs from now on, each line with its log's name, until `stop` is set."""
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context(log.open(errors="replace")) for name, log in logs.items()}
+        for file in files.values():
+            file.seek(0, os.SEEK_END)
+        while not stop.wait(0.2):
+            for name, file in files.items():
+                for line in file:
+                    print(f"{name:<7}| {line.rstrip()}", flush=True)
+
+
+def serve(folder: Path, port: int) -> int:
+    """Serve until Ctrl-C, or until a process ends. The exit status is for the shell."""
+    print("starting Redis, the API and a worker ...", flush=True)
+    try:
+        with stopped_by_signals(), LocalService(folder, port=port) as service:
+            _greet(service)
+            stop = threading.Event()
+            logs = {"api": service.api.log, "worker": service.worker.log}
+            watching = threading.Thread(target=follow, args=(logs, stop), daemon=True)
+            watching.start()
+            try:
+                while service.api.pid and service.worker.pid:
+                    time.sleep(0.5)
+            finally:
+                stop.set()
+                print("stopping ...", flush=True)
+    except KeyboardInterrupt:
+        return 0
+    except (FolderInUse, ProcessFailed, HyperDreamBoothError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="deploy.local", description="The whole service on this machine.")
+    parser.add_argument("what", nargs="?", choices=["all", "redis"], default="all")
+    parser.add_argument("--port", type=int, default=8000, help="the API's port (8000)")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".data" / "run", help="where the data is kept")
+    asked = parser.parse_args()
+    return serve(asked.folder, asked.port) if asked.what == "all" else _serve_redis(asked.folder)
+
+
+def _serve_redis(folder: Path) -> int:
+    with contextlib.suppress(KeyboardInterrupt), stopped_by_signals(), LocalRedis(folder / "redis", port=6379) as redis:
+        print(f"Redis is at {redis.url}", flush=True)
+        signal.pause()
+    return 0
+
+
+def _greet(service: LocalService) -> None:
+    print(f"\nThe service is at {service.url}  (its description: {service.url}/docs)\n")
+    print("Upload a face (here one that the model dreamt up), watch its job, have a picture made:\n")
+    for line in curl_lines(service.url, service.folder):
+        print(f"{line}\n")
+    print(f"The picture is then {service.folder / 'picture.png'}. Ctrl-C stops everything.\n", flush=True)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=2) as answer:  # noqa: S310  (our own loopback address)
+            return bool(answer.status == 200)
+    except (URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The application in one process: a store in memory, a Redis of its own, a face finder that does as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from api.app import create_app
+from api.dependencies import the_face_finder
+from api.testing import as_file, drawn_face
+from core.broker import connect
+from core.errors import PhotoRefused
+from core.jobs import GenerateRequest, GenerateResult, Jobs, PersonalizeResult, Weights
+from core.jobs import Image as StoredImage
+from core.jobs.keys import image_id
+from core.jobs.ledger import Ledger, Limits, Progress
+from core.jobs.work import Assignment, Work
+from core.local_redis import LocalRedis
+from core.settings import Settings
+from core.testing import MemoryBell, MemoryStore
+from worker.pictures import encode
+
+
+@dataclass
+class StubFace:
+    """A face in the middle of a picture, as large as the picture."""
+
+    image: Image.Image
+
+    @property
+    def eye_distance(self) -> float:
+        return 0.246 * self.image.width
+
+    def aligned(self, size: int) -> Image.Image:
+        return self.image.resize((size, size))
+
+
+@dataclass
+class StubFinder:
+    """Finds a face in every picture, unless it has been told what to refuse it with."""
+
+    refusal: PhotoRefused | None = None
+    seen: list[Image.Image] = field(default_factory=list)
+
+    def __call__(self, image: Image.Image) -> StubFace:
+        self.seen.append(image)
+        if self.refusal:
+            raise self.refusal
+        return StubFace(image)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with LocalRedis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis.url
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(redis_url=redis_url, data_dir=tmp_path)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def bell() -> MemoryBell:
+    return MemoryBell()
+
+
+@pytest.fixture
+def desk(settings: Settings, store: MemoryStore, bell: MemoryBell) -> Iterator[Jobs]:
+    redis = connect(settings)
+    redis.flushdb()
+    yield Jobs(store, Ledger(redis, Limits(queue_limit=3)), bell)
+    redis.close()
+
+
+@pytest.fixture
+def finder() -> StubFinder:
+    return StubFinder()
+
+
+@pytest.fixture
+def client(settings: Settings, desk: Jobs, finder: StubFinder) -> Iterator[TestClient]:
+    app = create_app(settings, desk=desk)
+    app.dependency_overrides[the_face_finder] = lambda: finder
+    address = ("127.0.0.1", 50000)
+    with TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False, client=address) as client:
+        yield client
+
+
+@pytest.fixture
+def photo() -> bytes:
+    return as_file(drawn_face(96))
+
+
+@dataclass
+class Held:
+    """A job that a worker has claimed, and what the worker may do with it."""
+
+    desk: Jobs
+    work: Work
+    assignment: Assignment
+
+    def at(self, stage: str, step: int, total: int) -> Held:
+        self.desk.ledger.beat(self.assignment.claim, Progress(stage, step, total), event="progress")
+        return self
+
+    def keep(self, name: str, data: bytes) -> str:
+        return self.desk.archive.put_attempt(self.assignment.job, name, data, content_type="application/octet-stream")
+
+    def succeed(self, result: PersonalizeResult | GenerateResult) -> None:
+        assert self.work.commit(self.assignment, result, {"finetune": 1.5})
+
+
+@pytest.fixture
+def claim(desk: Jobs) -> Callable[[str], Held]:
+    """Claims a job, as a worker does."""
+
+    def claim(job_id: str) -> Held:
+        work = Work(desk)
+        (assignment,) = work.claim(desk.job("local", job_id).kind, f"local/{job_id}")
+        return Held(desk, work, assignment)
+
+    return claim
+
+
+@pytest.fixture
+def personalized(claim: Callable[[str], Held]) -> Callable[[str], None]:
+    """Ends a personalising job as a worker does when all went well."""
+
+    def end(job_id: str) -> None:
+        held = claim(job_id)
+        weights = Weights(
+            refined_key=held.keep("refined.lidb", b"refined"),
+            preview_key=held.keep("preview.lidb", b"preview"),
+            bytes=7,
+            sha256="0" * 64,
+        )
+        held.succeed(
+            PersonalizeResult(weights=weights, likeness=0.5, kept_step=40, bundle="tiny", bundle_fingerprint="00ff")
+        )
+
+    return end
+
+
+@pytest.fixture
+def generated(claim: Callable[[str], Held]) -> Callable[[str], list[str]]:
+    """Ends a generating job with as many pictures as it was asked for; gives their ids."""
+
+    def end(job_id: str) -> list[str]:
+        held = claim(job_id)
+        request = held.assignment.request
+        assert isinstance(request, GenerateRequest)
+        images = []
+        for index in range(request.n):
+            seed = request.seed + index
+            png = encode(np.asarray(drawn_face(64)), prompt=request.prompt, seed=seed, subject_id=request.subject_id)
+            key = held.keep(f"{index}.png", png)
+            identifier = image_id(job_id, index)
+            images.append(StoredImage(id=identifier, key=key, seed=seed, width=64, height=64))
+        held.succeed(GenerateResult(images=tuple(images)))
+        return [image.id for image in images]
+
+    return end
+
+
+@pytest.fixture
+def subject_id(client: TestClient, photo: bytes, personalized: Callable[[str], None]) -> str:
+    """A subject that is ready."""
+    answer = client.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"})
+    personalized(answer.json()["job_id"])
+    return str(answer.json()["id"])

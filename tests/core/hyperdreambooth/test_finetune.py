@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.errors import JobCanceled
+from core.hyperdreambooth.config import FinetuneConfig
+from core.hyperdreambooth.finetune import finetune
+from core.hyperdreambooth.lidb import Factors
+from core.hyperdreambooth.testing import random_bundle
+
+CONFIG = FinetuneConfig(rank=3, steps=4, rows=2, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return random_bundle()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def latents(people: int = 1) -> torch.Tensor:
+    return torch.randn(people, 1, 4, 8, 8, generator=seeded(5))
+
+
+def test_it_trains_the_person_and_not_the_base(bundle):
+    before = {name: value.clone() for name, value in bundle.unet.state_dict().items()}
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
+    tuned = finetune(bundle, latents(), start, CONFIG, generator=seeded())
+    assert len(tuned.losses) == CONFIG.steps == tuned.kept_step
+    assert any(factors.left.abs().sum() > 0 for factors in tuned.person.values())
+    assert all(torch.equal(value, before[name]) for name, value in bundle.unet.state_dict().items())
+
+
+def test_in_the_basis_factors_keep_their_shape_and_as_lora_they_leave_it(bundle):
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
+    target = bundle.targets[0]
+    a, b = target.capped(bundle.config.lidb.a, bundle.config.lidb.b)
+    inside = finetune(bundle, latents(), start, CONFIG, generator=seeded()).person[target.name]
+    assert (inside.left.shape, inside.right.shape) == ((1, a, 3), (1, 3, b))
+    lora = replace(CONFIG, relaxation="lora")
+    outside = finetune(bundle, latents(), start, lora, generator=seeded()).person[target.name]
+    assert (outside.left.shape, outside.right.shape) == ((1, target.n, 3), (1, 3, target.m))
+
+
+def test_the_same_seed_gives_the_same_weights(bundle):
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
+    first, second = (finetune(bundle, latents(), start, CONFIG, generator=seeded(1)).person for _ in range(2))
+    assert all(torch.equal(first[name].left, second[name].left) for name in first)
+
+
+def test_people_in_one_batch_do_not_see_each_other(bundle):
+    """The second person's photo changes; the first one's weights stay."""
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(2,))
+    both = latents(2)
+    other = torch.cat([both[:1], both[1:] * 2])
+    first, second = (finetune(bundle, each, start, CONFIG, generator=seeded(1)).person for each in (both, other))
+    name = bundle.targets[-1].name
+    torch.testing.assert_close(first[name].left[0], second[name].left[0], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(first[name].left[1], second[name].left[1], atol=1e-5)
+
+
+def test_it_stops_before_the_step_at_which_it_is_asked_to(bundle):
+    seen: list[int] = []
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
+    with pytest.raises(JobCanceled):
+        finetune(
+            bundle,
+            latents(),
+            start,
+            CONFIG,
+            generator=seeded(),
+            on_step=lambda step, of: seen.append(step),
+            should_stop=lambda: len(seen) == 2,
+        )
+    assert seen == [1, 2]
+
+
+def test_the_loss_falls_when_there_is_something_to_learn(bundle):
+    config = replace(CONFIG, steps=30, rows=8, learning_rate=3e-2)
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
+    losses = finetune(bundle, latents(), start, config, generator=seeded()).losses
+    assert sum(losses[-8:]) < sum(losses[:8])
+
+
+def test_factors_are_a_batch_of_people():
+    assert Factors(torch.zeros(2, 5, 1), torch.zeros(2, 1, 4)).delta().shape == (2, 5, 4)

@@ -1,0 +1,118 @@
+import pytest
+import torch
+
+from core.errors import InvalidInput, JobCanceled
+from core.hyperdreambooth.finetune import PROMPT
+from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
+from core.hyperdreambooth.sampling import Row, generate
+from core.hyperdreambooth.testing import random_bundle
+from core.hyperdreambooth.weights import to_bytes
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return random_bundle()
+
+
+@pytest.fixture(scope="module")
+def people(bundle):
+    """Two people with weights strong enough to be seen through a random model."""
+    made = []
+    for seed in (1, 2):
+        photo = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+        made.append(personalize(bundle, photo, PersonalizeOptions(seed=seed, steps=8)).weights)
+    return made
+
+
+def test_pictures_are_uint8_rgb(bundle):
+    pictures = generate(bundle, [Row("a face", seed=1), Row("a face", seed=2)])
+    assert pictures.shape == (2, 16, 16, 3)
+    assert pictures.dtype == torch.uint8
+    assert not torch.equal(pictures[0], pictures[1])
+
+
+def test_the_same_row_gives_the_same_picture_in_any_company(bundle, people):
+    row = Row(PROMPT.format(noun="face"), weights=people[0], seed=3)
+    alone = generate(bundle, [row])
+    among = generate(bundle, [Row("x", weights=people[1], seed=9), row, Row("y", seed=4)])
+    assert (alone[0].int() - among[1].int()).abs().max() <= 1
+
+
+def test_more_rows_than_a_pass_takes_are_made_in_several(bundle, people):
+    rows = [Row("a", weights=people[number % 2], seed=number) for number in range(6)]
+    steps: list[tuple[int, int]] = []
+    pictures = generate(bundle, rows, steps=2, on_step=lambda step, of: steps.append((step, of)))
+    assert len(pictures) == 6
+    assert steps[-1] == (4, 4)
+    torch.testing.assert_close(pictures[5].int(), generate(bundle, rows[5:], steps=2)[0].int(), atol=1, rtol=0)
+
+
+def test_the_base_model_is_bit_identical_after_mixed_requests(bundle, people):
+    before = {name: value.clone() for name, value in bundle.unet.state_dict().items()}
+    plain = generate(bundle, [Row("a face", seed=1)])
+    for number in range(10):
+        generate(bundle, [Row("a [V] face", weights=people[number % 2], seed=number), Row("b", seed=number)], steps=1)
+    assert torch.equal(generate(bundle, [Row("a face", seed=1)]), plain)
+    assert all(torch.equal(value, before[name]) for name, value in bundle.unet.state_dict().items())
+
+
+def test_sizes_that_the_model_cannot_halve_are_refused(bundle):
+    with pytest.raises(InvalidInput, match="multiples of 4"):
+        generate(bundle, [Row("a")], height=18, width=16)
+    assert generate(bundle, [Row("a")], height=24, width=16, steps=1).shape == (1, 24, 16, 3)
+
+
+def test_it_stops_when_it_is_asked_to(bundle):
+    with pytest.raises(JobCanceled):
+        generate(bundle, [Row("a")], should_stop=lambda: True)
+
+
+def test_guidance_of_one_row_leaves_the_others(bundle):
+    rows = [Row("a", seed=1, guidance_scale=1.0), Row("a", seed=1, guidance_scale=6.0)]
+    pictures = generate(bundle, rows)
+    torch.testing.assert_close(pictures[0].int(), generate(bundle, rows[:1])[0].int(), atol=1, rtol=0)
+
+
+class TestPersonalize:
+    photo = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def test_it_reports_every_stage_and_gives_weights_a_preview_and_a_likeness(self, bundle):
+        seen, previews = [], []
+        done = personalize(
+            bundle,
+            self.photo,
+            on_progress=lambda stage, step, of: seen.append((stage, step, of)),
+            on_preview=previews.append,
+        )
+        assert [stage for stage, step, of in seen if step == of] == [
+            "hypernetwork",
+            "finetune",
+            "likeness",
+        ]
+        assert done.weights.metadata.kept_step == 3
+        assert done.preview is previews[0]
+        assert done.likeness is not None
+        assert -1 <= done.likeness <= 1
+        assert set(done.seconds) == {"hypernetwork", "finetune", "likeness"}
+
+    def test_without_a_hypernetwork_it_starts_from_zero_with_more_steps(self):
+        done = personalize(random_bundle(with_hypernetwork=False), self.photo)
+        assert done.preview is None
+        assert done.likeness is None
+        assert done.kept_step == 4
+
+    def test_the_same_photo_and_seed_give_the_same_bytes(self, bundle):
+        first, second = (personalize(bundle, self.photo, PersonalizeOptions(seed=4)).weights for _ in range(2))
+        assert to_bytes(first) == to_bytes(second)
+
+    def test_rank_and_steps_can_be_chosen(self, bundle):
+        done = personalize(bundle, self.photo, PersonalizeOptions(rank=5, steps=2))
+        assert done.weights.metadata.rank == 5
+        assert done.kept_step == 2
+
+    def test_several_photos_of_one_person(self, bundle):
+        assert personalize(bundle, torch.cat([self.photo, self.photo])).weights.metadata.rank == 3
+
+    def test_it_can_be_canceled(self, bundle):
+        with pytest.raises(JobCanceled):
+            personalize(bundle, self.photo, should_stop=lambda: True)

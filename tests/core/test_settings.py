@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from core.errors import SettingsError
+from core.settings import load_settings
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDB_QUEUE_LIMIT", "7")
+    monkeypatch.setenv("HDB_API_KEYS", "key-1, key-2")
+    settings = load_settings()
+    assert settings.queue_limit == 7
+    assert [key.get_secret_value() for key in settings.api_keys] == ["key-1", "key-2"]
+    assert "key-1" not in repr(settings)
+
+
+def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDB_QUEUE_LIMIT", "7")
+    assert load_settings(queue_limit=9).queue_limit == 9
+
+
+def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDB_QUEUE_LIMTI", "7")
+    with pytest.raises(SettingsError, match="HDB_QUEUE_LIMTI"):
+        load_settings()
+
+
+@pytest.mark.parametrize(("name", "value"), [("queue_limit", "0"), ("store", "ftp://x"), ("log_level", "LOUD")])
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"HDB_{name.upper()}", value)
+    with pytest.raises(SettingsError, match=name if name == "store" else f"HDB_{name.upper()}"):
+        load_settings()
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(SettingsError, match="HDB_NO_SUCH_THING"):
+        load_settings(no_such_thing=1)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().queue_limit = 3  # type: ignore[misc]
+
+
+def test_the_store_lies_in_the_data_folder_unless_set(tmp_path: Path) -> None:
+    assert load_settings(data_dir=tmp_path).store_url == f"file://{tmp_path}/store"
+
+
+@pytest.mark.parametrize(("hard", "soft"), [(1800, 1770), (60, 30), (10, 5), (2, 1)])
+def test_the_soft_limit_is_below_the_hard_one(hard: int, soft: int) -> None:
+    assert load_settings(job_time_limit=hard).soft_time_limit == soft

@@ -1,0 +1,240 @@
+"""What happens when processes die: a real Redis, a real Celery worker with a fake engine, real signals."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image as Picture
+
+from core.broker import LocalRedis
+from core.jobs import Consent, GenerateRequest, GenerateResult, Job, JobState, SubjectStatus, open_jobs
+from core.settings import load_settings
+from worker.testing import Rehearsal, read_diary
+
+pytestmark = pytest.mark.process
+
+QUICK = {
+    "engine": "worker.testing:FakeEngine",
+    "lease_seconds": 1.5,
+    "reap_seconds": 0.2,
+    "ring_again_seconds": 2.0,
+    "stop_grace": 1.0,
+}
+
+
+class Crew:
+    """A desk in this process, and workers in processes of their own."""
+
+    def __init__(self, redis: LocalRedis, folder: Path) -> None:
+        self.folder = folder
+        self.options: dict[str, Any] = {"redis_url": redis.url, "data_dir": str(folder), **QUICK}
+        self.jobs = open_jobs(load_settings(**self.options))
+        self.jobs.ledger.redis.flushall()
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(self, **options: object) -> subprocess.Popen[bytes]:
+        variables = {f"HDB_{name.upper()}": str(value) for name, value in {**self.options, **options}.items()}
+        loaded = len(self.diary("loaded"))
+        with (self.folder / "worker.log").open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "worker", f"--hostname=w{len(self.workers)}"],
+                env={**os.environ, **variables},
+                stdout=log,
+                stderr=log,
+            )
+        self.workers.append(worker)
+        if not self.rehearsal.refuse_to_load:
+            self.until(lambda: len(self.diary("loaded")) > loaded)
+        return worker
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+        self.jobs.ledger.redis.close()
+
+    @property
+    def rehearsal(self) -> Rehearsal:
+        script = self.folder / "rehearsal.json"
+        return Rehearsal.model_validate_json(script.read_text()) if script.exists() else Rehearsal()
+
+    def rehearse(self, **script: object) -> None:
+        (self.folder / "rehearsal.json").write_text(Rehearsal.model_validate(script).model_dump_json())
+
+    def personalize(self) -> Job:
+        file = io.BytesIO()
+        Picture.new("RGB", (8, 8)).save(file, "PNG")
+        return self.jobs.create_subject("local", [file.getvalue()], consent=Consent(at=1.0, version="1"))[1]
+
+    def now(self, job: Job) -> Job:
+        return self.jobs.job("local", job.id)
+
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> float:
+        """Wait for it; gives the seconds it took."""
+        began = time.monotonic()
+        while not condition():
+            if time.monotonic() - began > seconds:
+                pytest.fail((self.folder / "worker.log").read_text()[-3000:])
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def until_over(self, job: Job) -> Job:
+        self.until(lambda: self.now(job).state.is_final)
+        return self.now(job)
+
+    def diary(self, event: str) -> list[dict[str, Any]]:
+        return [entry for entry in read_diary(self.folder) if entry["event"] == event]
+
+    def stored(self, suffix: str) -> list[str]:
+        return [key for key in self.jobs.archive.store.list("") if key.endswith(suffix)]
+
+
+@pytest.fixture
+def crew(local_redis: LocalRedis, tmp_path: Path) -> Iterator[Crew]:
+    crew = Crew(local_redis, tmp_path)
+    yield crew
+    crew.end()
+
+
+def test_killed_while_personalising_the_next_worker_finishes_once(crew: Crew) -> None:
+    crew.rehearse(steps=40, step_seconds=0.05)
+    first = crew.start_worker()
+    job = crew.personalize()
+    crew.until(lambda: crew.now(job).step >= 3)
+    child = psutil.Process(first.pid).children()
+    first.kill()
+    first.wait()
+    assert psutil.wait_procs(child, timeout=5)[1] == []
+    crew.rehearse(steps=3)
+    crew.start_worker()
+    done = crew.until_over(job)
+    assert (done.state, done.attempt) == (JobState.SUCCEEDED, 2)
+    assert len(crew.diary("personalize.begun")) == 2
+    assert len(crew.diary("personalize.done")) == 1
+    crew.until(lambda: not crew.stored(f"{job.id}.json"))
+    subject = crew.jobs.subject("local", job.subject_id)
+    assert subject.status is SubjectStatus.READY
+    assert sorted(crew.stored(".lidb")) == sorted([subject.weights.preview_key, subject.weights.refined_key])
+    assert crew.stored("0.png") == []
+
+    generation = crew.jobs.create_generation("local", GenerateRequest(subject_id=subject.id, prompt="a [V] face", n=2))
+    pictures = crew.until_over(generation).result
+    assert isinstance(pictures, GenerateResult)
+    assert all(crew.jobs.image("local", image.id)[:4] == b"\x89PNG" for image in pictures.images)
+
+
+def test_a_job_that_kills_its_process_is_tried_three_times_and_the_next_job_runs(crew: Crew) -> None:
+    crew.rehearse(fault="kill")
+    crew.start_worker()
+    poison = crew.until_over(crew.personalize())
+    assert (poison.state, poison.attempt) == (JobState.FAILED, 3)
+    assert poison.error is not None
+    assert poison.error.code == "attempts-exhausted"
+    assert "3 times" in poison.error.detail
+    assert len(crew.diary("personalize.begun")) == 3
+    crew.rehearse()
+    assert crew.until_over(crew.personalize()).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("step_seconds", [0.05, 60.0], ids=["between steps", "in the middle of a long step"])
+def test_sigterm_gives_the_job_back_within_three_seconds(crew: Crew, step_seconds: float) -> None:
+    crew.rehearse(steps=1000, step_seconds=step_seconds)
+    worker = crew.start_worker(lease_seconds=15)
+    job = crew.personalize()
+    crew.until(lambda: crew.now(job).step >= 1)
+    worker.terminate()
+    assert crew.until(lambda: crew.now(job).state is JobState.QUEUED) < 3.0
+    assert crew.now(job).attempt == 0
+    worker.wait(timeout=30)
+    crew.rehearse()
+    crew.start_worker()
+    done = crew.until_over(job)
+    assert (done.state, done.attempt) == (JobState.SUCCEEDED, 1)
+
+
+def test_a_step_that_hangs_is_ended_at_its_limit(crew: Crew) -> None:
+    crew.rehearse(fault="hang", fault_runs=1)
+    crew.start_worker(step_time_limit=1, lease_seconds=15)
+    hung, waiting = crew.personalize(), crew.personalize()
+    crew.until(lambda: crew.now(hung).step == 1)
+    assert crew.until(lambda: crew.now(waiting).state.is_final) < 1 + 5
+    assert crew.until_over(hung).attempt == 2
+
+
+def test_a_job_that_does_not_listen_is_killed_at_the_hard_limit(crew: Crew) -> None:
+    crew.rehearse(fault="hang", fault_runs=1)
+    crew.start_worker(job_time_limit=2)
+    done = crew.until_over(crew.personalize())
+    assert (done.state, done.attempt) == (JobState.SUCCEEDED, 2)
+
+
+def test_a_job_that_takes_too_long_fails_with_the_reason(crew: Crew) -> None:
+    crew.rehearse(steps=1000, step_seconds=0.05)
+    crew.start_worker(job_time_limit=4)
+    failed = crew.until_over(crew.personalize())
+    assert failed.error is not None
+    assert failed.error.code == "out-of-time"
+    assert len(crew.diary("personalize.begun")) == 1
+
+
+def test_a_job_survives_a_kill_of_redis(crew: Crew, local_redis: LocalRedis) -> None:
+    crew.rehearse(steps=100, step_seconds=0.05)
+    crew.start_worker(lease_seconds=15)
+    job, second = crew.personalize(), crew.personalize()
+    crew.until(lambda: crew.now(job).step >= 3)
+    local_redis.kill()
+    time.sleep(0.5)
+    local_redis.start()
+    crew.rehearse()
+    assert crew.until_over(job).attempt == 1
+    assert crew.until_over(second).state is JobState.SUCCEEDED
+    assert len(crew.diary("personalize.done")) == 2
+
+
+def test_a_lost_bell_is_rung_again(crew: Crew) -> None:
+    job = crew.personalize()
+    for queue in ("train", "interactive"):
+        crew.jobs.ledger.redis.delete(queue)
+    crew.start_worker()
+    assert crew.until_over(job).state is JobState.SUCCEEDED
+
+
+def test_a_worker_whose_bundle_does_not_load_ends(crew: Crew) -> None:
+    crew.rehearse(refuse_to_load=True)
+    worker = crew.start_worker()
+    worker.wait(timeout=60)
+    log = (crew.folder / "worker.log").read_text()
+    assert "bundle-error" in log
+    assert "there is no such bundle" in log
+
+
+def test_logs_hold_no_prompts(crew: Crew) -> None:
+    crew.start_worker()
+    job = crew.until_over(crew.personalize())
+    request = GenerateRequest(subject_id=job.subject_id, prompt="a secret [V] face")
+    crew.until_over(crew.jobs.create_generation("local", request))
+    log = (crew.folder / "worker.log").read_text()
+    assert job.id in log
+    assert "secret" not in log
+    assert all(line.startswith("{") for line in log.splitlines() if job.id in line)
+
+
+def test_sigterm_to_the_whole_group_gives_the_job_back(crew: Crew) -> None:
+    crew.rehearse(steps=1000, step_seconds=0.05)
+    worker = crew.start_worker(lease_seconds=15)
+    job = crew.personalize()
+    crew.until(lambda: crew.now(job).step >= 1)
+    for process in [*psutil.Process(worker.pid).children(), psutil.Process(worker.pid)]:
+        process.send_signal(signal.SIGTERM)
+    assert crew.until(lambda: crew.now(job).state is JobState.QUEUED) < 3.0
+    worker.wait(timeout=30)

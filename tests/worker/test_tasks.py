@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from core.errors import SubjectNotFound, WeightsMismatch
+from core.jobs import GenerateResult, Job, JobState, SubjectStatus, WeightsStage
+
+if TYPE_CHECKING:
+    from tests.worker.conftest import Shop
+
+
+def pictures_of(shop: Shop, job: Job) -> list[bytes]:
+    result = shop.now(job).result
+    assert isinstance(result, GenerateResult)
+    return [shop.jobs.image("local", image.id) for image in result.images]
+
+
+def test_personalising_makes_weights_and_says_how(shop: Shop) -> None:
+    subject = shop.ready_subject(seed=7)
+    assert subject.status is SubjectStatus.READY
+    assert subject.weights is not None
+    refined = shop.jobs.weights("local", subject.id)
+    assert subject.weights.sha256 == hashlib.sha256(refined).hexdigest()
+    assert subject.weights.bytes == len(refined)
+    assert shop.jobs.weights("local", subject.id, WeightsStage.PREVIEW) != refined
+    assert (subject.bundle, subject.bundle_fingerprint) == ("fake", "fake-1")
+    assert (subject.likeness, subject.kept_step) == (0.5, 3)
+    assert {"finetune", "total"} <= set(subject.seconds)
+    assert not [key for key in shop.store.objects if "photos" in key]
+
+
+def test_several_photos_of_several_sizes_go_in_together(shop: Shop) -> None:
+    assert shop.ready_subject(photos=(12, 8)).status is SubjectStatus.READY
+
+
+def test_a_picture_says_what_it_is(shop: Shop) -> None:
+    subject = shop.ready_subject()
+    job = shop.generation(subject, prompt="пейзаж, a [V] face", seed=5, width=16, height=8)
+    shop.answer(job)
+    (png,) = pictures_of(shop, job)
+    with Picture.open(io.BytesIO(png)) as picture:
+        assert (picture.size, picture.mode) == ((16, 8), "RGB")
+        assert picture.text["Description"] == "пейзаж, a [V] face"  # type: ignore[attr-defined]
+        assert picture.text["Comment"] == "made with AI"  # type: ignore[attr-defined]
+        assert (picture.text["Seed"], picture.text["Subject"]) == ("5", subject.id)  # type: ignore[attr-defined]
+        assert "trainedAlgorithmicMedia" in picture.text["XML:com.adobe.xmp"]  # type: ignore[attr-defined]
+
+
+def test_the_same_request_gives_the_same_bytes_under_the_same_ids(shop: Shop) -> None:
+    job = shop.generation(shop.ready_subject(), n=2, seed=1)
+    accepted = shop.jobs.archive.accepted("local", job.id)
+    assert accepted is not None
+    shop.answer(job)
+    first, before = pictures_of(shop, job), shop.now(job).result
+    shop.ledger.erase([job.ref])  # as if nobody had ever run it
+    shop.store.delete_prefix(f"local/jobs/{job.id}/")
+    shop.jobs.archive.put_accepted(accepted)
+    shop.jobs.restore("local", job.id)
+    shop.answer(job)
+    again = shop.now(job).result
+    assert pictures_of(shop, job) == first
+    assert isinstance(before, GenerateResult)
+    assert isinstance(again, GenerateResult)
+    assert [image.id for image in again.images] == [image.id for image in before.images]
+    assert [image.seed for image in again.images] == [1, 2]
+
+
+def test_people_share_a_batch_and_get_their_own_pictures(shop: Shop) -> None:
+    people = [shop.ready_subject(seed=seed) for seed in range(3)]
+    alone = []
+    for person in people:
+        job = shop.generation(person, n=2, seed=10)
+        shop.answer(job)
+        alone.append(pictures_of(shop, job))
+    together = [shop.generation(person, n=2, seed=10) for person in people]
+    assert shop.answer_all() == [3]
+    assert shop.diary("generate.begun")[-1]["rows"] == 6
+    assert [pictures_of(shop, job) for job in together] == alone
+    assert alone[0] != alone[1]
+
+
+def test_only_what_can_run_together_is_put_together(shop: Shop) -> None:
+    subject = shop.ready_subject()
+    for steps in (4, 4, 5, 4, 5):
+        shop.generation(subject, steps=steps)
+    assert shop.answer_all() == [3, 2]
+    for n in (10, 10, 6):
+        shop.generation(subject, n=n)
+    assert shop.answer_all() == [2, 1]
+
+
+def test_a_fault_costs_an_attempt_and_the_next_one_runs_alone(shop: Shop) -> None:
+    subject = shop.ready_subject()
+    jobs = [shop.generation(subject, seed=seed) for seed in range(3)]
+    shop.rehearse(fault="raise", fault_runs=1)
+    assert shop.answer_all() == [3, 1, 1, 1]
+    assert [shop.now(job).state for job in jobs] == [JobState.SUCCEEDED] * 3
+    assert [shop.now(job).attempt for job in jobs] == [2] * 3
+
+
+def test_a_poison_job_is_tried_three_times_and_fails_with_the_reason(shop: Shop) -> None:
+    shop.rehearse(fault="raise")
+    subject, job = shop.new_subject()
+    while shop.answer(job):
+        pass
+    assert len(shop.diary("personalize.begun")) == 3
+    error = shop.now(job).error
+    assert error is not None
+    assert error.code == "internal-fault"
+    assert "RuntimeError" in error.detail
+    assert "must not reach" not in error.detail
+    assert shop.jobs.subject("local", subject.id).status is SubjectStatus.FAILED
+
+
+def test_what_cannot_get_better_fails_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = shop.ready_subject()
+    job = shop.generation(subject)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise WeightsMismatch("Personalise again: the bundle has changed.")
+
+    monkeypatch.setattr(shop.engine, "generate", refuse)
+    shop.answer(job)
+    found = shop.now(job)
+    assert (found.state, found.attempt) == (JobState.FAILED, 1)
+    assert found.error is not None
+    assert found.error.code == "weights-mismatch"
+
+
+def test_cancel_stops_within_two_steps(shop: Shop) -> None:
+    shop.rehearse(steps=50)
+    subject, job = shop.new_subject()
+    shop.at_step(10, lambda: shop.jobs.cancel("local", job.id))
+    shop.answer(job)
+    (stopped,) = shop.diary("personalize.stopped")
+    assert int(str(stopped["step"])) <= 12
+    assert shop.now(job).state is JobState.CANCELED
+    assert shop.jobs.subject("local", subject.id).status is SubjectStatus.CANCELED
+    assert not [key for key in shop.store.objects if key.endswith((".png", ".lidb"))]
+
+
+def test_a_canceled_job_does_not_stop_the_others_of_its_batch(shop: Shop) -> None:
+    subject = shop.ready_subject()
+    first, second = (shop.generation(subject, steps=9, seed=seed) for seed in (1, 2))
+    shop.at_step(4, lambda: shop.jobs.cancel("local", first.id))
+    assert shop.answer_all() == [2]
+    assert shop.now(first).state is JobState.CANCELED
+    assert shop.now(second).state is JobState.SUCCEEDED
+    assert len(pictures_of(shop, second)) == 1
+
+
+@pytest.mark.parametrize("what", ["personalize", "generate"])
+def test_deletion_wins_over_a_running_job(shop: Shop, what: str) -> None:
+    shop.rehearse(steps=50)
+    subject, job = shop.new_subject() if what == "personalize" else (shop.ready_subject(), None)
+    job = job or shop.generation(subject)
+    shop.at_step(10, lambda: shop.jobs.delete_subject("local", subject.id))
+    shop.answer(job)
+    (stopped,) = shop.diary(f"{what}.stopped")
+    assert int(str(stopped["step"])) <= 12
+    assert sorted(key.split("/")[0] for key in shop.store.list("")) == ["erasing", "erasures"]
+    assert not list(shop.ledger.redis.scan_iter(f"*{job.id}*"))
+
+
+def test_deletion_at_the_last_moment_wins_as_well(shop: Shop) -> None:
+    subject, job = shop.new_subject()
+    put = shop.store.put
+
+    def delete_first(key: str, data: bytes, **more: str) -> None:
+        if key.endswith("refined.lidb"):
+            shop.jobs.delete_subject("local", subject.id)
+        put(key, data, **more)
+
+    shop.store.put = delete_first  # type: ignore[method-assign,assignment]
+    shop.answer(job)
+    assert sorted(key.split("/")[0] for key in shop.store.list("")) == ["erasing", "erasures"]
+
+
+def test_a_batch_goes_on_without_somebody_who_was_deleted(shop: Shop) -> None:
+    stays, goes = shop.ready_subject(), shop.ready_subject()
+    jobs = [shop.generation(stays), shop.generation(goes)]
+    shop.store.delete(goes.weights.refined_key)  # type: ignore[union-attr]
+    assert shop.answer_all() == [2]
+    assert [shop.now(job).state for job in jobs] == [JobState.SUCCEEDED, JobState.FAILED]
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(shop: Shop) -> None:
+    shop.rehearse(steps=50)
+    _, job = shop.new_subject()
+
+    def stop() -> None:
+        shop.stop = True
+
+    shop.at_step(10, stop)
+    shop.bell.rung.clear()
+    shop.answer(job)
+    found = shop.now(job)
+    assert (found.state, found.attempt) == (JobState.QUEUED, 0)
+    assert shop.bell.rung == [("personalize", job.ref)]
+    assert shop.answer(job) == 0
+    assert shop.bell.rung == [("personalize", job.ref)] * 2
+    shop.stop = False
+    shop.rehearse()
+    assert shop.answer(job) == 1
+    assert shop.now(job).state is JobState.SUCCEEDED
+
+
+def test_a_job_is_not_started_without_its_photo(shop: Shop) -> None:
+    subject, job = shop.new_subject()
+    shop.store.delete(subject.photos[0])
+    shop.answer(job)
+    found = shop.now(job)
+    assert found.error is not None
+    assert found.error.code == SubjectNotFound.code
+
+
+def test_pixels_survive_the_store(shop: Shop) -> None:
+    job = shop.generation(shop.ready_subject(), seed=3)
+    shop.answer(job)
+    with Picture.open(io.BytesIO(pictures_of(shop, job)[0])) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (8, 8, 3)
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) == 1

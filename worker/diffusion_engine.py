@@ -1,0 +1,99 @@
+"""The engine that runs the method on a bundle. Importing this imports torch: only the worker's child does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from core.hyperdreambooth import personalize as method
+from core.hyperdreambooth import sampling
+from core.hyperdreambooth.diffusion import load_bundle
+from core.hyperdreambooth.weights import LidbWeights, from_bytes, to_bytes
+from core.settings import Settings
+from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
+
+
+class DiffusionEngine:
+    """A bundle on its device. Keeps nothing of anybody between calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Loads the bundle of the settings. Raises BundleError."""
+        self._bundle = load_bundle(settings.bundle, device=settings.device)
+
+    @property
+    def name(self) -> str:
+        """See Engine."""
+        return self._bundle.name
+
+    @property
+    def fingerprint(self) -> str:
+        """See Engine."""
+        return self._bundle.fingerprint
+
+    def personalize(
+        self,
+        photos: UInt8[np.ndarray, "n h w 3"],
+        options: PersonalizeOptions,
+        *,
+        on_progress: OnProgress,
+        on_preview: Callable[[bytes], None],
+        should_stop: Callable[[], bool],
+    ) -> Personalized:
+        """See Engine."""
+
+        def show(preview: LidbWeights) -> None:
+            on_preview(to_bytes(preview))
+
+        done = method.personalize(
+            self._bundle,
+            torch.from_numpy(photos),
+            method.PersonalizeOptions(
+                rank=options.rank, steps=options.steps, seed=options.seed, class_noun=options.class_noun
+            ),
+            on_progress=on_progress,
+            on_preview=show,
+            should_stop=should_stop,
+        )
+        return Personalized(
+            weights=to_bytes(done.weights),
+            preview=to_bytes(done.preview) if done.preview is not None else None,
+            likeness=done.likeness,
+            kept_step=done.kept_step,
+            seconds=dict(done.seconds),
+        )
+
+    def generate(
+        self,
+        rows: Sequence[Row],
+        *,
+        steps: int | None,
+        height: int | None,
+        width: int | None,
+        on_progress: OnProgress,
+        should_stop: Callable[[], bool],
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """See Engine. Weights that several rows share are opened once."""
+        opened = {data: from_bytes(data) for data in {row.weights for row in rows}}
+        batch = [
+            sampling.Row(
+                prompt=row.prompt,
+                negative_prompt=row.negative_prompt,
+                weights=opened[row.weights],
+                seed=row.seed,
+                guidance_scale=row.guidance_scale,
+            )
+            for row in rows
+        ]
+        pictures = sampling.generate(
+            self._bundle,
+            batch,
+            steps=steps,
+            height=height,
+            width=width,
+            on_step=lambda step, total: on_progress("generate", step, total),
+            should_stop=should_stop,
+        )
+        return pictures.numpy()

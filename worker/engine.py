@@ -1,0 +1,102 @@
+"""The engine: what owns the device. Pixels are NumPy arrays (uint8, RGB) and weights are the bytes of .lidb files.
+
+Everything above knows this protocol only, so that it runs, and is tested, without torch: `worker.testing.FakeEngine` is
+the fake. The real one is loaded in the worker's child, since CUDA must not be touched before the fork.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+
+from core.errors import SettingsError
+from core.settings import Settings
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with the stage, the step and the number of steps."""
+
+
+@dataclass(frozen=True)
+class PersonalizeOptions:
+    """What the caller may choose; None means the bundle's default."""
+
+    rank: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    class_noun: str | None = None
+
+
+@dataclass(frozen=True)
+class Personalized:
+    """What personalising gave; `preview` is what the hypernetwork predicted, `seconds` the time of each stage."""
+
+    weights: bytes
+    preview: bytes | None
+    likeness: float | None
+    kept_step: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture to make. `[V]` in the prompt stands for the person of the weights."""
+
+    prompt: str
+    negative_prompt: str
+    weights: bytes
+    seed: int
+    guidance_scale: float | None
+
+
+class Engine(Protocol):
+    """Runs the method. One thread calls it, one call at a time; made with the settings, which may raise BundleError."""
+
+    @property
+    def name(self) -> str:
+        """The bundle's name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The bundle's hash: weights made with another one do not fit."""
+
+    def personalize(
+        self,
+        photos: UInt8[np.ndarray, "n h w 3"],
+        options: PersonalizeOptions,
+        *,
+        on_progress: OnProgress,
+        on_preview: Callable[[bytes], None],
+        should_stop: Callable[[], bool],
+    ) -> Personalized:
+        """Photos of one person become weights. Raises JobCanceled when `should_stop` says so, which every step asks."""
+
+    def generate(
+        self,
+        rows: Sequence[Row],
+        *,
+        steps: int | None,
+        height: int | None,
+        width: int | None,
+        on_progress: OnProgress,
+        should_stop: Callable[[], bool],
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """Pictures of all rows, which may be of different people, as one batch. A row's pixels depend on that row only.
+
+        Raises JobCanceled as above, WeightsRefused for weights that are not this bundle's, InvalidInput for a size that
+        the model cannot make.
+        """
+
+
+def load_engine(settings: Settings) -> Engine:
+    """The engine that the settings name as `module:class`. Raises SettingsError; BundleError when it cannot load."""
+    module, _, name = settings.engine.partition(":")
+    try:
+        make: Callable[[Settings], Engine] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(f"there is no engine {settings.engine!r}: {error}", field="engine") from error
+    return make(settings)
