@@ -64,10 +64,12 @@ class ProgressLine:
 
     def __call__(self, job: JobAnswer) -> None:
         """The job is as far as it says."""
-        stage, step, total = job.stage or job.status, job.step or 0, job.total or 0
-        tenth = 10 * step // max(total, 1)
+        if not job.stage or job.step is None or not job.total:
+            return
+        stage, step, total = job.stage, job.step, job.total
+        tenth = 10 * step // total
         if self._out.isatty():
-            filled = self._width * step // max(total, 1)
+            filled = self._width * step // total
             bar = "#" * filled + "." * (self._width - filled)
             self._out.write(f"\r  {stage:<14} [{bar}] {step} of {total}  ")
         elif self._shown != (stage, tenth):
@@ -117,19 +119,20 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
     return report
 
 
-def main() -> int:
-    """The command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 1 when there is nothing to show, with the reason on stderr."""
     parser = argparse.ArgumentParser(prog="deploy.demo", description="One photo to prompted pictures.")
     parser.add_argument("--face", type=Path, default=DEMO_FACE, help="a photo of one face (one the model dreamt up)")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the pictures go (demo)")
-    asked = parser.parse_args()
+    parser.add_argument("--data", type=Path, default=ROOT / ".data" / "demo", help="where the service keeps its data")
+    asked = parser.parse_args(arguments)
     if not asked.face.is_file():
         return _complain(f"There is no file {asked.face}.")
     shutil.rmtree(asked.folder, ignore_errors=True)
     asked.folder.mkdir(parents=True)
     print("starting Redis, the API and a worker ...", flush=True)
     try:
-        with stopped_by_signals(), LocalService(ROOT / ".data" / "demo") as service, Client(service.url) as client:
+        with stopped_by_signals(), LocalService(asked.data) as service, Client(service.url) as client:
             report = demonstrate(client, asked.face, asked.folder)
     except KeyboardInterrupt:
         return _complain("stopped")

@@ -156,12 +156,12 @@ def curl_lines(url: str, folder: Path, face: Path = DEMO_FACE) -> list[str]:
     They are written to work as pasted, one after the other; what they need of each other's answers is kept in `folder`.
     """
     answer, picture = (shlex.quote(str(folder / name)) for name in ("subject.json", "picture.png"))
-    subject, job = (f"$(grep -o '{kind}_[0-9a-z]*' {answer} | head -1)" for kind in ("sub", "job"))
+    subject, job = (f"$(grep -oE '{kind}_[0-9a-z]{{20,}}' {answer} | head -1)" for kind in ("sub", "job"))
     asked = f"""'{{"prompt": "a pencil sketch of a [V] face", "subject_id": "'{subject}'"}}'"""
     wait = "curl -s -H 'Prefer: wait=60'"
     generate = (
         f"curl -s -H 'Content-Type: application/json' -d {asked} {url}/v1/generations",
-        f"grep -o 'job_[0-9a-z]*' | head -1 | xargs -I ID {wait} {url}/v1/jobs/ID",
+        f"grep -oE 'job_[0-9a-z]{{20,}}' | head -1 | xargs -I ID {wait} {url}/v1/jobs/ID",
         f"grep -o '/v1/images/img_[0-9a-z]*' | head -1 | xargs -I IMG curl -s -o {picture} {url}IMG",
     )
     return [

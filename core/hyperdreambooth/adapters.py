@@ -22,8 +22,8 @@ def adapted(components: Mapping[str, nn.Module], person: Person) -> Iterator[Non
     """Run ``components`` with the merged factors of ``person`` (names are ``component.path.to.layer``).
 
     Factors are ``n x r`` and ``r x m``, or ``rows x n x r`` and ``rows x r x m`` for one person a row; inputs of the
-    layers are then ``rows x tokens x m``, and rows beyond those of the factors are nobody's. Targets of components that are not given are ignored, so that the text
-    encoder and the UNet can be run one after the other.
+    layers are then ``rows x tokens x m``, and rows beyond those of the factors are nobody's. Targets of components
+    that are not given are ignored, so that the text encoder and the UNet can be run one after the other.
 
     Raises:
         KeyError: a target names a layer that its component does not have.
@@ -46,7 +46,7 @@ class _Change:
         self.left_t = factors.left.mT
         self.right_t = factors.right.mT
 
-    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def __call__(self, _layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         x: Tensor = inputs[0]
         rows = len(self.left_t) if self.left_t.ndim == 3 else len(x)
         change = torch.matmul(torch.matmul(x[:rows], self.right_t.to(x.dtype)), self.left_t.to(x.dtype))

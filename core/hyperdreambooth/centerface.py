@@ -31,14 +31,14 @@ _SHA256 = "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
 _INPUT, _OUTPUTS = "input.1", ("537", "538", "539", "540")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detection:
     """One face: its box (left, top, right, bottom), score in 0..1 and five landmarks (x, y), all in pixels.
 
     The landmarks are, image-left first: two eyes, the nose, two mouth corners.
     """
 
-    box: Float[np.ndarray, "4"]
+    box: Float[np.ndarray, " 4"]
     score: float
     landmarks: Float[np.ndarray, "5 2"]
 

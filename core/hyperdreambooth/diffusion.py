@@ -1,8 +1,8 @@
 """The base model: a diffusers pipeline folder (or hub id) with what personalising it needs, and the ONE denoising loss.
 
 Everything that trains here, from the base model itself to one person's weights, minimises ``denoising_loss``.
-Pictures are uint8 ``n h w 3`` outside and float in [-1, 1], ``n 3 h w``, inside; latents are scaled by the autoencoder's
-``scaling_factor``.
+Pictures are uint8 ``n h w 3`` outside and float in [-1, 1], ``n 3 h w``, inside; latents are scaled by the
+autoencoder's ``scaling_factor``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Bundle:
     @property
     def device(self) -> torch.device:
         """Where the base model lives."""
-        return next(iter(self.unet.parameters())).device
+        device: torch.device = self.unet.device
+        return device
 
     @property
     def components(self) -> dict[str, nn.Module]:
@@ -102,7 +103,7 @@ class Bundle:
         digest = hashlib.sha256()
         for target in self.targets:
             component, _, path = target.name.partition(".")
-            weight = self.components[component].get_submodule(path).weight
+            weight = self.components[component].get_parameter(f"{path}.weight")
             digest.update(target.name.encode())
             digest.update(weight.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -125,7 +126,9 @@ def load_bundle(source: str | Path, *, device: str = "auto") -> Bundle:
     if not folder.is_dir() and (str(source).startswith((".", "/")) or str(source).count("/") != 1):
         raise BundleError(f"{source} is neither a folder nor a hub id such as owner/name")
     try:
-        pipeline = DiffusionPipeline.from_pretrained(str(source), use_safetensors=True, safety_checker=None)
+        pipeline = DiffusionPipeline.from_pretrained(
+            str(source), use_safetensors=True, safety_checker=None, dtype=torch.float32
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{source} cannot be opened as a diffusers pipeline: {error}") from error
     config = _read_config(folder, str(source), pipeline)
@@ -152,8 +155,8 @@ def from_pipeline(pipeline: Any, config: BundleConfig, *, source: str = "memory"
 def encode_pictures(bundle: Bundle, pictures: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n c h8 w8"]:
     """Pictures to scaled latents, without sampling noise."""
     pixels = to_pixels(pictures).to(bundle.device, bundle.vae.dtype)
-    latents: Tensor = bundle.vae.encode(pixels).latent_dist.mean
-    return latents * bundle.vae.config.scaling_factor
+    latents: Tensor = bundle.vae.encode(pixels).latent_dist.mean * bundle.vae.config.scaling_factor
+    return latents
 
 
 def decode_latents(bundle: Bundle, latents: Float[Tensor, "n c h8 w8"]) -> UInt8[Tensor, "n h w 3"]:

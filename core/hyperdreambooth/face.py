@@ -19,7 +19,9 @@ from core.errors import FaceTooBlurred, FaceTooSmall, FaceTurnedAway, NoFace, Se
 from core.hyperdreambooth.centerface import Detection, detect
 
 FRAME = np.array([(0.377, 0.467), (0.623, 0.467), (0.500, 0.623), (0.387, 0.713), (0.613, 0.713)])
-"""Where the landmarks lie in an aligned picture, as fractions of its side: eyes, nose, mouth corners, image-left first."""
+"""Where the landmarks lie in an aligned picture, as fractions of its side: eyes, nose, mouth corners, image-left
+first.
+"""
 
 MIN_SCORE = 0.5
 """Of the first look. Faces score 0.8 and more in 99 of 100 pictures; the loudest object seen scored 0.56, once."""
@@ -44,18 +46,19 @@ MAX_TURN = 0.42
 
 _FIRST_LOOKS = ((320, 0.25), (640, 0.25))  # longest side in pixels, and the border around it as a part of that
 _SECOND_LOOK, _MARGIN = 256, 0.25  # side in pixels, and the border around the frame as a part of the frame
+_MOST = 12  # where counting stops: a crowd is refused like a dozen, in the same time
 _SHARPNESS_SIZE = 64
 
 Border = Literal["edge", "reflect"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face:
     """A face in a photo: five landmarks and a box in pixels, the detector's score, sharpness and turn."""
 
     image: Image.Image = field(repr=False)
     landmarks: Float[np.ndarray, "5 2"]
-    box: Float[np.ndarray, "4"]
+    box: Float[np.ndarray, " 4"]
     score: float
 
     @property
@@ -87,7 +90,9 @@ class Face:
         return _laplacian_variance(grey) / max(_laplacian_variance(grey.reduce(2)), 1e-6)
 
     def aligned(self, size: int) -> Image.Image:
-        """The face in FFHQ's framing, ``size`` x ``size`` pixels, upright, antialiased; beyond the photo it is mirrored."""
+        """The face in FFHQ's framing, ``size`` x ``size`` pixels, upright, antialiased; beyond the photo it is
+        mirrored.
+        """
         return _warp(self.image, similarity(self.landmarks, FRAME * size), size, border="reflect")
 
 
@@ -117,10 +122,9 @@ def find_face(image: Image.Image) -> Face:
 def find_faces(image: Image.Image) -> list[Face]:
     """Every face of an RGB photo that is not a bystander, largest first; however small, blurred or turned."""
     for side, border in _FIRST_LOOKS:
-        candidates = _first_look(image, side, border)
-        faces = sorted(_once(_second_looks(image, candidates)), key=lambda face: -face.size)
+        faces = _once(_second_looks(image, _first_look(image, side, border)))
         if faces:
-            return [face for face in faces if face.size >= BYSTANDER * faces[0].size]
+            return faces
     return []
 
 
@@ -161,20 +165,29 @@ def _first_look(image: Image.Image, side: int, border: float) -> list[Detection]
 
 
 def _second_looks(image: Image.Image, candidates: list[Detection]) -> Iterator[Face]:
-    """The candidates that are still a face when seen alone, with the landmarks of that look."""
-    largest = max((candidate.size for candidate in candidates), default=0.0)
-    for candidate in candidates:
+    """The candidates that are still a face when seen alone, largest first, down to bystanders."""
+    largest = 0.0
+    for candidate in sorted(candidates, key=lambda candidate: -candidate.size)[:_MOST]:
         if candidate.size < BYSTANDER * largest:
-            continue
-        frame = (FRAME + _MARGIN) * _SECOND_LOOK / (1 + 2 * _MARGIN)
-        there = similarity(candidate.landmarks, frame)
-        close = _warp(image, there, _SECOND_LOOK, border="edge")
-        seen = _nearest(detect(close, threshold=CONFIRM_SCORE), frame)
-        mirrored = close.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        seen_mirrored = _nearest([_mirror(d, _SECOND_LOOK) for d in detect(mirrored, threshold=CONFIRM_SCORE)], frame)
-        if seen and seen_mirrored:
-            landmarks = _apply(np.linalg.inv(there), (seen.landmarks + seen_mirrored.landmarks) / 2)
-            yield Face(image, landmarks, candidate.box, (seen.score + seen_mirrored.score) / 2)
+            return
+        face = _second_look(image, candidate)
+        if face is not None:
+            largest = max(largest, face.size)
+            yield face
+
+
+def _second_look(image: Image.Image, candidate: Detection) -> Face | None:
+    """The candidate with the landmarks of a look at it alone and at its mirror image; None if either shows no face."""
+    frame = (FRAME + _MARGIN) * _SECOND_LOOK / (1 + 2 * _MARGIN)
+    there = similarity(candidate.landmarks, frame)
+    close = _warp(image, there, _SECOND_LOOK, border="edge")
+    mirrored = close.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    seen = _nearest(detect(close, threshold=CONFIRM_SCORE), frame)
+    seen_mirrored = _nearest([_mirror(d, _SECOND_LOOK) for d in detect(mirrored, threshold=CONFIRM_SCORE)], frame)
+    if seen is None or seen_mirrored is None:
+        return None
+    landmarks = _apply(np.linalg.inv(there), (seen.landmarks + seen_mirrored.landmarks) / 2)
+    return Face(image, landmarks, candidate.box, (seen.score + seen_mirrored.score) / 2)
 
 
 def _nearest(found: list[Detection], frame: Float[np.ndarray, "5 2"]) -> Detection | None:
@@ -196,13 +209,12 @@ def _once(faces: Iterator[Face]) -> list[Face]:
 def _mirror(detection: Detection, width: int) -> Detection:
     left, top, right, bottom = detection.box
     landmarks = np.array([width, 0]) + detection.landmarks * np.array([-1, 1])
-    return Detection(
-        np.array([width - right, top, width - left, bottom]), detection.score, landmarks[[1, 0, 2, 4, 3]]
-    )
+    return Detection(np.array([width - right, top, width - left, bottom]), detection.score, landmarks[[1, 0, 2, 4, 3]])
 
 
 def _apply(transform: Float[np.ndarray, "3 3"], points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-    return points @ transform[:2, :2].T + transform[:2, 2]
+    moved: Float[np.ndarray, "n 2"] = points @ transform[:2, :2].T + transform[:2, 2]
+    return moved
 
 
 def _warp(image: Image.Image, transform: Float[np.ndarray, "3 3"], size: int, *, border: Border) -> Image.Image:
@@ -220,8 +232,8 @@ def _warp(image: Image.Image, transform: Float[np.ndarray, "3 3"], size: int, *,
 
 
 def _part(
-    image: Image.Image, low: Float[np.ndarray, "2"], high: Float[np.ndarray, "2"], factor: int, border: Border
-) -> tuple[Image.Image, Float[np.ndarray, "2"]]:
+    image: Image.Image, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"], factor: int, border: Border
+) -> tuple[Image.Image, Float[np.ndarray, " 2"]]:
     """The picture between two corners and a little more, reduced by ``factor``, extended where it leaves the picture.
 
     Also returns the corner of the part in pixels of the picture.
@@ -238,7 +250,7 @@ def _part(
     return Image.fromarray(pixels), (first * factor).astype(np.float64)
 
 
-def _shift(by: Float[np.ndarray, "2"]) -> Float[np.ndarray, "3 3"]:
+def _shift(by: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "3 3"]:
     transform = np.eye(3)
     transform[:2, 2] = by
     return transform

@@ -63,7 +63,7 @@ def finetune(
     losses: list[float] = []
     for step in range(config.steps):
         if should_stop is not None and should_stop():
-            raise JobCanceled()
+            raise JobCanceled
         rows = _photo_rows(latents, config.rows, step)
         person = repeat(merged(bundle, factors, kind=config.relaxation), config.rows)
         with torch.autocast(bundle.device.type, torch.bfloat16, enabled=bundle.device.type == "cuda"):

@@ -11,6 +11,7 @@ A zero change is ``A = 0`` with a learned ``B``: were both zero, neither would g
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -48,7 +49,9 @@ class HyperNetwork(nn.Module):
         """Faces in [-1, 1], of the configured resolution, to one pair of factors a person and target."""
         return self.decode(self.encoder(faces), iterations)
 
-    def decode(self, features: Float[Tensor, "people tokens width"], iterations: int | None = None) -> dict[str, Factors]:
+    def decode(
+        self, features: Float[Tensor, "people tokens width"], iterations: int | None = None
+    ) -> dict[str, Factors]:
         """The iterative prediction from the encoder's features."""
         flat = features.new_zeros(len(features), len(self.shapes), sum(self.widest))
         for _ in range(iterations or self.config.iterations):
@@ -88,7 +91,7 @@ class FaceEncoder(nn.Module):
     def __init__(self, config: HypernetworkConfig) -> None:
         super().__init__()
         channels = (3, *config.stem)
-        stages = [_stage(before, after) for before, after in zip(channels[:-1], channels[1:], strict=True)]
+        stages = [_stage(before, after) for before, after in pairwise(channels)]
         self.stem = nn.Sequential(*stages, nn.Conv2d(channels[-1], config.width, 1))
         side = config.resolution // 2 ** len(config.stem)
         self.position = nn.Parameter(torch.randn(side * side, config.width) * 0.02)

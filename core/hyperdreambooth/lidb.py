@@ -138,4 +138,5 @@ def _orthonormal_columns(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor,
     """The Q of a QR decomposition with a positive diagonal of R, which makes it unique."""
     q, r = torch.linalg.qr(matrix)
     signs: Tensor = torch.sign(torch.diagonal(r))
-    return q * signs
+    unique: Tensor = q * signs
+    return unique

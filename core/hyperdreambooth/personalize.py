@@ -1,4 +1,6 @@
-"""The algorithm on one screen: photos -> hypernetwork -> rank relaxation -> fast finetuning -> about 100 KB of weights."""
+"""The algorithm on one screen: photos -> hypernetwork -> rank relaxation -> fast finetuning -> about 100 KB of
+weights.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,9 @@ def personalize(
 
 @torch.no_grad()
 def predict_weights(bundle: Bundle, photos: UInt8[Tensor, "n h w 3"]) -> Person | None:
-    """The hypernetwork's factors with a leading dimension of one person; several photos are averaged in the features."""
+    """The hypernetwork's factors with a leading dimension of one person; several photos are averaged in the
+    features.
+    """
     network = bundle.hypernetwork
     if network is None:
         return None
@@ -159,7 +163,7 @@ def _first(person: Person) -> dict[str, Factors]:
     return {name: Factors(factors.left[0], factors.right[0]) for name, factors in person.items()}
 
 
-def _silent(stage: str, step: int, of: int) -> None:
+def _silent(_stage: str, _step: int, _of: int) -> None:
     return None
 
 

@@ -1,7 +1,7 @@
 """Text to image (section 3, with classifier-free guidance): one batch whose rows may be of different people.
 
-A row's picture depends on its own prompt, person and seed: its noise is drawn on the CPU from its own seed, and adapters
-of other rows do not touch it. (Matrix libraries may still round differently for another batch size.)
+A row's picture depends on its own prompt, person and seed: its noise is drawn on the CPU from its own seed, and
+adapters of other rows do not touch it. (Matrix libraries may still round differently for another batch size.)
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def generate(
 
         def report(step: int, done: int = number * taken) -> None:
             if should_stop is not None and should_stop():
-                raise JobCanceled()
+                raise JobCanceled
             if on_step is not None:
                 on_step(done + step, len(passes) * taken)
 
@@ -115,7 +115,8 @@ def _noise(bundle: Bundle, seeds: Sequence[int], size: tuple[int, int]) -> Float
         raise InvalidInput(f"height and width must be multiples of {multiple} for this base model", field="height")
     shape = (bundle.unet.config.in_channels, size[0] // factor, size[1] // factor)
     drawn = [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
-    return torch.stack(drawn).to(bundle.device, bundle.unet.dtype)
+    noise: Tensor = torch.stack(drawn).to(bundle.device, bundle.unet.dtype)
+    return noise
 
 
 def _nobody(bundle: Bundle) -> dict[str, Factors]:

@@ -1,7 +1,8 @@
 """Which layers of a Stable-Diffusion-type pipeline are personalised, and in which order.
 
 A *target* is a linear layer ``W`` of shape ``n x m`` (out x in) of the UNet or of a text encoder. The ordered list of
-targets is part of the ``.lidb`` file format: text encoders first, then the UNet, each in the order of ``named_modules``.
+targets is part of the ``.lidb`` file format: text encoders first, then the UNet, each in the order of
+``named_modules``.
 
 Two presets (paper, section 4.1, says "about 30K variables", without listing the layers):
 
@@ -48,7 +49,8 @@ class Target:
 
 
 def find_targets(components: Mapping[str, nn.Module], preset: Preset) -> tuple[Target, ...]:
-    """The targets of ``components`` (``{"text_encoder": ..., "unet": ...}``; ``text_encoder_2`` works too), in file order.
+    """The targets of ``components`` (``{"text_encoder": ..., "unet": ...}``; ``text_encoder_2`` works too), in file
+    order.
 
     Raises:
         BundleError: a component has no layer that the preset personalises.

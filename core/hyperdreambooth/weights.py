@@ -1,8 +1,8 @@
 """The ``.lidb`` file: one person's weights, self-describing, checked when opened. The format is in docs/lidb-format.md.
 
-A file is safetensors (never pickle) with two flat tensors, ``values`` and ``scales``, and a JSON description. The values
-are the factors of the targets in file order, left before right; the description pins bundle, basis and target list by
-hash, so that names need not be stored and 192 targets at rank 4 stay under 120 KB in int8.
+A file is safetensors (never pickle) with two flat tensors, ``values`` and ``scales``, and a JSON description. The
+values are the factors of the targets in file order, left before right; the description pins bundle, basis and target
+list by hash, so that names need not be stored and 192 targets at rank 4 stay under 120 KB in int8.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int8
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -96,7 +97,9 @@ def describe(
         prompt=f"a {bundle.identifier} {class_noun}",
         kept_step=kept_step,
     )
-    return LidbWeights(metadata, torch.cat(values), torch.cat(scales) if scales else torch.empty(0, dtype=torch.float16))
+    return LidbWeights(
+        metadata, torch.cat(values), torch.cat(scales) if scales else torch.empty(0, dtype=torch.float16)
+    )
 
 
 def merged_factors(weights: LidbWeights, bundle: Bundle) -> Person:
@@ -135,7 +138,7 @@ def from_bytes(data: bytes) -> LidbWeights:
     """Open a file; whether it fits a bundle is checked when it is used.
 
     Raises:
-        WeightsFormat: not a .lidb file, another version, damaged, or too large.
+        WeightsFormat: not a .lidb file, another version, damaged, too large, or with numbers that are not finite.
     """
     if len(data) > LARGEST:
         raise WeightsFormat(f"the file has {len(data):,} bytes; a .lidb file has at most {LARGEST:,}")
@@ -146,9 +149,11 @@ def from_bytes(data: bytes) -> LidbWeights:
     except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsFormat("the file is damaged: upload or download it again") from error
     expected = torch.int8 if metadata.precision == "int8" else _FLOATS[metadata.precision]
-    if tensors or values.ndim != 1 or scales.ndim != 1 or values.dtype != expected:
+    if tensors or values.ndim != 1 or scales.ndim != 1 or (values.dtype, scales.dtype) != (expected, torch.float16):
         raise WeightsFormat("the file does not hold what its description says: make the weights again")
-    return LidbWeights(metadata, values, scales)
+    weights = LidbWeights(metadata, values, scales)
+    _check_finite(weights)
+    return weights
 
 
 def sha256(data: bytes) -> str:
@@ -161,16 +166,19 @@ def _read_metadata(data: bytes) -> WeightsMetadata:
         length = int.from_bytes(data[:8], "little")
         header: dict[str, Any] = json.loads(data[8 : 8 + min(length, 2**20)])
         described: dict[str, Any] = json.loads(header["__metadata__"]["lidb"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = f"{described['format']} version {described['version']}"
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsFormat("not a .lidb file: it is not safetensors with a lidb description") from error
-    if described.get("format") != FORMAT or described.get("version") != VERSION:
-        found = f"{described.get('format')} version {described.get('version')}"
+    if (described["format"], described["version"]) != (FORMAT, VERSION):
         raise WeightsFormat(f"this is {found}; this release opens {FORMAT} version {VERSION}: make the weights again")
     if set(described) != {field.name for field in fields(WeightsMetadata)}:
         raise WeightsFormat("the description of the weights lacks fields or has unknown ones")
-    metadata = WeightsMetadata(**described)
-    if metadata.precision not in ("int8", *_FLOATS) or not isinstance(metadata.rank, int) or metadata.rank < 1:
-        raise WeightsFormat("the description of the weights has an unknown precision or rank")
+    try:
+        metadata = TypeAdapter(WeightsMetadata).validate_json(header["__metadata__"]["lidb"], strict=True)
+    except ValueError as error:
+        raise WeightsFormat("the description of the weights has a field of the wrong kind: make them again") from error
+    if metadata.rank < 1:
+        raise WeightsFormat("the description of the weights has no rank")
     return metadata
 
 
@@ -186,6 +194,10 @@ def _check(weights: LidbWeights, bundle: Bundle) -> None:
     scales = 2 * weights.metadata.rank * len(bundle.targets) if weights.metadata.precision == "int8" else 0
     if len(weights.values) != count or len(weights.scales) != scales:
         raise WeightsFormat(f"the file has {len(weights.values)} numbers where {count} belong: make the weights again")
+    _check_finite(weights)
+
+
+def _check_finite(weights: LidbWeights) -> None:
     for tensor in (weights.values, weights.scales):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsFormat("the weights are not finite numbers: make them again")

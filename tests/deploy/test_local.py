@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -16,15 +15,9 @@ from PIL import Image
 
 from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, curl_lines
 from deploy.process import ProcessFailed
+from tests.deploy.conftest import FAKE
 
 pytestmark = pytest.mark.process
-FAKE = {"HDB_ENGINE": "worker.testing:FakeEngine"}
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
-    with LocalService(tmp_path_factory.mktemp("service"), environ=FAKE) as running:
-        yield running
 
 
 def is_running(pid: int) -> bool:

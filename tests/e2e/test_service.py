@@ -198,8 +198,8 @@ def picture_of(client: Client, photo: bytes | Path, *, side: int) -> SubjectAnsw
     """Personalises and generates; the pictures are what they were asked to be, and the same when asked again."""
     subject = client.create_subject(photo, consent=True)
     client.wait(subject.job_id, timeout=240)
-    options = {"n": 2, "seed": 1, "steps": 5, "width": side, "height": side}
-    jobs = [client.wait(client.generate(subject.id, "a [V] face", **options).id, timeout=120) for _ in range(2)]
+    asked = [client.generate(subject.id, "a [V] face", n=2, seed=1, steps=5) for _ in range(2)]
+    jobs = [client.wait(job.id, timeout=240) for job in asked]
     first, again = ([client.image(image.id) for image in job.images] for job in jobs)
     assert first == again
     assert first[0] != first[1]

@@ -1,7 +1,7 @@
 """Measure a bundle: ``python -m core.hyperdreambooth.evaluation --recogniser R.onnx --faces EVAL.parquet``.
 
-Writes ``likeness.json`` and ``likeness.md`` into ``--output``: for people the bundle was never trained on, one photo each,
-the cosines of generated pictures with that photo, with the person's other photos and with other people.
+Writes ``likeness.json`` and ``likeness.md`` into ``--output``: for people the bundle was never trained on, one photo
+each, the cosines of generated pictures with that photo, with the person's other photos and with other people.
 """
 
 from __future__ import annotations

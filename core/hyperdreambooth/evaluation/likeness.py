@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, merged, to_pixels
 from core.hyperdreambooth.evaluation.recognition import Embeddings, Recogniser
-from core.hyperdreambooth.finetune import PROMPT, finetune
+from core.hyperdreambooth.finetune import finetune
 from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.sampling import Row, merge_people, sample_latents
 from core.hyperdreambooth.training.data import Faces
@@ -89,7 +89,8 @@ def pictures_of(
         latents = sample_latents(bundle, rows, [who[number] for number, _ in part], steps=steps, size=size)
         with torch.inference_mode():
             made.append(decode_latents(bundle, latents).cpu())
-    return torch.cat(made).unflatten(0, (people, each)).numpy()
+    pictures: np.ndarray = torch.cat(made).unflatten(0, (people, each)).numpy()
+    return pictures
 
 
 def measure(
@@ -99,15 +100,15 @@ def measure(
     photos = recogniser(np.stack([subject.photo for subject in chosen]))
     made = [recogniser(each) for each in pictures]
     own = np.array([float((e @ photo).mean()) for e, photo in zip(made, photos, strict=True)])
-    others = np.array(
-        [float((e @ recogniser(s.others).T).mean()) for e, s in zip(made, chosen, strict=True)]
-    )
+    others = np.array([float((e @ recogniser(s.others).T).mean()) for e, s in zip(made, chosen, strict=True)])
     strangers = np.array([float((e @ np.delete(photos, i, axis=0).T).mean()) for i, e in enumerate(made)])
     accepted = float(np.mean([np.mean(e @ photo > ACCEPT) for e, photo in zip(made, photos, strict=True)]))
     return Likeness(_interval(own), _interval(others), _interval(strangers), accepted)
 
 
-def ceiling(bundle: Bundle, recogniser: Recogniser, chosen: Sequence[Subject], reference: Embeddings) -> tuple[float, float]:
+def ceiling(
+    bundle: Bundle, recogniser: Recogniser, chosen: Sequence[Subject], reference: Embeddings
+) -> tuple[float, float]:
     """What the autoencoder keeps: cosine of its reconstruction with the embedding of the original photo."""
     photos = torch.from_numpy(np.stack([subject.photo for subject in chosen]))
     with torch.inference_mode():

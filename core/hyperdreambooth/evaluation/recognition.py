@@ -1,4 +1,6 @@
-"""The ruler: any ONNX face recogniser by path, and the alignment it wants. It measures only; nothing trains against it."""
+"""The ruler: any ONNX face recogniser by path, and the alignment it wants. It measures only; nothing trains against
+it.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def to_template(picture: UInt8[np.ndarray, "side side 3"]) -> UInt8[np.ndarray, 
 
 def similarity(
     source: Float[np.ndarray, "points 2"], target: Float[np.ndarray, "points 2"]
-) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, "2"]]:
+) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, 2]]:
     """Scaled rotation and shift that take ``source`` to ``target`` in least squares (Umeyama 1991)."""
     mean_source, mean_target = source.mean(0), target.mean(0)
     a, b = source - mean_source, target - mean_target

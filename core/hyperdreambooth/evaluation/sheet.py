@@ -27,7 +27,9 @@ PROMPTS = (
 )
 
 
-def style_sheet(bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people: int = 20, synthetic: str = "omi") -> Path:
+def style_sheet(
+    bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people: int = 20, synthetic: str = "omi"
+) -> Path:
     """Personalise ``people`` faces whose identity starts with ``synthetic`` (pictures of nobody) and draw every style.
 
     The sheet holds generated pictures only, so that it may be published.

@@ -1,7 +1,7 @@
 """Make a bundle: ``python -m core.hyperdreambooth.training BUNDLE.toml [--only STAGE] [--device auto]``.
 
-Stages that are finished are loaded, one that was interrupted goes on from its checkpoint. At the end the bundle's folder
-holds the pipeline, the hypernetwork, ``bundle.json``, loss curves and sample sheets.
+Stages that are finished are loaded, one that was interrupted goes on from its checkpoint. At the end the bundle's
+folder holds the pipeline, the hypernetwork, ``bundle.json``, loss curves and sample sheets.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 from core.errors import BundleError
+from core.hyperdreambooth.diffusion import load_bundle
+from core.hyperdreambooth.training.dream import dream_face
 from core.hyperdreambooth.training.export import export_bundle, sample_sheet
 from core.hyperdreambooth.training.recipe import load_recipe
 from core.hyperdreambooth.training.stages import STAGES, Workshop
@@ -41,7 +43,10 @@ def main() -> None:
             sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
         if stage == arguments.only:
             break
-    export_bundle(workshop.bundle, recipe.path(recipe.output))
+    output = recipe.path(recipe.output)
+    export_bundle(workshop.bundle, output)
+    if recipe.dream is not None:
+        dream_face(load_bundle(output, device=device), recipe.dream, output / "demo-face.png")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -44,10 +45,11 @@ def _autoencoder(recipe: Recipe) -> AutoencoderKL:
         scaling_factor=1.0,
     )
     # The posterior's spread is a constant of the recipe: the half of quant_conv that predicts it is fixed.
+    quant: Any = vae.quant_conv  # type: ignore[attr-defined]
     with torch.no_grad():
         half = recipe.autoencoder.latent_channels
-        vae.quant_conv.weight[half:] = 0.0
-        vae.quant_conv.bias[half:] = 2 * math.log(recipe.autoencoder.noise)
+        quant.weight[half:] = 0.0
+        quant.bias[half:] = 2 * math.log(recipe.autoencoder.noise)
     return vae
 
 

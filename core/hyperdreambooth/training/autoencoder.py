@@ -1,6 +1,7 @@
 """Stage one: the autoencoder. Whatever it loses, no personalising brings back, so it is trained first and measured.
 
-L1 + L2 on the pixels, more in the middle of the frame where the face is; latents get noise of a fixed spread and a small
+L1 + L2 on the pixels, more in the middle of the frame where the face is; latents get noise of a fixed spread and a
+small
 penalty on their size, so that what matters less takes less room and the decoder forgives the diffusion model's errors.
 """
 
@@ -38,7 +39,9 @@ def set_scaling(bundle: Bundle, faces: Faces, *, pictures: int = 512) -> float:
     """Measure the latents' spread and write its inverse into the autoencoder's ``scaling_factor``."""
     chosen = np.linspace(0, len(faces) - 1, pictures).astype(int)
     with torch.inference_mode():
-        latents = bundle.vae.encode(to_pixels(torch.from_numpy(faces.pictures[chosen])).to(bundle.device)).latent_dist.mean
+        latents = bundle.vae.encode(
+            to_pixels(torch.from_numpy(faces.pictures[chosen])).to(bundle.device)
+        ).latent_dist.mean
     factor = 1.0 / float(latents.std())
     bundle.vae.register_to_config(scaling_factor=factor)
     return factor

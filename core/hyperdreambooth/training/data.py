@@ -63,15 +63,17 @@ def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = N
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
             np.save(cache, pictures, allow_pickle=False)
-    attributes = tuple(tuple(words) for words in columns["attributes"])  # type: ignore[arg-type]
+    attributes: tuple[tuple[str, ...], ...] = tuple(tuple(words) for words in columns["attributes"])  # type: ignore[arg-type]
     return Faces(pictures, tuple(str(identity) for identity in columns["identity"]), attributes)
 
 
 class LatentCache:
     """Latents of every picture: plain, mirrored, and in a few styles chosen for it (some of those mirrored)."""
 
-    def __init__(self, plain: Tensor, styled: Tensor, styles: np.ndarray, names: tuple[str, ...]) -> None:
-        self.plain, self.styled, self.styles, self.names = plain, styled, styles, names
+    def __init__(
+        self, plain: Tensor, styled: Tensor, styles: np.ndarray, mirrored: np.ndarray, names: tuple[str, ...]
+    ) -> None:
+        self.plain, self.styled, self.styles, self.mirrored, self.names = plain, styled, styles, mirrored, names
 
     @classmethod
     def build(
@@ -96,7 +98,7 @@ class LatentCache:
             )
             np.save(file, stored.numpy(), allow_pickle=False)
             stamp.write_text(key)
-        return cls(stored[:, :2], stored[:, 2:], styles, names)
+        return cls(stored[:, :2], stored[:, 2:], styles, mirrored, names)
 
 
 def _encode(bundle: Bundle, pictures: np.ndarray, name: str, batch: int = 64) -> Float[Tensor, "n c h w"]:

@@ -6,10 +6,10 @@ import csv
 import json
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -17,8 +17,6 @@ from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictur
 from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.sampling import Row, merge_people, sample_latents
 from core.hyperdreambooth.training.data import Faces
-
-matplotlib.use("Agg")
 
 PROMPTS = ("a face", "a smiling woman with blond hair", "a man with a beard", "a pencil sketch of a face")
 PERSONAL_PROMPTS = ("a [V] face", "a [V] face", "a pencil sketch of a [V] face", "a neon sign of a [V] face")
@@ -36,8 +34,12 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
-    pipeline.to(dtype=torch.float32)
+    for module in (bundle.vae, bundle.text_encoder, bundle.unet):
+        module.half()
+    pipeline.save_pretrained(folder, safe_serialization=True)  # type: ignore[attr-defined]
+    for module in (bundle.vae, bundle.text_encoder, bundle.unet):
+        module.float()
+    _open_in_fp32(folder / "text_encoder" / "config.json")
     (folder / "bundle.json").write_text(bundle.config.to_json())
     if bundle.hypernetwork is not None:
         network = folder / "hypernetwork"
@@ -47,6 +49,11 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
         (network / "config.json").write_text(json.dumps(bundle.hypernetwork.describe(), indent=1) + "\n")
 
 
+def _open_in_fp32(file: Path) -> None:
+    """Transformers opens weights in the precision of their config, diffusers in fp32: say fp32, so that they agree."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dtype": "float32"}, indent=2) + "\n")
+
+
 def sample_sheet(bundle: Bundle, stage: str, faces: Faces, folder: Path, *, columns: int = 8) -> None:
     """``samples.png`` and, from the losses so far, ``losses.png``."""
     chosen = np.linspace(0, len(faces) - 1, columns).astype(int)
@@ -54,6 +61,7 @@ def sample_sheet(bundle: Bundle, stage: str, faces: Faces, folder: Path, *, colu
     rows = [photos, decode_latents(bundle, encode_pictures(bundle, photos)).cpu()] if stage == "autoencoder" else []
     if stage != "autoencoder":
         rows = [photos, *_generated(bundle, photos)]
+    folder.mkdir(parents=True, exist_ok=True)
     sheet = torch.cat([torch.cat(list(row), dim=1) for row in rows], dim=0)
     image = Image.fromarray(sheet.numpy())
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(folder / "samples.png")
@@ -82,17 +90,15 @@ def _sample(bundle: Bundle, rows: list[Row], people: list[Person]) -> torch.Tens
 
 
 def _plot(folder: Path) -> None:
-    from matplotlib import pyplot
-
     file = folder / "losses.csv"
     if not file.is_file():
         return
     with file.open() as stream:
         records = list(csv.DictReader(stream))
-    figure, axes = pyplot.subplots(figsize=(7, 4))
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
     for name in list(records[0])[1:]:
         axes.plot([int(r["step"]) for r in records], [float(r[name]) for r in records], label=name)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.legend()
     figure.savefig(folder / "losses.png", dpi=100, bbox_inches="tight")
-    pyplot.close(figure)

@@ -1,4 +1,5 @@
-"""The one training loop: resumable, seeded by step, with EMA, a warm-up, a final decay, a progress bar and a loss curve.
+"""The one training loop: resumable, seeded by step, with EMA, a warm-up, a final decay, a progress bar and a loss
+curve.
 
 A checkpoint is a safetensors file (parameters, averages and optimiser moments) beside a JSON file; no pickle anywhere.
 Every step draws from a generator seeded by (seed, step) alone, so that a resumed run sees what an unbroken one would.
@@ -10,7 +11,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -85,10 +85,11 @@ class TrainingLoop:
                 smooth[key] = value if key not in smooth else 0.98 * smooth[key] + 0.02 * value
             bar.set_postfix({key: f"{value:.4f}" for key, value in smooth.items()}, refresh=False)
             bar.update()
-            if self.step % 20 == 0:
+            if self.step % 20 == 0 or self.done:
                 self._log(smooth)
-            if self.step % self.config.checkpoint_every == 0 or self.done:
+            if self.step % self.config.checkpoint_every == 0:
                 self.save()
+        self.save()
         bar.close()
 
     def use_average(self) -> None:
@@ -106,8 +107,10 @@ class TrainingLoop:
             tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "checkpoint.partial"
-        save_file({key: value.contiguous() for key, value in tensors.items()}, partial, metadata={"step": str(self.step)})
-        os.replace(partial, self.folder / "checkpoint.safetensors")
+        save_file(
+            {key: value.contiguous() for key, value in tensors.items()}, partial, metadata={"step": str(self.step)}
+        )
+        partial.replace(self.folder / "checkpoint.safetensors")
         (self.folder / "state.json").write_text(json.dumps({"step": self.step, "of": self.config.steps}))
 
     def _take(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Stage three: pre-optimised weights w* of many people, a group of them in one batch.
 
 Each row of the batch carries its own person's factors while the base is shared, so that a step costs one pass for the
-whole group: that is what makes the paper's 50 GPU-days affordable. Starts from the hypernetwork's prediction if it has one.
+whole group: that is what makes the paper's 50 GPU-days affordable. Starts from the hypernetwork's prediction if it
+has one.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ from core.hyperdreambooth.training.data import Faces, LatentCache
 from core.hyperdreambooth.training.loop import step_generator
 from core.hyperdreambooth.training.recipe import Preoptimize
 
+TARGETS = "targets.safetensors"
+"""The file of a finished stage."""
+
 Targets = Mapping[str, Tensor]
-"""``pictures``: the index of each picture; ``<target>/left`` and ``/right``: its factors, stacked. Empty: there are none."""
+"""``pictures``: the index of each picture; ``<target>/left`` and ``/right``: its factors, stacked. Empty: there are
+none.
+"""
 
 
 def preoptimize(bundle: Bundle, faces: Faces, latents: LatentCache, config: Preoptimize, folder: Path) -> None:
-    """Write ``targets.safetensors``; groups that an interrupted run finished are kept."""
+    """Write ``TARGETS``; groups that an interrupted run finished are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen = np.linspace(0, len(faces) - 1, config.people).astype(int)
     groups = [chosen[start : start + config.group] for start in range(0, len(chosen), config.group)]
@@ -36,7 +42,7 @@ def preoptimize(bundle: Bundle, faces: Faces, latents: LatentCache, config: Preo
         if not file.is_file():
             save_file(_optimize(bundle, faces, latents, config, group, number), file)
     parts = [load_file(folder / f"group-{number}.safetensors") for number in range(len(groups))]
-    save_file({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / "targets.safetensors")
+    save_file({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / TARGETS)
 
 
 def _optimize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from core.errors import BundleError
 from core.hyperdreambooth.config import BundleConfig, HypernetworkConfig
@@ -83,6 +83,14 @@ class Hypernetwork:
 
 
 @dataclass(frozen=True)
+class Dream:
+    """The demo's face: chosen by eye among the base model's pictures."""
+
+    prompt: str = "a photo of a woman"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole bundle. ``folder`` receives the bundle, ``work`` (ignored by git) checkpoints, caches and sheets."""
 
@@ -96,7 +104,8 @@ class Recipe:
     base: Base
     preoptimize: Preoptimize
     hypernetwork: Hypernetwork
-    folder: Path = field(default=Path("."))
+    dream: Dream | None = None
+    folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
         """A path of the recipe, relative to the file it stands in."""
@@ -115,11 +124,13 @@ def _build(kind: type[T], values: dict[str, Any], *, where: str) -> T:
     unknown = set(values) - {f.name for f in fields(kind)}  # type: ignore[arg-type]
     if unknown:
         raise BundleError(f"{where}: unknown key {', '.join(sorted(unknown))}")
-    converted = {}
+    converted: dict[str, Any] = {}
     for key, value in values.items():
-        if is_dataclass(hints[key]):
-            value = _build(hints[key], value, where=f"{where}.{key}")
-        converted[key] = tuple(value) if isinstance(value, list) else value
+        nested = next((kind for kind in get_args(hints[key]) if is_dataclass(kind)), hints[key])
+        if is_dataclass(nested):
+            converted[key] = _build(nested, value, where=f"{where}.{key}")
+        else:
+            converted[key] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(**converted)
     except TypeError as error:

@@ -1,4 +1,6 @@
-"""Rows of a training batch: which picture, in which style, with which caption, seen through whose hypernetwork input."""
+"""Rows of a training batch: which picture, in which style, with which caption, seen through whose hypernetwork
+input.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ class Rows:
 
     latents: Float[Tensor, "n c h w"]
     tokens: Int[Tensor, "n tokens"]
-    faces: Float[Tensor, "personal 3 h w"]
+    faces: Float[Tensor, "personal 3 height width"]
     labels: Int[Tensor, " personal"]
     seen: Int[Tensor, " personal"]
 
@@ -50,33 +52,37 @@ class RowSource:
         pictures = [rng.randrange(len(self.faces)) for _ in range(rows)]
         drawn = [self._row(picture, rng, index < personal) for index, picture in enumerate(pictures)]
         seen = [self._seen(picture, rng) for picture in pictures[:personal]]
+        mirrored = [flip for _, _, flip in drawn[:personal]]
         device = self.bundle.device
         return Rows(
-            torch.stack([latent for latent, _ in drawn]).to(device, torch.float32),
-            tokenize(self.bundle, [text for _, text in drawn]),
-            to_pixels(self._pictures(seen, rng)).to(device),
+            torch.stack([latent for latent, _, _ in drawn]).to(device, torch.float32),
+            tokenize(self.bundle, [text for _, text, _ in drawn]),
+            to_pixels(self._pictures(seen, mirrored)).to(device),
             torch.from_numpy(self.faces.labels[seen]).to(device) if seen else torch.empty(0, dtype=torch.int64),
             torch.tensor(seen, dtype=torch.int64),
         )
 
-    def _row(self, picture: int, rng: Random, personal: bool) -> tuple[Tensor, str]:
+    def _row(self, picture: int, rng: Random, personal: bool) -> tuple[Tensor, str, bool]:
+        """Latents, caption, and whether the picture is mirrored: then the hypernetwork sees a mirrored one as well."""
         empty = rng.random() < self.mix.empty
         if rng.random() < self.mix.photo:
-            latent, style = self.latents.plain[picture, rng.randrange(2)], PHOTO
+            flip = rng.random() < 0.5
+            latent, style = self.latents.plain[picture, int(flip)], PHOTO
         else:
             k = rng.randrange(self.latents.styled.shape[1])
+            flip = bool(self.latents.mirrored[picture, k])
             latent, style = self.latents.styled[picture, k], STYLES[self.latents.names[self.latents.styles[picture, k]]]
         identifier = self.bundle.identifier if personal else None
         words = self.faces.attributes[picture]
         text = "" if empty else caption(words, style, rng, identifier=identifier, class_noun=self.bundle.class_noun)
-        return latent, text
+        return latent, text, flip
 
     def _seen(self, picture: int, rng: Random) -> int:
         if rng.random() >= self.mix.other_photo:
             return picture
         return rng.choice(self.faces.by_identity[self.faces.identities[picture]])
 
-    def _pictures(self, seen: list[int], rng: Random) -> UInt8[Tensor, "n h w 3"]:
-        pictures = [self.faces.pictures[i][:, :: rng.choice((1, -1))] for i in seen]
+    def _pictures(self, seen: list[int], mirrored: list[bool]) -> UInt8[Tensor, "n h w 3"]:
+        pictures = [self.faces.pictures[i][:, :: -1 if flip else 1] for i, flip in zip(seen, mirrored, strict=True)]
         side = self.faces.pictures.shape[1]
         return torch.from_numpy(np.stack(pictures)) if pictures else torch.empty(0, side, side, 3, dtype=torch.uint8)

@@ -20,7 +20,7 @@ from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_sc
 from core.hyperdreambooth.training.base import base_losses
 from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
 from core.hyperdreambooth.training.loop import TrainingLoop
-from core.hyperdreambooth.training.preoptimize import preoptimize
+from core.hyperdreambooth.training.preoptimize import TARGETS, preoptimize
 from core.hyperdreambooth.training.recipe import Recipe
 from core.hyperdreambooth.training.regress import hypernetwork_losses
 from core.hyperdreambooth.training.rows import Mix, RowSource
@@ -49,7 +49,10 @@ class Workshop:
 
     def load(self, stage: str) -> bool:
         """Put a finished stage's parameters into the modules; False when it is not finished."""
-        return all([self._load(stage, name, module) for name, module in self._modules(stage).items()])
+        if stage == "preoptimize":
+            return (self._folder(stage) / TARGETS).is_file()
+        loaded = [self._load(stage, name, module) for name, module in self._modules(stage).items()]
+        return all(loaded)
 
     @property
     def network(self) -> HyperNetwork:
@@ -94,7 +97,7 @@ class Workshop:
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
         self.network.requires_grad_(True)
         rows = self._rows(Mix(config.photo, 0.0, 1.0, config.other_photo))
-        targets = self._folder("preoptimize") / "targets.safetensors"
+        targets = self._folder("preoptimize") / TARGETS
         known = load_file(targets) if targets.is_file() else {}
         self._train(
             "hypernetwork",

@@ -12,14 +12,18 @@ from core.hyperdreambooth.testing import random_bundle
 
 @pytest.fixture(scope="module")
 def stable_diffusion() -> dict[str, nn.Module]:
-    """The layers of SD 1.5 without memory for its weights: its UNet's defaults and CLIP ViT-L/14's text configuration."""
+    """The layers of SD 1.5 without memory for its weights: its UNet's defaults and CLIP ViT-L/14's text
+    configuration.
+    """
     text = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
         return {"unet": unet, "text_encoder": CLIPTextModel(text)}
 
 
-@pytest.mark.parametrize(("preset", "layers", "numbers"), [("attention", 176, 26_400), ("attention+geglu", 192, 28_800)])
+@pytest.mark.parametrize(
+    ("preset", "layers", "numbers"), [("attention", 176, 26_400), ("attention+geglu", 192, 28_800)]
+)
 def test_stable_diffusion_has_the_paper_s_number_of_variables(stable_diffusion, preset, layers, numbers):
     targets = find_targets(stable_diffusion, preset)
     assert len(targets) == layers

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -111,6 +111,41 @@ def test_numbers_that_are_not_finite_or_missing_are_refused(bundle):
         unpack(replace(weights, values=weights.values * float("nan")), bundle)
     with pytest.raises(WeightsFormat, match="numbers"):
         unpack(replace(weights, values=weights.values[:-1]), bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rank": "4"}, {"rank": 0}, {"rank": True}, {"kind": "other"}, {"precision": "int4"}, {"prompt": 3}],
+    ids=lambda change: str(change),
+)
+def test_a_description_of_the_wrong_kind_is_refused(bundle, change):
+    weights = packed(bundle)
+    text = json.dumps({**asdict(weights.metadata), **change})
+    data = save({"values": weights.values, "scales": weights.scales}, metadata={"lidb": text})
+    with pytest.raises(WeightsFormat, match="description"):
+        from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", "{}", "[" * 100_000, "not JSON"], ids=["list", "number", "empty", "deep", "text"]
+)
+def test_a_description_that_is_none_is_refused(bundle, text):
+    with pytest.raises(WeightsFormat, match="not a .lidb file"):
+        from_bytes(save({"values": torch.zeros(3), "scales": torch.zeros(3)}, metadata={"lidb": text}))
+
+
+def test_a_file_with_numbers_that_are_not_finite_does_not_open(bundle):
+    weights = packed(bundle)
+    data = to_bytes(replace(weights, scales=torch.full_like(weights.scales, float("inf"))))
+    with pytest.raises(WeightsFormat, match="finite"):
+        from_bytes(data)
+
+
+def test_a_file_over_the_limit_is_not_read(monkeypatch, bundle):
+    data = to_bytes(packed(bundle))
+    monkeypatch.setattr("core.hyperdreambooth.weights.LARGEST", len(data) - 1)
+    with pytest.raises(WeightsFormat, match="at most"):
+        from_bytes(data)
 
 
 def test_unknown_fields_are_refused(bundle):

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from core.hyperdreambooth.training.loop import Optimization, TrainingLoop, step_generator
+
+CONFIG = Optimization(steps=12, batch=4, learning_rate=0.05, warmup=2, checkpoint_every=5)
+
+
+def fresh() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(3, 1)
+
+
+def train(folder, model: nn.Linear, *, until: int | None = None) -> TrainingLoop:
+    loop = TrainingLoop(folder, {"m": model}, CONFIG, seed=1, name="test")
+
+    def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
+        if until is not None and loop.step == until:
+            raise KeyboardInterrupt
+        x = torch.randn(CONFIG.batch, 3, generator=generator)
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        return {"loss": loss, "same": loss}
+
+    loop.run(losses)
+    return loop
+
+
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path):
+    unbroken = fresh()
+    train(tmp_path / "unbroken", unbroken)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", fresh(), until=8)
+    resumed = fresh()
+    loop = train(tmp_path / "broken", resumed)
+    torch.testing.assert_close(resumed.weight, unbroken.weight)
+    assert loop.done
+    assert json.loads((tmp_path / "broken/state.json").read_text())["step"] == CONFIG.steps
+
+
+def test_the_average_is_what_a_stage_hands_on(tmp_path):
+    model = fresh()
+    loop = train(tmp_path, model)
+    last = model.weight.detach().clone()
+    loop.use_average()
+    assert not torch.equal(model.weight, last)
+    torch.testing.assert_close(model.weight, last, atol=0.5, rtol=0)
+
+
+def test_the_rate_warms_up_stays_and_falls():
+    config = Optimization(steps=100, batch=1, learning_rate=1.0, warmup=10, decay=0.5)
+    assert config.rate(0) == pytest.approx(0.1)
+    assert config.rate(30) == 1.0
+    assert config.rate(75) == pytest.approx(0.51)
+    assert config.rate(99) < 0.03
+
+
+def test_a_step_s_generator_depends_on_seed_and_step_alone():
+    assert torch.equal(torch.rand(2, generator=step_generator(1, 5)), torch.rand(2, generator=step_generator(1, 5)))
+    assert not torch.equal(torch.rand(2, generator=step_generator(1, 5)), torch.rand(2, generator=step_generator(1, 6)))

@@ -1,0 +1,137 @@
+"""The whole training, a few steps a stage, on pictures drawn here: parquet in, a bundle that opens out."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from core.errors import BundleError
+from core.hyperdreambooth.diffusion import load_bundle
+from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
+from core.hyperdreambooth.training import __main__ as program
+from core.hyperdreambooth.training.recipe import load_recipe
+
+RECIPE = """
+output = "bundle"
+work = "work"
+seed = 3
+[data]
+train = ["faces.parquet"]
+evaluate = "faces.parquet"
+styled = 1
+styles = ["pencil sketch", "neon sign"]
+[bundle]
+name = "drawn"
+resolution = 32
+lidb = { a = 8, b = 4 }
+finetune = { rank = 2, steps = 2, rows = 2 }
+sampling = { steps = 2, guidance_scale = 2.0, batch = 4 }
+[network]
+resolution = 32
+stem = [8, 8, 8]
+width = 16
+heads = 2
+encoder_layers = 1
+decoder_layers = 1
+head_width = 8
+rank = 1
+[autoencoder]
+channels = [8, 16]
+optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
+[base]
+channels = [16, 32]
+text_width = 32
+text_layers = 1
+optimization = { steps = 2, batch = 6, learning_rate = 1e-3 }
+[preoptimize]
+people = 4
+group = 2
+rows = 1
+steps = 2
+[hypernetwork]
+optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(8):
+        stream = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(stream, "WEBP")
+        pictures.append(stream.getvalue())
+    identities = ["a", "a", "b", "b", "c", "c", "d", "e"]
+    attributes = [["man"], ["woman", "smiling"]] * 4
+    table = pa.table({"image": pictures, "identity": identities, "attributes": attributes})
+    pq.write_table(table, folder / "faces.parquet")
+    (folder / "BUNDLE.toml").write_text(RECIPE)
+    return folder / "BUNDLE.toml"
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(recipe) -> Path:
+    patch = pytest.MonkeyPatch()
+    patch.setattr("sys.argv", ["training", str(recipe), "--device", "cpu"])
+    program.main()
+    patch.undo()
+    return recipe.parent / "bundle"
+
+
+def test_every_stage_leaves_a_sheet_and_curves_to_look_at(recipe, bundle_folder):
+    for stage in ("autoencoder", "base", "preoptimize", "hypernetwork"):
+        assert (recipe.parent / "work" / stage / "samples.png").is_file()
+    assert (bundle_folder / "bundle.json").is_file()
+
+
+def test_the_bundle_is_an_ordinary_diffusers_pipeline(bundle_folder):
+    pipeline = StableDiffusionPipeline.from_pretrained(bundle_folder)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a face", num_inference_steps=2, height=32, width=32).images[0]
+    assert picture.size == (32, 32)
+
+
+def test_the_bundle_personalises(bundle_folder):
+    bundle = load_bundle(bundle_folder, device="cpu")
+    assert bundle.has_hypernetwork
+    photo = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    assert personalize(bundle, photo, PersonalizeOptions()).weights.metadata.bundle == "drawn"
+
+
+def test_all_weights_are_fp16_safetensors(bundle_folder):
+    suffixes = {file.suffix for file in bundle_folder.rglob("*") if file.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".txt"}
+    hypernetwork = next(bundle_folder.glob("hypernetwork/*.safetensors"))
+    assert hypernetwork.stat().st_size > 0
+
+
+def test_an_unknown_key_of_a_recipe_is_named(recipe, tmp_path):
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(recipe.read_text().replace("[base]", "[base]\nspeed = 9"))
+    with pytest.raises(BundleError, match="unknown key speed"):
+        load_recipe(file)
+
+
+def test_a_folder_that_is_no_pipeline_is_a_bundle_error(tmp_path):
+    with pytest.raises(BundleError):
+        load_bundle(tmp_path)
+    with pytest.raises(BundleError, match="neither a folder nor a hub id"):
+        load_bundle("./nowhere")
+
+
+def test_a_hypernetwork_of_other_targets_is_refused(bundle_folder, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle_folder, copy)
+    file = copy / "bundle.json"
+    file.write_text(file.read_text().replace('"attention+geglu"', '"attention"'))
+    with pytest.raises(BundleError, match="other targets"):
+        load_bundle(copy)

@@ -1,0 +1,114 @@
+"""The demo, over HTTP against real processes, with the fake engine in the worker."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from api.client import Client, Problem
+from api.schemas import JobAnswer
+from deploy.demo import PICTURES_PER_PROMPT, PROMPTS, ProgressLine, demonstrate, main
+from deploy.local import DEMO_FACE, LocalService
+from tests.deploy.conftest import FAKE
+
+JOB = {
+    "id": "job_1",
+    "kind": "personalize",
+    "status": "running",
+    "subject_id": "sub_1",
+    "created_at": "2024-05-04T10:20:30Z",
+    "attempt": 1,
+    "links": {"self": "/v1/jobs/job_1", "subject": "/v1/subjects/sub_1"},
+}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def at(step: int) -> JobAnswer:
+    return JobAnswer.model_validate({**JOB, "stage": "finetune", "step": step, "total": 40})
+
+
+@pytest.fixture
+def landscape(tmp_path: Path) -> Path:
+    file = tmp_path / "landscape.png"
+    Image.linear_gradient("L").convert("RGB").save(file)
+    return file
+
+
+def test_there_are_at_least_six_prompts_of_the_person() -> None:
+    assert len(set(PROMPTS)) >= 6
+    assert all("[V]" in prompt for prompt in PROMPTS)
+
+
+def test_progress_is_one_line_on_a_terminal() -> None:
+    out = Terminal()
+    progress = ProgressLine(out)
+    progress(JobAnswer.model_validate(JOB))
+    for step in range(41):
+        progress(at(step))
+    progress.end("done")
+    assert out.getvalue().count("\n") == 2
+    assert "] 40 of 40" in out.getvalue()
+
+
+def test_progress_is_a_line_now_and_then_elsewhere() -> None:
+    out = io.StringIO()
+    progress = ProgressLine(out)
+    for step in range(41):
+        progress(at(step))
+    progress.end("done")
+    assert len(out.getvalue().splitlines()) == 12
+
+
+@pytest.mark.process
+def test_the_demo_leaves_sheet_report_pictures_and_weights_and_nobody_in_the_service(
+    service: LocalService, tmp_path: Path
+) -> None:
+    with Client(service.url) as client:
+        before = [subject.id for subject in client.subjects()]
+        report = demonstrate(client, DEMO_FACE, tmp_path, prompts=PROMPTS[:2])
+        assert [subject.id for subject in client.subjects()] == before
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["weights_bytes"] == report.weights_bytes == (tmp_path / "face.lidb").stat().st_size
+    assert written["likeness"] == 0.5
+    assert 0 < written["personalize_seconds"] < written["total_seconds"]
+    assert [image["prompt"] for image in written["images"]] == [
+        p for p in PROMPTS[:2] for _ in range(PICTURES_PER_PROMPT)
+    ]
+    assert all(Path(image["path"]).is_file() for image in written["images"])
+    assert Image.open(tmp_path / "contact-sheet.png").width > 400
+
+
+@pytest.mark.process
+def test_a_photo_without_a_face_is_refused_and_leaves_nothing(
+    service: LocalService, landscape: Path, tmp_path: Path
+) -> None:
+    with Client(service.url) as client:
+        before = [subject.id for subject in client.subjects()]
+        with pytest.raises(Problem) as refused:
+            demonstrate(client, landscape, tmp_path)
+        assert refused.value.code == "no-face"
+        assert [subject.id for subject in client.subjects()] == before
+
+
+@pytest.mark.process
+def test_the_command_tells_title_and_detail_of_a_refusal(
+    landscape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HDB_ENGINE", FAKE["HDB_ENGINE"])
+    status = main(["--face", str(landscape), "--folder", str(tmp_path / "demo"), "--data", str(tmp_path / "data")])
+    said = capsys.readouterr().err
+    assert status == 1
+    assert said.startswith("No face was found in the photo.\n")
+    assert len(said.splitlines()) == 2
+    assert "Traceback" not in said
+
+
+def test_the_command_says_when_there_is_no_such_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--face", str(tmp_path / "none.jpg"), "--folder", str(tmp_path)]) == 1
+    assert "There is no file" in capsys.readouterr().err

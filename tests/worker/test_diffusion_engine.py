@@ -1,0 +1,90 @@
+"""The real engine on a tiny random bundle; the method itself is tested where it lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import BundleError, InvalidInput, JobCanceled, WeightsRefused
+from core.settings import Settings
+from worker.engine import Engine, PersonalizeOptions, Row, load_engine
+
+pytestmark = pytest.mark.slow
+PHOTOS = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    from core.hyperdreambooth.testing import TINY, random_pipeline
+
+    folder = tmp_path_factory.mktemp("bundle")
+    random_pipeline().save_pretrained(folder)
+    (folder / "bundle.json").write_text(TINY.to_json())
+    return load_engine(Settings(bundle=str(folder), device="cpu"))
+
+
+def personalize(engine: Engine, seed: int = 0, rank: int | None = None) -> bytes:
+    return engine.personalize(
+        PHOTOS,
+        PersonalizeOptions(rank=rank, seed=seed),
+        on_progress=lambda *_: None,
+        on_preview=lambda _: None,
+        should_stop=lambda: False,
+    ).weights
+
+
+def generate(engine: Engine, rows: list[Row], **options: object) -> np.ndarray:
+    arguments = {"steps": 2, "height": None, "width": None, "should_stop": lambda: False, **options}
+    return engine.generate(rows, on_progress=lambda *_: None, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_photo_becomes_weights_step_by_step(engine: Engine) -> None:
+    steps: list[tuple[str, int, int]] = []
+    made = engine.personalize(
+        PHOTOS,
+        PersonalizeOptions(steps=2),
+        on_progress=lambda *step: steps.append(step),
+        on_preview=lambda _: None,
+        should_stop=lambda: False,
+    )
+    assert engine.name == "tiny-random"
+    assert len(engine.fingerprint) == 16
+    assert ("finetune", 2, 2) in steps
+    assert "finetune" in made.seconds
+
+
+def test_the_same_request_gives_the_same_bytes(engine: Engine) -> None:
+    weights = personalize(engine)
+    assert personalize(engine) == weights
+    row = Row("a [V] face", "", weights, 1, None)
+    assert np.array_equal(generate(engine, [row]), generate(engine, [row]))
+
+
+def test_a_batch_mixes_people_whatever_their_rank(engine: Engine) -> None:
+    rows = [
+        Row("a [V] face", "", personalize(engine), 1, None),
+        Row("a [V] face", "dark", personalize(engine, seed=1, rank=5), 1, 3.0),
+    ]
+    together = generate(engine, rows)
+    assert together.shape == (2, 16, 16, 3)
+    assert together.dtype == np.uint8
+    for row, picture in zip(rows, together, strict=True):
+        alone = generate(engine, [row])[0]
+        assert np.abs(alone.astype(int) - picture.astype(int)).max() <= 1
+
+
+def test_what_does_not_fit_is_refused(engine: Engine) -> None:
+    row = Row("a [V] face", "", personalize(engine), 1, None)
+    with pytest.raises(InvalidInput):
+        generate(engine, [row], height=17)
+    with pytest.raises(WeightsRefused):
+        generate(engine, [Row("a [V] face", "", b"not weights", 1, None)])
+    with pytest.raises(JobCanceled):
+        generate(engine, [row], should_stop=lambda: True)
+
+
+def test_a_bundle_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BundleError):
+        load_engine(Settings(bundle=str(tmp_path / "nothing")))
