@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -89,7 +89,7 @@ def celery_app(settings: Settings, *, producer: bool = False) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1},
-        task_queues=[Queue(name) for name in QUEUES],
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         task_default_queue=QUEUES[0],
         task_serializer="json",
         accept_content=["json"],

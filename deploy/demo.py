@@ -162,9 +162,15 @@ def _generate(client: Client, subject_id: str, folder: Path, prompts: Sequence[s
 def _write(report: Report, photo: Path, folder: Path) -> None:
     columns: dict[str, list[Image.Image]] = {}
     for image in report.images:
-        columns.setdefault(image["prompt"], []).append(Image.open(image["path"]))
-    contact_sheet(Image.open(photo), columns).save(folder / "contact-sheet.png")
+        columns.setdefault(image["prompt"], []).append(_open(Path(image["path"])))
+    contact_sheet(_open(photo), columns).save(folder / "contact-sheet.png")
     (folder / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+
+
+def _open(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        image.load()
+        return image
 
 
 def _complain(message: str) -> int:

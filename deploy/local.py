@@ -162,7 +162,7 @@ def curl_lines(url: str, folder: Path, face: Path = DEMO_FACE) -> list[str]:
     generate = (
         f"curl -s -H 'Content-Type: application/json' -d {asked} {url}/v1/generations",
         f"grep -oE 'job_[0-9a-z]{{20,}}' | head -1 | xargs -I ID {wait} {url}/v1/jobs/ID",
-        f"grep -o '/v1/images/img_[0-9a-z]*' | head -1 | xargs -I IMG curl -s -o {picture} {url}IMG",
+        f"grep -oE '/v1/images/img_[0-9a-z-]+' | head -1 | xargs -I IMG curl -sf -o {picture} {url}IMG",
     )
     return [
         f"curl -s -F photo=@{shlex.quote(str(face))} -F consent=true {url}/v1/subjects | tee {answer}",

@@ -7,6 +7,7 @@ import sys
 from core.errors import SettingsError
 
 OPTIONS = [
+    "--quiet",
     "worker",
     "--pool=prefork",
     "--concurrency=1",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from multiprocessing.sharedctypes import RawValue
 
+from billiard.util import get_logger
 from celery import signals
 
 from core.broker import TASKS, celery_app
@@ -54,6 +55,7 @@ def _answer(kind: JobKind, ref: str) -> None:
 @signals.setup_logging.connect
 def _set_up_logging(**_: object) -> None:
     configure_logging(settings.log_level)
+    get_logger().propagate = True  # the pool's own logger, which would print its bare lines otherwise
 
 
 @signals.worker_process_init.connect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from core.hyperdreambooth.weights import LidbWeights, from_bytes, to_bytes
 from core.settings import Settings
 from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
 
+_log = logging.getLogger(__name__)
+
 
 class DiffusionEngine:
     """A bundle on its device. Keeps nothing of anybody between calls."""
@@ -22,6 +25,9 @@ class DiffusionEngine:
     def __init__(self, settings: Settings) -> None:
         """Loads the bundle of the settings. Raises BundleError."""
         self._bundle = load_bundle(settings.bundle, device=settings.device)
+        if not self._bundle.has_hypernetwork:
+            # Slower, and worth knowing: every personalisation starts from zero weights.
+            _log.warning("engine.no_hypernetwork", extra={"steps": self._bundle.config.finetune.steps_from_zero})
 
     @property
     def name(self) -> str:

@@ -27,6 +27,7 @@ class ReaperThread(threading.Thread):
         super().__init__(name="reaper", daemon=True)
         self._reaper = reaper
         self._over = threading.Event()
+        self._redis_away = False
 
     def run(self) -> None:
         """See Thread."""
@@ -42,7 +43,10 @@ class ReaperThread(threading.Thread):
     def _look_around(self) -> None:
         try:
             self._reaper.tick()
+            self._redis_away = False
         except BrokerUnavailable:
-            _log.warning("reaper.without_redis")
+            if not self._redis_away:  # said once an outage
+                _log.warning("reaper.without_redis")
+            self._redis_away = True
         except Exception:  # noqa: BLE001 - what goes wrong now may go right in two seconds
             _log.exception("reaper.broke")

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from core.errors import BundleError
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
 from core.hyperdreambooth.finetune import PROMPT, finetune
@@ -57,7 +58,8 @@ def personalize(
 ) -> Personalized:
     """Aligned photos of one person (any square size) to weights. The same photos and options give the same weights.
 
-    Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness".
+    Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness"; a bundle without a
+    hypernetwork has the second one only, which then starts from zero and takes ``finetune.steps_from_zero`` steps.
 
     Raises:
         JobCanceled: ``should_stop`` said so; it is asked before each step.
@@ -70,15 +72,15 @@ def personalize(
     settings = _settings(bundle, options)
     photos = resize(photos, bundle.resolution)
 
-    report("hypernetwork", 0, 1)
-    predicted = predict_weights(bundle, photos)
-    preview = None
-    if predicted is not None:
+    predicted, preview = None, None
+    if bundle.has_hypernetwork:
+        report("hypernetwork", 0, 1)
+        predicted = predict_weights(bundle, photos)
         preview = describe(bundle, _first(predicted), kind="lidb", class_noun=noun, kept_step=0)
         if on_preview is not None:
             on_preview(preview)
-    report("hypernetwork", 1, 1)
-    clock.lap("hypernetwork")
+        report("hypernetwork", 1, 1)
+        clock.lap("hypernetwork")
 
     start = predicted or bundle.basis.zeros(1, generator=generator, batch=(1,))
     with torch.no_grad():
@@ -98,21 +100,21 @@ def personalize(
     )
     clock.lap("finetune")
 
-    report("likeness", 0, 1)
-    likeness = measure_likeness(bundle, photos, weights, noun, seed=options.seed, should_stop=should_stop)
-    report("likeness", 1, 1)
-    clock.lap("likeness")
+    likeness = None
+    if bundle.has_hypernetwork:
+        report("likeness", 0, 1)
+        likeness = measure_likeness(bundle, photos, weights, noun, seed=options.seed, should_stop=should_stop)
+        report("likeness", 1, 1)
+        clock.lap("likeness")
     return Personalized(weights, preview, likeness, tuned.kept_step, clock.seconds)
 
 
 @torch.no_grad()
-def predict_weights(bundle: Bundle, photos: UInt8[Tensor, "n h w 3"]) -> Person | None:
+def predict_weights(bundle: Bundle, photos: UInt8[Tensor, "n h w 3"]) -> Person:
     """The hypernetwork's factors with a leading dimension of one person; several photos are averaged in the
     features.
     """
-    network = bundle.hypernetwork
-    if network is None:
-        return None
+    network = _network(bundle)
     features = network.encoder(face_pixels(bundle, network, photos))
     return network.decode(features.mean(0, keepdim=True))
 
@@ -127,11 +129,9 @@ def measure_likeness(
     seed: int,
     pictures: int = 4,
     should_stop: Callable[[], bool] | None = None,
-) -> float | None:
+) -> float:
     """Mean cosine between the photos and a few generated pictures, by the face encoder that ships with the bundle."""
-    network = bundle.hypernetwork
-    if network is None:
-        return None
+    network = _network(bundle)
     rows = [Row(PROMPT.format(noun=class_noun), weights=weights, seed=seed + index) for index in range(pictures)]
     made = generate(bundle, rows, should_stop=should_stop)
     who = [network.identity(network.encoder(face_pixels(bundle, network, each))) for each in (photos, made)]
@@ -150,6 +150,12 @@ def resize(pictures: UInt8[Tensor, "n h w 3"], side: int) -> UInt8[Tensor, "n si
     pixels = pictures.permute(0, 3, 1, 2).float()
     scaled = nn.functional.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
     return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _network(bundle: Bundle) -> HyperNetwork:
+    if bundle.hypernetwork is None:
+        raise BundleError(f"bundle {bundle.name!r} has no hypernetwork")
+    return bundle.hypernetwork
 
 
 def _settings(bundle: Bundle, options: PersonalizeOptions) -> FinetuneConfig:

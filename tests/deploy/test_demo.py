@@ -81,7 +81,8 @@ def test_the_demo_leaves_sheet_report_pictures_and_weights_and_nobody_in_the_ser
         p for p in PROMPTS[:2] for _ in range(PICTURES_PER_PROMPT)
     ]
     assert all(Path(image["path"]).is_file() for image in written["images"])
-    assert Image.open(tmp_path / "contact-sheet.png").width > 400
+    with Image.open(tmp_path / "contact-sheet.png") as sheet:
+        assert sheet.width > 400
 
 
 @pytest.mark.process

@@ -188,9 +188,10 @@ def test_the_real_method_runs_behind_the_service(tmp_path, tiny_bundle, photo):
 def test_the_embedded_bundle_makes_pictures_of_a_face(tmp_path):
     with LocalService(tmp_path) as service, Client(service.url) as client:
         subject = picture_of(client, DEMO_FACE, side=64)
-        assert subject.bundle == "faces-64"
-        assert subject.preview_ready
-        assert subject.likeness > 0
+        (model,) = client.models()
+        assert subject.bundle == model.id == "faces-64"
+        assert subject.preview_ready is model.has_hypernetwork
+        assert (subject.likeness is not None) is model.has_hypernetwork
         assert subject.weights.bytes <= 120_000
 
 

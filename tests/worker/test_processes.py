@@ -79,7 +79,7 @@ class Crew:
     def now(self, job: Job) -> Job:
         return self.jobs.job("local", job.id)
 
-    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> float:
+    def until(self, condition: Callable[[], object], seconds: float = 120.0) -> float:
         """Wait for it; gives the seconds it took."""
         began = time.monotonic()
         while not condition():

@@ -22,14 +22,16 @@ from core.hyperdreambooth.evaluation.likeness import (
     ceiling,
     measure,
     pictures_of,
-    predict,
     refine,
+    starting_point,
+    steps_taken,
     subjects,
     with_steps,
 )
 from core.hyperdreambooth.evaluation.recognition import Recogniser
 from core.hyperdreambooth.evaluation.sheet import style_sheet
 from core.hyperdreambooth.finetune import PROMPT
+from core.hyperdreambooth.lidb import Person
 from core.hyperdreambooth.training.data import load_faces
 
 log = logging.getLogger(__name__)
@@ -73,11 +75,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
     prompt, count = PROMPT.format(noun=bundle.class_noun), len(chosen)
     rows: dict[str, Likeness] = {}
     seconds: dict[str, float] = {}
-    start = predict(bundle, chosen)
+    start = starting_point(bundle, chosen, seed=arguments.seed)
     began = time.perf_counter()
     refined = refine(bundle, chosen, start, group=arguments.group, seed=arguments.seed)
     seconds["finetuning, per person"] = (time.perf_counter() - began) / count
-    for name, person in (("refined", refined), ("hypernetwork only", start), ("not personalised", None)):
+    compared: dict[str, Person | None] = {"refined": refined, "not personalised": None}
+    if bundle.has_hypernetwork:
+        compared["hypernetwork only"] = start
+    for name, person in compared.items():
         made = pictures_of(bundle, person, count, prompt, each=arguments.pictures, seed=arguments.seed)
         rows[name] = measure(recogniser, large, made)
         log.info("%s: %s", name, rows[name])
@@ -88,7 +93,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "people": count,
         "pictures": arguments.pictures,
         "seed": arguments.seed,
-        "finetuning_steps": bundle.config.finetune.steps,
+        "finetuning_steps": steps_taken(bundle),
         "ceiling": kept,
         "seconds": seconds,
         "rows": {name: asdict(row) for name, row in rows.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, merged, to_pixels
-from core.hyperdreambooth.evaluation.recognition import Embeddings, Recogniser
+from core.hyperdreambooth.evaluation.recognition import Embeddings
 from core.hyperdreambooth.finetune import finetune
 from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.sampling import Row, merge_people, sample_latents
 from core.hyperdreambooth.training.data import Faces
+
+Recognise = Callable[[UInt8[np.ndarray, "n side side 3"]], Embeddings]
+"""Aligned pictures to unit embeddings: a ``Recogniser``."""
 
 ACCEPT = 0.36
 """The cosine at which the recogniser of the measurements accepts one pair of strangers in a thousand."""
@@ -47,12 +50,21 @@ def subjects(faces: Faces, people: int) -> list[Subject]:
     return [Subject(faces.identities[p[0]], faces.pictures[p[0]], faces.pictures[p[1:]]) for p in several]
 
 
-def predict(bundle: Bundle, chosen: Sequence[Subject], *, iterations: int | None = None) -> Person:
-    """The hypernetwork's factors of all subjects, with a leading dimension of people."""
-    assert bundle.hypernetwork is not None
+def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int) -> Person:
+    """What finetuning starts from, with a leading dimension of people: the hypernetwork's prediction, or zero."""
+    if bundle.hypernetwork is None:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return bundle.basis.zeros(1, generator=generator, batch=(len(chosen),))
     photos = torch.from_numpy(np.stack([subject.photo for subject in chosen]))
     with torch.inference_mode():
-        return bundle.hypernetwork(to_pixels(photos).to(bundle.device), iterations)  # type: ignore[no-any-return]
+        person: Person = bundle.hypernetwork(to_pixels(photos).to(bundle.device))
+    return person
+
+
+def steps_taken(bundle: Bundle) -> int:
+    """How many finetuning steps the bundle's own settings take."""
+    config = bundle.config.finetune
+    return config.steps if bundle.has_hypernetwork else config.steps_from_zero
 
 
 def refine(bundle: Bundle, chosen: Sequence[Subject], start: Person, *, group: int, seed: int) -> Person:
@@ -65,7 +77,8 @@ def refine(bundle: Bundle, chosen: Sequence[Subject], start: Person, *, group: i
             latents = encode_pictures(bundle, photos)
         person = {name: Factors(f.left[part].clone(), f.right[part].clone()) for name, f in start.items()}
         generator = torch.Generator("cpu").manual_seed(seed)
-        parts.append(finetune(bundle, latents[:, None], person, bundle.config.finetune, generator=generator).person)
+        config = replace(bundle.config.finetune, steps=steps_taken(bundle))
+        parts.append(finetune(bundle, latents[:, None], person, config, generator=generator).person)
     return {
         name: Factors(torch.cat([p[name].left for p in parts]), torch.cat([p[name].right for p in parts]))
         for name in parts[0]
@@ -94,7 +107,7 @@ def pictures_of(
 
 
 def measure(
-    recogniser: Recogniser, chosen: Sequence[Subject], pictures: UInt8[np.ndarray, "people each h w 3"]
+    recogniser: Recognise, chosen: Sequence[Subject], pictures: UInt8[np.ndarray, "people each h w 3"]
 ) -> Likeness:
     """Cosines of every person's pictures with the photo, the others, and the photos of the other people."""
     photos = recogniser(np.stack([subject.photo for subject in chosen]))
@@ -107,7 +120,7 @@ def measure(
 
 
 def ceiling(
-    bundle: Bundle, recogniser: Recogniser, chosen: Sequence[Subject], reference: Embeddings
+    bundle: Bundle, recogniser: Recognise, chosen: Sequence[Subject], reference: Embeddings
 ) -> tuple[float, float]:
     """What the autoencoder keeps: cosine of its reconstruction with the embedding of the original photo."""
     photos = torch.from_numpy(np.stack([subject.photo for subject in chosen]))
@@ -118,7 +131,8 @@ def ceiling(
 
 def with_steps(bundle: Bundle, steps: int) -> Bundle:
     """The bundle with another number of finetuning steps."""
-    return replace(bundle, config=replace(bundle.config, finetune=replace(bundle.config.finetune, steps=steps)))
+    config = replace(bundle.config.finetune, steps=steps, steps_from_zero=steps)
+    return replace(bundle, config=replace(bundle.config, finetune=config))
 
 
 def _split(person: Person, people: int) -> list[Person]:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from core.hyperdreambooth.diffusion import Bundle
-from core.hyperdreambooth.evaluation.likeness import Subject, pictures_of, predict, refine
+from core.hyperdreambooth.evaluation.likeness import Subject, pictures_of, refine, starting_point
 from core.hyperdreambooth.training.data import Faces
 
 PROMPTS = (
@@ -39,7 +39,7 @@ def style_sheet(
         for index, identity in enumerate(faces.identities)
         if identity.startswith(synthetic)
     ][:people]
-    person = refine(bundle, chosen, predict(bundle, chosen), group=5, seed=seed)
+    person = refine(bundle, chosen, starting_point(bundle, chosen, seed=seed), group=5, seed=seed)
     columns = [pictures_of(bundle, person, len(chosen), prompt, each=1, seed=seed)[:, 0] for prompt in PROMPTS]
     file = folder / "styles.png"
     labels = [prompt.removeprefix("a ").removeprefix("an ").removesuffix(" of a [V] face") for prompt in PROMPTS]

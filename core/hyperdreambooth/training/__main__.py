@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from core.errors import BundleError
 from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.training.dream import dream_face
-from core.hyperdreambooth.training.export import export_bundle, sample_sheet
+from core.hyperdreambooth.training.export import export_bundle, published_sheet, sample_sheet
 from core.hyperdreambooth.training.recipe import load_recipe
 from core.hyperdreambooth.training.stages import STAGES, Workshop
 
@@ -37,16 +38,22 @@ def main() -> None:
     except (BundleError, OSError) as error:
         parser.error(str(error))
     workshop = Workshop(recipe, device=device)
+    trained = False
     for stage in STAGES:
-        if not workshop.load(stage) and not arguments.export:
+        finished = workshop.load(stage)
+        if not finished and not arguments.export:
             workshop.run(stage)
             sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
+        trained = stage == "hypernetwork" and (finished or not arguments.export)
         if stage == arguments.only:
             break
     output = recipe.path(recipe.output)
-    export_bundle(workshop.bundle, output)
+    # A hypernetwork that has not been through its stage stays out: personalising then starts from zero.
+    export_bundle(workshop.bundle if trained else replace(workshop.bundle, hypernetwork=None), output)
+    finished_bundle = load_bundle(output, device=device)
+    published_sheet(finished_bundle, output / "samples.png")
     if recipe.dream is not None:
-        dream_face(load_bundle(output, device=device), recipe.dream, output / "demo-face.png")
+        dream_face(finished_bundle, recipe.dream, output / "demo-face.png")
 
 
 if __name__ == "__main__":

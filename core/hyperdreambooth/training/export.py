@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, to_pixels
 from core.hyperdreambooth.lidb import Factors, Person
-from core.hyperdreambooth.sampling import Row, merge_people, sample_latents
+from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
 from core.hyperdreambooth.training.data import Faces
 
-PROMPTS = ("a face", "a smiling woman with blond hair", "a man with a beard", "a pencil sketch of a face")
+PROMPTS = ("a face", "a smiling woman with blond hair", "a man with a beard", "a pencil sketch of a face", "a neon sign of a face")
 PERSONAL_PROMPTS = ("a [V] face", "a [V] face", "a pencil sketch of a [V] face", "a neon sign of a [V] face")
 
 
@@ -47,6 +47,13 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
         tensors = {k: v.detach().half().contiguous() for k, v in bundle.hypernetwork.state_dict().items()}
         save_file(tensors, network / "model.safetensors")
         (network / "config.json").write_text(json.dumps(bundle.hypernetwork.describe(), indent=1) + "\n")
+
+
+def published_sheet(bundle: Bundle, file: Path, *, columns: int = 12) -> None:
+    """A sheet that shows nobody's photo: what the base model itself makes of the prompts, one row each."""
+    rows = [generate(bundle, [Row(prompt, seed=seed) for seed in range(columns)]) for prompt in PROMPTS]
+    sheet = torch.cat([torch.cat(list(row), dim=1) for row in rows], dim=0)
+    Image.fromarray(sheet.numpy()).save(file)
 
 
 def _open_in_fp32(file: Path) -> None:
@@ -98,7 +105,8 @@ def _plot(folder: Path) -> None:
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
     for name in list(records[0])[1:]:
-        axes.plot([int(r["step"]) for r in records], [float(r[name]) for r in records], label=name)
+        points = [(int(r["step"]), float(r[name])) for r in records if r[name]]
+        axes.plot(*zip(*points, strict=True), label=name)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.legend()
     figure.savefig(folder / "losses.png", dpi=100, bbox_inches="tight")

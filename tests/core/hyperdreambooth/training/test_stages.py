@@ -107,7 +107,7 @@ def test_the_bundle_personalises(bundle_folder):
 
 def test_all_weights_are_fp16_safetensors(bundle_folder):
     suffixes = {file.suffix for file in bundle_folder.rglob("*") if file.is_file()}
-    assert suffixes <= {".json", ".safetensors", ".txt"}
+    assert suffixes <= {".json", ".safetensors", ".txt", ".png"}
     hypernetwork = next(bundle_folder.glob("hypernetwork/*.safetensors"))
     assert hypernetwork.stat().st_size > 0
 
