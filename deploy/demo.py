@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -95,6 +94,7 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
     started = time.monotonic()
     print(f"uploading {photo}")
     accepted = client.create_subject(photo, consent=True)
+    _clear(folder)
     try:
         progress = ProgressLine(sys.stdout)
         client.wait(accepted.job_id, on_progress=progress)
@@ -128,8 +128,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if not asked.face.is_file():
         return _complain(f"There is no file {asked.face}.")
-    shutil.rmtree(asked.folder, ignore_errors=True)
-    asked.folder.mkdir(parents=True)
     print("starting Redis, the API and a worker ...", flush=True)
     try:
         with stopped_by_signals(), LocalService(asked.data) as service, Client(service.url) as client:
@@ -165,6 +163,14 @@ def _write(report: Report, photo: Path, folder: Path) -> None:
         columns.setdefault(image["prompt"], []).append(_open(Path(image["path"])))
     contact_sheet(_open(photo), columns).save(folder / "contact-sheet.png")
     (folder / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, and take out what an earlier demo left; whatever else is in it stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("[0-9][0-9]-*.png", "contact-sheet.png", "report.json", "face.lidb"):
+        for file in folder.glob(name):
+            file.unlink()
 
 
 def _open(file: Path) -> Image.Image:

@@ -71,6 +71,8 @@ def test_the_demo_leaves_sheet_report_pictures_and_weights_and_nobody_in_the_ser
 ) -> None:
     with Client(service.url) as client:
         before = [subject.id for subject in client.subjects()]
+        (tmp_path / "99-1.png").write_bytes(b"an earlier demo's")
+        (tmp_path / "notes.txt").write_text("the user's own")
         report = demonstrate(client, DEMO_FACE, tmp_path, prompts=PROMPTS[:2])
         assert [subject.id for subject in client.subjects()] == before
     written = json.loads((tmp_path / "report.json").read_text())
@@ -81,6 +83,8 @@ def test_the_demo_leaves_sheet_report_pictures_and_weights_and_nobody_in_the_ser
         p for p in PROMPTS[:2] for _ in range(PICTURES_PER_PROMPT)
     ]
     assert all(Path(image["path"]).is_file() for image in written["images"])
+    assert not (tmp_path / "99-1.png").exists()
+    assert (tmp_path / "notes.txt").exists()
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width > 400
 

@@ -184,6 +184,7 @@ def test_the_real_method_runs_behind_the_service(tmp_path, tiny_bundle, photo):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.skipif(not (EMBEDDED_BUNDLE / "model_index.json").is_file(), reason="the embedded bundle is not here")
 def test_the_embedded_bundle_makes_pictures_of_a_face(tmp_path):
     with LocalService(tmp_path) as service, Client(service.url) as client:
@@ -198,9 +199,9 @@ def test_the_embedded_bundle_makes_pictures_of_a_face(tmp_path):
 def picture_of(client: Client, photo: bytes | Path, *, side: int) -> SubjectAnswer:
     """Personalises and generates; the pictures are what they were asked to be, and the same when asked again."""
     subject = client.create_subject(photo, consent=True)
-    client.wait(subject.job_id, timeout=240)
+    client.wait(subject.job_id, timeout=900)
     asked = [client.generate(subject.id, "a [V] face", n=2, seed=1, steps=5) for _ in range(2)]
-    jobs = [client.wait(job.id, timeout=240) for job in asked]
+    jobs = [client.wait(job.id, timeout=300) for job in asked]
     first, again = ([client.image(image.id) for image in job.images] for job in jobs)
     assert first == again
     assert first[0] != first[1]
