@@ -63,8 +63,13 @@ class LocalRedis:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = self.folder / "redis.log"
         with log.open("ab") as output:
+            # A session of its own: Ctrl-C must not take Redis from under a worker that gives a job back.
             self._process = subprocess.Popen(
-                [find_redis_server(), *self._flags()], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [find_redis_server(), *self._flags()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         deadline = time.monotonic() + timeout
         while not self._answers():

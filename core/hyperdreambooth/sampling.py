@@ -95,7 +95,7 @@ def sample_latents(
     default = bundle.config.sampling.guidance_scale
     scales = [default if row.guidance_scale is None else row.guidance_scale for row in rows]
     guidance = torch.tensor(scales, device=bundle.device).view(-1, 1, 1, 1)
-    latents = _noise(bundle, [row.seed for row in rows], size) * scheduler.init_noise_sigma
+    latents: Tensor = _noise(bundle, [row.seed for row in rows], size) * scheduler.init_noise_sigma
     for number, timestep in enumerate(scheduler.timesteps):
         if on_step is not None:
             on_step(number)

@@ -155,8 +155,18 @@ class Jobs:
         return job
 
     def subject(self, tenant: str, subject_id: str) -> Subject:
-        """The subject's document. Raises SubjectNotFound, also while it is being deleted."""
-        return self.archive.subject(tenant, subject_id)
+        """The subject's document. Raises SubjectNotFound, also while it is being deleted.
+
+        A job is over a moment before its subject's document says so: who saw the one must not miss the other.
+        """
+        subject = self.archive.subject(tenant, subject_id)
+        if subject.status is SubjectStatus.PERSONALIZING:
+            with contextlib.suppress(BrokerUnavailable):
+                job = self.ledger.get(f"{tenant}/{subject.job_id}")
+                if job and job.state.is_final:
+                    self.settle(job)
+                    return self.archive.subject(tenant, subject_id)
+        return subject
 
     def subjects(self, tenant: str, *, limit: int = 100, after: str = "") -> list[Subject]:
         """Subjects in the order they were made, those after the id `after`."""
@@ -247,7 +257,7 @@ class Jobs:
             raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
 
     def _weights_key(self, tenant: str, subject_id: str, stage: WeightsStage) -> str:
-        weights: Weights | None = self.archive.subject(tenant, subject_id).weights
+        weights: Weights | None = self.subject(tenant, subject_id).weights
         key = weights and (weights.refined_key if stage is WeightsStage.REFINED else weights.preview_key)
         if not key:
             raise SubjectNotReady(f"Subject {subject_id} has no {stage} weights; wait until its job has succeeded.")

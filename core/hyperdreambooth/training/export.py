@@ -18,7 +18,13 @@ from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
 from core.hyperdreambooth.training.data import Faces
 
-PROMPTS = ("a face", "a smiling woman with blond hair", "a man with a beard", "a pencil sketch of a face", "a neon sign of a face")
+PROMPTS = (
+    "a face",
+    "a smiling woman with blond hair",
+    "a man with a beard",
+    "a pencil sketch of a face",
+    "a neon sign of a face",
+)
 PERSONAL_PROMPTS = ("a [V] face", "a [V] face", "a pencil sketch of a [V] face", "a neon sign of a [V] face")
 
 

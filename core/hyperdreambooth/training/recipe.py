@@ -126,8 +126,8 @@ def _build(kind: type[T], values: dict[str, Any], *, where: str) -> T:
         raise BundleError(f"{where}: unknown key {', '.join(sorted(unknown))}")
     converted: dict[str, Any] = {}
     for key, value in values.items():
-        nested = next((kind for kind in get_args(hints[key]) if is_dataclass(kind)), hints[key])
-        if is_dataclass(nested):
+        nested: Any = next((part for part in get_args(hints[key]) if is_dataclass(part)), hints[key])
+        if isinstance(nested, type) and is_dataclass(nested):
             converted[key] = _build(nested, value, where=f"{where}.{key}")
         else:
             converted[key] = tuple(value) if isinstance(value, list) else value

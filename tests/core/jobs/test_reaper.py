@@ -78,7 +78,7 @@ def test_an_ending_that_was_not_written_down_is(desk: Desk) -> None:
     assignment = desk.claim(PERSONALIZE, job.ref)
     result = desk.weights_of(assignment)
     desk.ledger.finish(assignment.claim, JobState.SUCCEEDED, result=result)  # and then the worker dies
-    assert desk.jobs.subject("local", subject.id).status is SubjectStatus.PERSONALIZING
+    assert desk.jobs.archive.subject("local", subject.id).status is SubjectStatus.PERSONALIZING
     desk.reaper.tick()
     assert desk.jobs.subject("local", subject.id).weights == result.weights
     assert list(desk.store.list("pending/")) == []

@@ -68,6 +68,20 @@ def test_the_whole_way_from_photo_to_picture(desk: Desk) -> None:
     assert list(desk.store.list("pending/")) == []
 
 
+def test_a_subject_is_ready_as_soon_as_its_job_is_over(desk: Desk) -> None:
+    subject, job = desk.new_subject()
+    assignment = desk.claim(PERSONALIZE, job.ref)
+    desk.ledger.finish(assignment.claim, JobState.SUCCEEDED, result=desk.weights_of(assignment))  # and no more yet
+    assert desk.jobs.job("local", job.id).state is JobState.SUCCEEDED
+    assert desk.generation(subject).state is JobState.QUEUED
+    assert desk.jobs.subject("local", subject.id).status is SubjectStatus.READY
+    live = desk.jobs.ledger
+    other, _ = desk.new_subject()
+    desk.jobs.ledger = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), live.limits)
+    assert desk.jobs.subject("local", other.id).status is SubjectStatus.PERSONALIZING
+    desk.jobs.ledger = live
+
+
 def test_the_photo_goes_when_personalising_ends_unless_asked_for(desk: Desk) -> None:
     subject = desk.ready_subject()
     assert subject.photos == ()
