@@ -167,9 +167,7 @@ def test_a_step_that_hangs_is_ended_at_its_limit(crew: Crew) -> None:
     crew.start_worker(step_time_limit=1, lease_seconds=300)
     hung, waiting = crew.personalize(), crew.personalize()
     crew.until(lambda: crew.now(hung).step == 1)
-    crew.until(
-        lambda: crew.now(waiting).state.is_final
-    )  # in 2 to 3 s, and never as late as the lease
+    crew.until(lambda: crew.now(waiting).state.is_final)  # in 2 to 3 s, and never as late as the lease
     assert crew.until_over(hung).attempt == 2
 
 
