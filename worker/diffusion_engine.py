@@ -27,7 +27,7 @@ class DiffusionEngine:
         self._bundle = load_bundle(settings.bundle, device=settings.device)
         if not self._bundle.has_hypernetwork:
             # Slower, and worth knowing: every personalisation starts from zero weights.
-            _log.warning("engine.no_hypernetwork", extra={"steps": self._bundle.config.finetune.steps_from_zero})
+            _log.warning("engine.no_hypernetwork", extra={"steps": self._bundle.finetuning_steps})
 
     @property
     def name(self) -> str:

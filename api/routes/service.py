@@ -52,6 +52,6 @@ def list_models(settings: ServiceSettings, tenant: Tenant) -> schemas.ModelList:
         has_hypernetwork=has_hypernetwork,
         steps=known.sampling.steps,
         guidance_scale=known.sampling.guidance_scale,
-        personalize_steps=finetune.steps if has_hypernetwork else finetune.steps_from_zero,
+        personalize_steps=finetune.steps_taken(has_hypernetwork=has_hypernetwork),
     )
     return schemas.ModelList(models=[model])

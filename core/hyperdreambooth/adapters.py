@@ -64,6 +64,12 @@ def stack(people: list[Person]) -> dict[str, Factors]:
     return stacked
 
 
+def unstack(people: Person) -> list[Person]:
+    """The people of a batch, one by one."""
+    count = len(next(iter(people.values())).left)
+    return [{name: Factors(f.left[i], f.right[i]) for name, f in people.items()} for i in range(count)]
+
+
 def repeat(person: Person, rows: int) -> dict[str, Factors]:
     """Each person of a batch ``rows`` times in a row: ``people x ...`` becomes ``(people rows) x ...``."""
     return {

@@ -59,6 +59,10 @@ class FinetuneConfig:
     rows: int = 4
     relaxation: Relaxation = "lidb"
 
+    def steps_taken(self, *, has_hypernetwork: bool) -> int:
+        """The steps of a personalisation that names none."""
+        return self.steps if has_hypernetwork else self.steps_from_zero
+
 
 @dataclass(frozen=True)
 class SamplingConfig:

@@ -71,6 +71,11 @@ class Bundle:
         return self.hypernetwork is not None
 
     @property
+    def finetuning_steps(self) -> int:
+        """The finetuning steps of a personalisation that names none."""
+        return self.config.finetune.steps_taken(has_hypernetwork=self.has_hypernetwork)
+
+    @property
     def device(self) -> torch.device:
         """Where the base model lives."""
         device: torch.device = self.unet.device

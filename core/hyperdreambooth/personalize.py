@@ -1,6 +1,4 @@
-"""The algorithm on one screen: photos -> hypernetwork -> rank relaxation -> fast finetuning -> about 100 KB of
-weights.
-"""
+"""The algorithm on one screen: photos -> hypernetwork -> rank relaxation -> fast finetuning -> 100 KB of weights."""
 
 from __future__ import annotations
 
@@ -13,11 +11,12 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from core.errors import BundleError
+from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
 from core.hyperdreambooth.finetune import PROMPT, finetune
 from core.hyperdreambooth.hypernetwork import HyperNetwork
-from core.hyperdreambooth.lidb import Factors, Person
+from core.hyperdreambooth.lidb import Person
 from core.hyperdreambooth.sampling import Row, generate
 from core.hyperdreambooth.weights import LidbWeights, describe
 
@@ -76,7 +75,7 @@ def personalize(
     if bundle.has_hypernetwork:
         report("hypernetwork", 0, 1)
         predicted = predict_weights(bundle, photos)
-        preview = describe(bundle, _first(predicted), kind="lidb", class_noun=noun, kept_step=0)
+        preview = describe(bundle, unstack(predicted)[0], kind="lidb", class_noun=noun, kept_step=0)
         if on_preview is not None:
             on_preview(preview)
         report("hypernetwork", 1, 1)
@@ -96,7 +95,7 @@ def personalize(
         should_stop=should_stop,
     )
     weights = describe(
-        bundle, _first(tuned.person), kind=settings.relaxation, class_noun=noun, kept_step=tuned.kept_step
+        bundle, unstack(tuned.person)[0], kind=settings.relaxation, class_noun=noun, kept_step=tuned.kept_step
     )
     clock.lap("finetune")
 
@@ -111,9 +110,7 @@ def personalize(
 
 @torch.no_grad()
 def predict_weights(bundle: Bundle, photos: UInt8[Tensor, "n h w 3"]) -> Person:
-    """The hypernetwork's factors with a leading dimension of one person; several photos are averaged in the
-    features.
-    """
+    """The hypernetwork's factors, with a leading dimension of one person; photos are averaged in the features."""
     network = _network(bundle)
     features = network.encoder(face_pixels(bundle, network, photos))
     return network.decode(features.mean(0, keepdim=True))
@@ -160,13 +157,10 @@ def _network(bundle: Bundle) -> HyperNetwork:
 
 def _settings(bundle: Bundle, options: PersonalizeOptions) -> FinetuneConfig:
     default = bundle.config.finetune
-    steps = default.steps if bundle.has_hypernetwork else default.steps_from_zero
     lowest = bundle.hypernetwork.config.rank if bundle.hypernetwork is not None else 1
-    return replace(default, rank=max(options.rank or default.rank, lowest), steps=options.steps or steps)
-
-
-def _first(person: Person) -> dict[str, Factors]:
-    return {name: Factors(factors.left[0], factors.right[0]) for name, factors in person.items()}
+    return replace(
+        default, rank=max(options.rank or default.rank, lowest), steps=options.steps or bundle.finetuning_steps
+    )
 
 
 def _silent(_stage: str, _step: int, _of: int) -> None:

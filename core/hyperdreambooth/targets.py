@@ -49,8 +49,7 @@ class Target:
 
 
 def find_targets(components: Mapping[str, nn.Module], preset: Preset) -> tuple[Target, ...]:
-    """The targets of ``components`` (``{"text_encoder": ..., "unet": ...}``; ``text_encoder_2`` works too), in file
-    order.
+    """The targets of ``components`` (``{"text_encoder": ..., "unet": ...}``, also ``text_encoder_2``), in file order.
 
     Raises:
         BundleError: a component has no layer that the preset personalises.

@@ -86,9 +86,8 @@ def describe(
                 rows, scale = _quantise(rows)
                 scales.append(scale)
             values.append(rows.flatten() if chosen == "int8" else rows.flatten().to(_FLOATS[chosen]))
-    from_targets = _pins(bundle)
     metadata = WeightsMetadata(
-        **from_targets,
+        **_pins(bundle),
         rank=rank,
         kind=kind,
         precision=chosen,

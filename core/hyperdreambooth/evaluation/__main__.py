@@ -24,7 +24,6 @@ from core.hyperdreambooth.evaluation.likeness import (
     pictures_of,
     refine,
     starting_point,
-    steps_taken,
     subjects,
     with_steps,
 )
@@ -95,7 +94,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "people": count,
         "pictures": arguments.pictures,
         "seed": arguments.seed,
-        "finetuning_steps": steps_taken(bundle),
+        "finetuning_steps": bundle.finetuning_steps,
         "ceiling": kept,
         "seconds": seconds,
         "rows": {name: asdict(row) for name, row in rows.items()},

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, merged, to_pixels
 from core.hyperdreambooth.evaluation.recognition import Embeddings
 from core.hyperdreambooth.finetune import finetune
@@ -61,12 +62,6 @@ def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int) -> P
     return person
 
 
-def steps_taken(bundle: Bundle) -> int:
-    """How many finetuning steps the bundle's own settings take."""
-    config = bundle.config.finetune
-    return config.steps if bundle.has_hypernetwork else config.steps_from_zero
-
-
 def refine(bundle: Bundle, chosen: Sequence[Subject], start: Person, *, group: int, seed: int) -> Person:
     """Fast finetuning of all subjects, a group in one batch; factors with a leading dimension of people."""
     parts = []
@@ -77,7 +72,7 @@ def refine(bundle: Bundle, chosen: Sequence[Subject], start: Person, *, group: i
             latents = encode_pictures(bundle, photos)
         person = {name: Factors(f.left[part].clone(), f.right[part].clone()) for name, f in start.items()}
         generator = torch.Generator("cpu").manual_seed(seed)
-        config = replace(bundle.config.finetune, steps=steps_taken(bundle))
+        config = replace(bundle.config.finetune, steps=bundle.finetuning_steps)
         parts.append(finetune(bundle, latents[:, None], person, config, generator=generator).person)
     return {
         name: Factors(torch.cat([p[name].left for p in parts]), torch.cat([p[name].right for p in parts]))
@@ -90,7 +85,7 @@ def pictures_of(
 ) -> UInt8[np.ndarray, "people each h w 3"]:
     """``each`` pictures of every person (None: of nobody) from one prompt."""
     plain = [merge_people(bundle, [Row("")])[0]] * people
-    who = plain if person is None else _split(merged(bundle, person), people)
+    who = plain if person is None else unstack(merged(bundle, person))
     jobs = [(number, seed + number * each + copy) for number in range(people) for copy in range(each)]
     made: list[Tensor] = []
     limit = bundle.config.sampling.batch
@@ -133,10 +128,6 @@ def with_steps(bundle: Bundle, steps: int) -> Bundle:
     """The bundle with another number of finetuning steps."""
     config = replace(bundle.config.finetune, steps=steps, steps_from_zero=steps)
     return replace(bundle, config=replace(bundle.config, finetune=config))
-
-
-def _split(person: Person, people: int) -> list[Person]:
-    return [{name: Factors(f.left[i], f.right[i]) for name, f in person.items()} for i in range(people)]
 
 
 def _interval(values: Float[np.ndarray, " n"]) -> tuple[float, float]:

@@ -1,5 +1,6 @@
-"""The ruler: any ONNX face recogniser by path, and the alignment it wants. It measures only; nothing trains against
-it.
+"""The ruler: any ONNX face recogniser by path, and the alignment it wants.
+
+It measures only; nothing trains against it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from core.errors import SettingsError
-
-FRAMING = np.array([(0.377, 0.467), (0.623, 0.467), (0.500, 0.623), (0.387, 0.713), (0.613, 0.713)])
-"""Eyes, nose and corners of the mouth in an aligned picture (FFHQ's framing), as fractions of its side."""
+from core.hyperdreambooth.face import FRAME, similarity
 
 TEMPLATE = np.array([(30.29, 51.70), (65.53, 51.50), (48.03, 71.74), (33.55, 92.37), (62.73, 92.20)])
-"""The same points in the 96 x 112 (width x height) input of an ArcFace-type recogniser."""
+"""The landmarks of ``face.FRAME`` in the 96 x 112 (width x height) input of an ArcFace-type recogniser."""
+
+_SIDE = 128
+_COEFFICIENTS = tuple(np.linalg.inv(similarity(FRAME * _SIDE, TEMPLATE))[:2].flatten())
 
 Embeddings = Float[np.ndarray, "n embedding"]
 
@@ -42,21 +44,5 @@ class Recogniser:
 
 def to_template(picture: UInt8[np.ndarray, "side side 3"]) -> UInt8[np.ndarray, "112 96 3"]:
     """One similarity transform from the framing to the recogniser's template."""
-    image = Image.fromarray(picture).resize((128, 128), Image.Resampling.BICUBIC)
-    rotation, shift = similarity(FRAMING * 128, TEMPLATE)
-    inverse = np.linalg.inv(rotation)
-    offset = -inverse @ shift
-    coefficients = (*inverse[0], offset[0], *inverse[1], offset[1])
-    return np.asarray(image.transform((96, 112), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC))
-
-
-def similarity(
-    source: Float[np.ndarray, "points 2"], target: Float[np.ndarray, "points 2"]
-) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, 2]]:
-    """Scaled rotation and shift that take ``source`` to ``target`` in least squares (Umeyama 1991)."""
-    mean_source, mean_target = source.mean(0), target.mean(0)
-    a, b = source - mean_source, target - mean_target
-    u, singular, vt = np.linalg.svd(b.T @ a / len(source))
-    signs = np.array([1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * signs) @ vt * (singular @ signs) / (a**2).sum() * len(source)
-    return rotation, mean_target - rotation @ mean_source
+    image = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    return np.asarray(image.transform((96, 112), Image.Transform.AFFINE, _COEFFICIENTS, Image.Resampling.BICUBIC))

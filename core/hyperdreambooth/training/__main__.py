@@ -38,17 +38,17 @@ def main() -> None:
     except (BundleError, OSError) as error:
         parser.error(str(error))
     workshop = Workshop(recipe, device=device)
-    trained = False
     for stage in STAGES:
         finished = workshop.load(stage)
         if not finished and not arguments.export:
             workshop.run(stage)
             sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
-        trained = stage == "hypernetwork" and (finished or not arguments.export)
+            finished = True
         if stage == arguments.only:
             break
     output = recipe.path(recipe.output)
     # A hypernetwork that has not been through its stage stays out: personalising then starts from zero.
+    trained = stage == "hypernetwork" and finished
     export_bundle(workshop.bundle if trained else replace(workshop.bundle, hypernetwork=None), output)
     finished_bundle = load_bundle(output, device=device)
     published_sheet(finished_bundle, output / "samples.png")

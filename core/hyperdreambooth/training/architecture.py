@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from core.hyperdreambooth.training.captions import vocabulary
-from core.hyperdreambooth.training.recipe import Recipe
+from core.hyperdreambooth.training.recipe import Autoencoder, Recipe
 from core.hyperdreambooth.training.tokenizer import train_tokenizer
 
 
@@ -44,13 +44,16 @@ def _autoencoder(recipe: Recipe) -> AutoencoderKL:
         sample_size=recipe.bundle.resolution,
         scaling_factor=1.0,
     )
-    # The posterior's spread is a constant of the recipe: the half of quant_conv that predicts it is fixed.
-    quant: Any = vae.quant_conv  # type: ignore[attr-defined]
-    with torch.no_grad():
-        half = recipe.autoencoder.latent_channels
-        quant.weight[half:] = 0.0
-        quant.bias[half:] = 2 * math.log(recipe.autoencoder.noise)
+    fix_spread(vae, recipe.autoencoder)
     return vae
+
+
+@torch.no_grad()
+def fix_spread(vae: Any, config: Autoencoder) -> None:
+    """Make the posterior's spread the recipe's constant: the half of ``quant_conv`` that predicts it is fixed."""
+    half = config.latent_channels
+    vae.quant_conv.weight[half:] = 0.0
+    vae.quant_conv.bias[half:] = 2 * math.log(config.noise)
 
 
 def _text_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:

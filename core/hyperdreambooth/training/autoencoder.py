@@ -1,8 +1,8 @@
 """Stage one: the autoencoder. Whatever it loses, no personalising brings back, so it is trained first and measured.
 
 L1 + L2 on the pixels, more in the middle of the frame where the face is; latents get noise of a fixed spread and a
-small
-penalty on their size, so that what matters less takes less room and the decoder forgives the diffusion model's errors.
+small penalty on their size, so that what matters less takes less room and the decoder forgives the diffusion model's
+errors.
 """
 
 from __future__ import annotations

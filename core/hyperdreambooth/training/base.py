@@ -1,9 +1,8 @@
 """Stage two: the text-to-image base, trained beside the hypernetwork that will personalise it.
 
 Some rows of every batch are ordinary (a caption, nobody's weights); the others carry what the hypernetwork predicts
-from
-a photo, with the identifier in the caption. The base so learns to draw faces and styles, and to be personalised; the
-gradient that the hypernetwork needs passes through the base anyway. ``personal = 0`` is the classical separate
+from a photo, with the identifier in the caption. The base so learns to draw faces and styles, and to be personalised;
+the gradient that the hypernetwork needs passes through the base anyway. ``personal = 0`` is the classical separate
 training.
 """
 
@@ -25,9 +24,7 @@ MARGIN, SCALE = 0.2, 16.0
 def base_losses(
     bundle: Bundle, network: HyperNetwork, source: RowSource, batch: int, identity: float, generator: torch.Generator
 ) -> Losses:
-    """Diffusion loss over all rows; ``identity`` weighs an auxiliary loss that teaches the encoder to tell people
-    apart.
-    """
+    """Diffusion loss over all rows; ``identity`` weighs a loss that teaches the encoder to tell people apart."""
     rows = source.draw(batch, generator)
     with torch.autocast(bundle.device.type, torch.bfloat16):
         person, who = predict_people(bundle, network, rows)

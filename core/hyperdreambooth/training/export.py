@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 
+from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, to_pixels
-from core.hyperdreambooth.lidb import Factors, Person
+from core.hyperdreambooth.lidb import Person
 from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
 from core.hyperdreambooth.training.data import Faces
 
@@ -58,8 +60,11 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
 def published_sheet(bundle: Bundle, file: Path, *, columns: int = 12) -> None:
     """A sheet that shows nobody's photo: what the base model itself makes of the prompts, one row each."""
     rows = [generate(bundle, [Row(prompt, seed=seed) for seed in range(columns)]) for prompt in PROMPTS]
-    sheet = torch.cat([torch.cat(list(row), dim=1) for row in rows], dim=0)
-    Image.fromarray(sheet.numpy()).save(file)
+    _tiled(rows).save(file)
+
+
+def _tiled(rows: Sequence[torch.Tensor]) -> Image.Image:
+    return Image.fromarray(torch.cat([torch.cat(list(row), dim=1) for row in rows], dim=0).numpy())
 
 
 def _open_in_fp32(file: Path) -> None:
@@ -71,12 +76,12 @@ def sample_sheet(bundle: Bundle, stage: str, faces: Faces, folder: Path, *, colu
     """``samples.png`` and, from the losses so far, ``losses.png``."""
     chosen = np.linspace(0, len(faces) - 1, columns).astype(int)
     photos = torch.from_numpy(faces.pictures[chosen])
-    rows = [photos, decode_latents(bundle, encode_pictures(bundle, photos)).cpu()] if stage == "autoencoder" else []
-    if stage != "autoencoder":
+    if stage == "autoencoder":
+        rows = [photos, decode_latents(bundle, encode_pictures(bundle, photos)).cpu()]
+    else:
         rows = [photos, *_generated(bundle, photos)]
     folder.mkdir(parents=True, exist_ok=True)
-    sheet = torch.cat([torch.cat(list(row), dim=1) for row in rows], dim=0)
-    image = Image.fromarray(sheet.numpy())
+    image = _tiled(rows)
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(folder / "samples.png")
     _plot(folder)
 
@@ -87,10 +92,7 @@ def _generated(bundle: Bundle, photos: torch.Tensor) -> list[torch.Tensor]:
     people = [nobody] * len(PROMPTS)
     if bundle.hypernetwork is not None:
         person = bundle.basis.merge(bundle.hypernetwork(to_pixels(photos).to(bundle.device)))
-        each: list[Person] = [
-            {name: Factors(f.left[i], f.right[i]) for name, f in person.items()} for i in range(len(photos))
-        ]
-        people += [each] * len(PERSONAL_PROMPTS)
+        people += [unstack(person)] * len(PERSONAL_PROMPTS)
     return [
         decode_latents(bundle, _sample(bundle, [Row(prompt, seed=seed) for seed in range(len(photos))], who)).cpu()
         for prompt, who in zip(PROMPTS + PERSONAL_PROMPTS, people, strict=False)

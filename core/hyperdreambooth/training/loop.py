@@ -1,5 +1,4 @@
-"""The one training loop: resumable, seeded by step, with EMA, a warm-up, a final decay, a progress bar and a loss
-curve.
+"""The one training loop: resumable, seeded by step, with EMA, warm-up, a final decay, progress and a loss curve.
 
 A checkpoint is a safetensors file (parameters, averages and optimiser moments) beside a JSON file; no pickle anywhere.
 Every step draws from a generator seeded by (seed, step) alone, so that a resumed run sees what an unbroken one would.
@@ -87,9 +86,8 @@ class TrainingLoop:
             bar.update()
             if self.step % 20 == 0 or self.done:
                 self._log(smooth)
-            if self.step % self.config.checkpoint_every == 0:
+            if self.step % self.config.checkpoint_every == 0 or self.done:
                 self.save()
-        self.save()
         bar.close()
 
     def use_average(self) -> None:

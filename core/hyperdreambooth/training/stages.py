@@ -15,7 +15,7 @@ from torch import nn
 from core.hyperdreambooth.config import HypernetworkConfig
 from core.hyperdreambooth.diffusion import Bundle, from_pipeline
 from core.hyperdreambooth.hypernetwork import HyperNetwork
-from core.hyperdreambooth.training.architecture import fresh_pipeline
+from core.hyperdreambooth.training.architecture import fix_spread, fresh_pipeline
 from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_scaling
 from core.hyperdreambooth.training.base import base_losses
 from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
@@ -62,18 +62,12 @@ class Workshop:
 
     def _autoencoder(self) -> None:
         config = self.recipe.autoencoder
-        quant = self.bundle.vae.quant_conv
-        half = config.latent_channels
 
         def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
             return dict(autoencoder_losses(self.bundle, self.faces, config, self.recipe.data.styles, generator))
 
-        # The fixed half of quant_conv gets no gradient: nothing in the loss depends on it.
-        spread = quant.bias[half:].detach().clone()
         self._train("autoencoder", config.optimization, losses)
-        with torch.no_grad():
-            quant.weight[half:] = 0
-            quant.bias[half:] = spread
+        fix_spread(self.bundle.vae, config)  # the loss does not depend on it, but weight decay does not know that
         self._finish("autoencoder")
 
     def _base(self) -> None:

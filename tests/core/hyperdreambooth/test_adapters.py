@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.hyperdreambooth.adapters import adapted, repeat, stack
+from core.hyperdreambooth.adapters import adapted, repeat, stack, unstack
 from core.hyperdreambooth.diffusion import merged, predict
 from core.hyperdreambooth.lidb import Factors
 from core.hyperdreambooth.testing import random_bundle
@@ -41,6 +41,12 @@ def test_rows_beyond_the_people_are_the_base_model_bit_for_bit(toy):
         out = toy(x)
     assert torch.equal(out[1:], toy(x)[1:])
     assert not torch.equal(out[0], toy(x)[0])
+
+
+def test_unstack_gives_the_people_of_a_batch():
+    for seed, one in zip((1, 2), unstack(stack([person(1), person(2)])), strict=True):
+        assert torch.equal(one["m.0"].left, person(seed)["m.0"].left)
+        assert torch.equal(one["m.0"].right, person(seed)["m.0"].right)
 
 
 def test_repeat_keeps_people_together():

@@ -12,11 +12,11 @@ from core.hyperdreambooth.evaluation.likeness import (
     pictures_of,
     refine,
     starting_point,
-    steps_taken,
     with_steps,
 )
-from core.hyperdreambooth.evaluation.recognition import FRAMING, TEMPLATE, Recogniser, similarity, to_template
+from core.hyperdreambooth.evaluation.recognition import TEMPLATE, Recogniser, to_template
 from core.hyperdreambooth.evaluation.sheet import PROMPTS, style_sheet
+from core.hyperdreambooth.face import FRAME, similarity
 from core.hyperdreambooth.testing import random_bundle
 from core.hyperdreambooth.training.data import Faces
 
@@ -58,14 +58,14 @@ def test_a_person_s_own_photo_has_cosine_one():
 
 
 def test_the_number_of_steps_is_the_bundle_s_or_the_caller_s():
-    assert steps_taken(random_bundle()) == 3
-    assert steps_taken(random_bundle(with_hypernetwork=False)) == 4
-    assert steps_taken(with_steps(random_bundle(), 9)) == 9
+    assert random_bundle().finetuning_steps == 3
+    assert random_bundle(with_hypernetwork=False).finetuning_steps == 4
+    assert with_steps(random_bundle(), 9).finetuning_steps == 9
 
 
 def test_alignment_takes_the_framing_to_the_template():
-    rotation, shift = similarity(FRAMING * 128, TEMPLATE)
-    assert np.abs(FRAMING * 128 @ rotation.T + shift - TEMPLATE).max() < 5.0
+    there = similarity(FRAME * 128, TEMPLATE)
+    assert np.abs(FRAME * 128 @ there[:2, :2].T + there[:2, 2] - TEMPLATE).max() < 5.0
     assert to_template(np.zeros((64, 64, 3), np.uint8)).shape == (112, 96, 3)
 
 
