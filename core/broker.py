@@ -55,13 +55,13 @@ class CeleryBell:
             raise BrokerUnavailable("The queue cannot be reached; try again in a moment.") from error
 
 
-def connect(settings: Settings) -> Redis:
-    """A Redis client that decodes to str, and answers or raises within a second; connects lazily."""
+def connect(settings: Settings, *, patience: float = 0.8) -> Redis:
+    """A Redis client that decodes to str, and answers or raises within `patience` seconds; connects lazily."""
     return Redis.from_url(
         settings.redis_url,
         decode_responses=True,
-        socket_connect_timeout=0.4,
-        socket_timeout=0.8,
+        socket_connect_timeout=patience / 2,
+        socket_timeout=patience,
         socket_keepalive=True,
         health_check_interval=5,
         retry=Retry(NoBackoff(), 0),

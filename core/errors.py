@@ -6,14 +6,16 @@
     │  │  ├ UploadTooLarge  ├ UnsupportedMediaType  ├ ImageBroken  ├ ImageTooManyPixels  └ ImageAnimated
     │  ├ PhotoRefused
     │  │  ├ NoFace  ├ SeveralFaces  ├ FaceTooSmall  ├ FaceTooBlurred  └ FaceTurnedAway
-    │  └ WeightsRefused
-    │     ├ WeightsFormat  └ WeightsMismatch
+    │  ├ WeightsRefused
+    │  │  ├ WeightsFormat  └ WeightsMismatch
+    │  ├ TenantRefused
+    │  └ IdempotencyKeyReused
     ├ NotFound
-    │  ├ SubjectNotFound  ├ JobNotFound  ├ ImageNotFound  └ ObjectNotFound
+    │  ├ SubjectNotFound  ├ JobNotFound  ├ ImageNotFound  ├ ObjectNotFound  └ KeyNotFound
     ├ Conflict
-    │  ├ SubjectNotReady  └ JobOver
+    │  ├ SubjectNotReady  ├ JobOver  └ AnswerErased
     ├ Unavailable
-    │  ├ QueueFull  ├ BrokerUnavailable  └ StoreUnavailable
+    │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ BrokerUnavailable  └ StoreUnavailable
     ├ JobStopped
     │  ├ JobCanceled  ├ AttemptsExhausted  ├ OutOfTime  └ InternalFault
     ├ BundleError
@@ -148,6 +150,18 @@ class WeightsMismatch(WeightsRefused):
     code = "weights-mismatch"
 
 
+class TenantRefused(InvalidInput):
+    """This cannot be a tenant's name."""
+
+    code = "tenant-refused"
+
+
+class IdempotencyKeyReused(InvalidInput):
+    """This Idempotency-Key was sent with another request before."""
+
+    code = "idempotency-key-reused"
+
+
 class NotFound(HyperDreamBoothError):
     """There is no such thing."""
 
@@ -178,6 +192,12 @@ class ObjectNotFound(NotFound):
     code = "object-not-found"
 
 
+class KeyNotFound(NotFound):
+    """There is no such key."""
+
+    code = "key-not-found"
+
+
 class Conflict(HyperDreamBoothError):
     """The thing is not in a state that allows this."""
 
@@ -196,6 +216,12 @@ class JobOver(Conflict):
     code = "job-over"
 
 
+class AnswerErased(Conflict):
+    """What this Idempotency-Key made was deleted."""
+
+    code = "answer-erased"
+
+
 class Unavailable(HyperDreamBoothError):
     """The service cannot take this now; try again later."""
 
@@ -212,6 +238,18 @@ class QueueFull(Unavailable):
     """The queue is full."""
 
     code = "queue-full"
+
+
+class RateLimited(Unavailable):
+    """This tenant has asked for too much in too short a time."""
+
+    code = "rate-limited"
+
+
+class RequestInProgress(Unavailable):
+    """A request with this Idempotency-Key is being carried out."""
+
+    code = "request-in-progress"
 
 
 class BrokerUnavailable(Unavailable):

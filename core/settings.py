@@ -40,7 +40,13 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Separated by commas; without any the API may listen on loopback only."""
+    """Separated by commas, for the tenant `local`; with no key here or stored, the API listens on loopback only."""
+    requests_per_minute: int = Field(default=600, ge=0)
+    """For each tenant; 0: no limit."""
+    personalizations_per_hour: int = Field(default=60, ge=0)
+    """For each tenant; 0: no limit."""
+    limit_local: bool = False
+    """Whether the two limits hold for the tenant `local` as well."""
     keep_photos: bool = False
     """Keep the aligned photo after personalising; otherwise it is deleted when personalising ends."""
 

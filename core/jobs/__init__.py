@@ -4,6 +4,8 @@ model.py    what a job, a request, a result, a subject are
 keys.py     where they live in the store and in Redis
 archive.py  the store's side: requests, outcomes, subjects, tombstones
 ledger.py   Redis' side: who is doing what (lua/ has the transitions)
+idempotency.py  answers that were given, and who is giving one
+usage.py    how much each tenant had done, by day
 service.py  both together: what the API and the worker call
 """
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from core.errors import BrokerUnavailable, SubjectNotFound
-from core.jobs import keys
+from core.jobs import keys, usage
 from core.jobs.archive import Archive
 from core.jobs.ledger import Ledger
 from core.jobs.model import Job, JobKind, JobState, PersonalizeResult, Receipt, Subject, SubjectStatus
@@ -32,6 +32,7 @@ def settle(archive: Archive, ledger: Ledger, job: Job, *, keep_photos: bool) -> 
         ledger.erase([job.ref])
     if first.kind is JobKind.PERSONALIZE:
         _settle_subject(archive, first, keep_photos=keep_photos)
+    usage.note(archive.store, first)
     archive.drop_other_attempts(first)
     archive.drop_accepted(job.tenant, job.id)
     ledger.expire(job.ref)

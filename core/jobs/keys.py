@@ -8,6 +8,10 @@
 pending/{tenant}/{job}.json                    what was accepted and is not over
 erasures/{tenant}/{subject}.json               what was deleted: ids and a time, kept for a day
 erasing/{tenant}/{subject}                     an empty marker: somebody who was late may still write to it
+keys/{key}.json                                an API key's hash, and whose it is
+idempotency/{day}/{tenant}/{digest}.json       what was answered to a creating request, for a day (idempotency.py)
+idempotency/{day}/{tenant}/about/{subject}/{digest}   an empty marker: that answer is about the subject
+usage/{day}/{tenant}/{facts}                   an empty object: a job ended; its name says how (usage.py)
 """
 
 from __future__ import annotations
@@ -18,6 +22,14 @@ _ID = re.compile(r"(sub|job|img)_[0-9a-z]{25}(-[0-9]{1,4})?")
 PENDING = "pending/"
 ERASURES = "erasures/"
 ERASING = "erasing/"
+API_KEYS = "keys/"
+IDEMPOTENCY = "idempotency/"
+USAGE = "usage/"
+RESERVED = frozenset(
+    {"pending", "erasures", "erasing", "keys", "idempotency", "usage"}
+    | {"batches", "webhooks", "deliveries", "bells", "queued", "running", "turn"}
+)
+"""Names that no tenant may have: they stand beside the tenants in the store, or in Redis."""
 
 
 def is_id(identifier: str, prefix: str) -> bool:
@@ -78,6 +90,26 @@ def erasure(tenant: str, subject_id: str) -> str:
 def erasing(tenant: str, subject_id: str) -> str:
     """That a deleted subject is to be erased again."""
     return f"{ERASING}{tenant}/{subject_id}"
+
+
+def api_key(key_id: str) -> str:
+    """An API key's document."""
+    return f"{API_KEYS}{key_id}.json"
+
+
+def answer(day: str, tenant: str, digest: str) -> str:
+    """What was answered to a creating request on a day (`2024-05-04`, UTC)."""
+    return f"{IDEMPOTENCY}{day}/{tenant}/{digest}.json"
+
+
+def about(day: str, tenant: str, subject_id: str) -> str:
+    """The prefix of the markers of a day's answers about a subject."""
+    return f"{IDEMPOTENCY}{day}/{tenant}/about/{subject_id}/"
+
+
+def usage(day: str, tenant: str) -> str:
+    """The prefix of what a tenant used on a day (`2024-05-04`, UTC)."""
+    return f"{USAGE}{day}/{tenant}/"
 
 
 def image_id(job_id: str, index: int) -> str:

@@ -128,6 +128,18 @@ class Ledger:
             count: Any = self.redis.zcard("hdb:running")
         return int(count)
 
+    def live(self, tenant: str) -> dict[str, int]:
+        """How many of a tenant's jobs wait, by kind, and how many are running (under "running")."""
+        names = {kind.value: f"hdb:queued:{kind}" for kind in JobKind} | {"running": "hdb:running"}
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            for name in names.values():
+                pipeline.zrange(name, 0, -1)
+            found = pipeline.execute()
+        return {
+            name: sum(ref.startswith(f"{tenant}/") for ref in refs) for name, refs in zip(names, found, strict=True)
+        }
+
     def claim(self, kind: JobKind, ref: str, *, max_jobs: int = 1, max_rows: int = 1) -> list[Claim]:
         """Take the job that the bell was rung for (or the oldest), and others that fit into its batch; may be empty."""
         lease = _milliseconds(self.limits.lease)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from core.errors import HyperDreamBoothError
-from core.jobs import keys
+from core.jobs import idempotency, keys, usage
 from core.jobs.ending import erase
 from core.jobs.model import Job, PersonalizeRequest, time_of
 from core.jobs.service import Jobs
@@ -43,6 +43,8 @@ class Reaper:
             self.finish_erasures()
         if self.jobs.ledger.turn("receipts", 3600):
             self.jobs.archive.drop_receipts(time.time() - _RECEIPT_SECONDS)
+            idempotency.drop_old(self.jobs.archive.store)
+            usage.drop_old(self.jobs.archive.store)
 
     def reap(self) -> None:
         """Take back what dead workers held, and ring for what waits too long."""

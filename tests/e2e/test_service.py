@@ -46,7 +46,9 @@ def photo() -> bytes:
 
 
 def stored(service: LocalService) -> list[Path]:
-    return [path for path in (service.folder / "store").rglob("*") if path.is_file()]
+    """All that is stored, but for what was used: that names nobody."""
+    store = service.folder / "store"
+    return [path for path in store.rglob("*") if path.is_file() and path.relative_to(store).parts[0] != "usage"]
 
 
 def until(condition, seconds: float = 20.0) -> None:
