@@ -7,7 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from core.errors import SettingsError
+from core.errors import SettingsError, StoreUnavailable
 from core.log import configure_logging
 from core.settings import load_settings
 
@@ -16,11 +16,11 @@ SHUTDOWN_SECONDS = 5
 
 
 def main() -> int:
-    """Serve until told to stop; 2 when the settings are wrong."""
+    """Serve until told to stop; 2 when the settings are wrong, or the store cannot be asked for keys."""
     try:
         settings = load_settings()
         app = create_app(settings)
-    except SettingsError as error:
+    except (SettingsError, StoreUnavailable) as error:
         sys.stderr.write(f"{error.title()} {error.detail}\n")
         return 2
     configure_logging(settings.log_level)

@@ -8,13 +8,21 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from api import errors
-from api.auth import refuse_open_door
+from api.auth import Door
+from api.idempotency import RememberAnswers, Replay, replayed
+from api.limits import Limiter, LimitHeaders
+from api.metrics import Metrics, Observe
 from api.middleware import BodyLimit, RequestId
 from api.openapi import install_openapi
-from api.routes import generations, images, jobs, service, subjects
+from api.routes import generations, images, jobs, service, subjects, usage
+from core.broker import connect
 from core.jobs import Jobs, open_jobs
+from core.jobs.idempotency import Answers
+from core.keyring import KeyRing
 from core.settings import Settings, load_settings
 
+LIMIT_SECONDS = 0.25
+"""How long Redis may take to say whether a tenant has asked too much: longer than that, and nobody is counted."""
 DECODERS = 2
 """Photos that are decoded at the same time: 25 megapixels take 75 MB and more, each."""
 
@@ -26,15 +34,25 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
         SettingsError: the settings are wrong, or would leave the door open.
     """
     settings = settings or load_settings()
-    refuse_open_door(settings)
+    desk = desk or open_jobs(settings)
+    door = Door(settings, KeyRing(desk.archive.store))
+    door.refuse_open(settings)
     app = FastAPI(title="HyperDreamBooth", version=_version(), redoc_url=None)
     app.state.settings = settings
-    app.state.desk = desk or open_jobs(settings)
+    app.state.desk = desk
+    app.state.door = door
+    app.state.limiter = Limiter(settings, connect(settings, patience=LIMIT_SECONDS))
+    app.state.answers = Answers(desk.archive.store, desk.ledger.redis)
+    app.state.metrics = Metrics()
     app.state.decoders = CapacityLimiter(DECODERS)
-    for routes in (subjects, generations, jobs, images, service):
+    for routes in (subjects, generations, jobs, images, usage, service):
         app.include_router(routes.router)
     errors.install(app)
+    app.add_exception_handler(Replay, replayed)
     install_openapi(app)
+    app.add_middleware(RememberAnswers)
+    app.add_middleware(LimitHeaders)
+    app.add_middleware(Observe)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)  # outermost: refused bodies have an id, too
     return app

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.metrics import Metrics
 from api.uploads import FaceFinder
 from core.jobs import Jobs
 from core.settings import Settings
@@ -30,6 +31,12 @@ async def the_face_finder() -> FaceFinder:
     return find_face
 
 
+async def the_metrics(request: Request) -> Metrics:
+    """The metrics of this application."""
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
 async def the_request_id(request: Request) -> str:
     """The id the middleware gave to this request."""
     return str(request.state.request_id)
@@ -39,3 +46,4 @@ Desk = Annotated[Jobs, Depends(the_desk)]
 ServiceSettings = Annotated[Settings, Depends(the_settings)]
 Finder = Annotated[FaceFinder, Depends(the_face_finder)]
 RequestIdOf = Annotated[str, Depends(the_request_id)]
+ServiceMetrics = Annotated[Metrics, Depends(the_metrics)]

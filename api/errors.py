@@ -16,7 +16,9 @@ from core.errors import (
     HyperDreamBoothError,
     InvalidInput,
     NotFound,
+    RateLimited,
     SeveralFaces,
+    StoreUnavailable,
     Unavailable,
     UnsupportedMediaType,
     UploadTooLarge,
@@ -81,6 +83,8 @@ STATUS = {
     "conflict": 409,
     "subject-not-ready": 409,
     "job-over": 409,
+    "answer-erased": 409,
+    "request-in-progress": 409,
     "upload-too-large": 413,
     "image-too-many-pixels": 413,
     "unsupported-media-type": 415,
@@ -94,7 +98,9 @@ STATUS = {
     "face-turned-away": 422,
     "photo-refused": 422,
     "invalid-input": 422,
+    "idempotency-key-reused": 422,
     "queue-full": 429,
+    "rate-limited": 429,
     "internal-error": 500,
     "unavailable": 503,
     "broker-unavailable": 503,
@@ -187,9 +193,13 @@ def invalid_fields(errors: Sequence[Any], *, within: str = "") -> HyperDreamBoot
 
 
 def problems(*errors: type[HyperDreamBoothError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an operation that can end in these errors: one entry a status, one example an error."""
+    """The `responses` of an operation that can end in these errors: one entry a status, one example an error.
+
+    Those of `_EVERYWHERE` that share a status with one of them are listed as well: an entry here replaces COMMON's.
+    """
     examples: dict[int, dict[str, Any]] = defaultdict(dict)
-    for kind in errors:
+    statuses = {STATUS[kind.code] for kind in errors}
+    for kind in dict.fromkeys([*errors, *(kind for kind in _EVERYWHERE if STATUS[kind.code] in statuses)]):
         body = Problem(
             type=PROBLEM_TYPE + kind.code,
             title=kind.title(),
@@ -205,7 +215,8 @@ def problems(*errors: type[HyperDreamBoothError]) -> dict[int | str, dict[str, A
 
 def _response(status: int, examples: dict[str, Any]) -> dict[str, Any]:
     headers = {"X-Request-Id": {"description": "The id of this request.", "schema": {"type": "string"}}}
-    if status in (429, 503):
+    waits = status == 409 and any(example["value"]["retryable"] for example in examples.values())
+    if status in (429, 503) or waits:
         headers["Retry-After"] = {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}}
     return {
         "description": " / ".join(example["summary"].rstrip(".") for example in examples.values()),
@@ -214,5 +225,6 @@ def _response(status: int, examples: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-COMMON = problems(Unauthorized, Forbidden, UploadTooLarge, InternalError)
+_EVERYWHERE = (Unauthorized, Forbidden, UploadTooLarge, RateLimited, InternalError, StoreUnavailable)
+COMMON = problems(*_EVERYWHERE)
 """What every operation under /v1 can end in."""

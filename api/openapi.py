@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api import idempotency
+from api.errors import PROBLEM_JSON, problems
 from api.schemas import PersonalizeOptions, Problem
 
 _DESCRIPTION = """
@@ -36,6 +38,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             _drop_framework_errors(operation)
+            _add_idempotency(operation)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for model in (Problem, PersonalizeOptions):
@@ -45,6 +48,23 @@ def _document(app: FastAPI) -> dict[str, Any]:
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{}, {"key": []}]
     return document
+
+
+def _add_idempotency(operation: dict[str, Any]) -> None:
+    """What every route that takes an Idempotency-Key can answer because of it, beside what it says itself."""
+    if not any(parameter["name"] == idempotency.HEADER for parameter in operation.get("parameters", [])):
+        return
+    for status, response in operation["responses"].items():
+        if status.startswith("2"):
+            response.setdefault("headers", {})["Idempotent-Replayed"] = {
+                "description": "`true` when this answer was given before.",
+                "schema": {"type": "string"},
+            }
+    for number, added in problems(*idempotency.ERRORS).items():
+        response = operation["responses"].setdefault(str(number), added)
+        if response is not added:
+            response["content"][PROBLEM_JSON]["examples"].update(added["content"][PROBLEM_JSON]["examples"])
+            response["headers"].update(added["headers"])
 
 
 def _drop_framework_errors(operation: dict[str, Any]) -> None:

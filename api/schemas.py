@@ -1,6 +1,6 @@
 """What goes over the wire: requests with their limits, answers with their examples. Times are RFC 3339 in UTC."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -241,6 +241,34 @@ class ModelList(Answer):
     """The bundles this service runs."""
 
     models: list[ModelAnswer]
+
+
+class Usage(Answer):
+    """Jobs that ended, by kind and state, the pictures they made, and the seconds that workers were busy with them."""
+
+    jobs: dict[str, dict[str, int]] = Field(examples=[{"generate": {"succeeded": 12, "failed": 1}}])
+    pictures: int = Field(examples=[40])
+    seconds: float = Field(examples=[93.2])
+
+
+class DayUsage(Usage):
+    """What was used on one day (UTC)."""
+
+    day: date = Field(examples=["2024-05-04"])
+
+
+class UsageAnswer(Answer):
+    """What a tenant used in the days asked for."""
+
+    tenant: str = Field(examples=["acme"])
+    first_day: date = Field(examples=["2024-04-05"])
+    last_day: date = Field(examples=["2024-05-04"])
+    total: Usage
+    days: list[DayUsage] = Field(description="Days on which a job ended, oldest first.")
+    live: dict[str, int] | None = Field(
+        description="Jobs that wait, by kind, and those that are `running`; null while that is not known.",
+        examples=[{"personalize": 0, "generate": 2, "running": 1}],
+    )
 
 
 class Health(Answer):

@@ -12,6 +12,7 @@ from api.answers import job_answer
 from api.auth import Tenant
 from api.dependencies import Desk, RequestIdOf
 from api.errors import COMMON, MalformedRequest, problems
+from api.idempotency import Idempotent
 from api.json_only import JsonOnly
 from core import errors
 from core.jobs import GenerateRequest, WeightsStage
@@ -23,7 +24,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COM
     "",
     status_code=202,
     summary="Make pictures of a subject",
-    dependencies=[JsonOnly],
+    dependencies=[JsonOnly, Idempotent],
     responses={
         202: {"headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}}},
         **problems(

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from api import schemas
 from api.answers import is_personalizing, receipt_answer, subject_answer
-from api.auth import Tenant
+from api.auth import Personalizes, Tenant
 from api.caching import NOT_MODIFIED, cacheable
 from api.dependencies import Desk, Finder, RequestIdOf
 from api.errors import COMMON, InvalidFields, MalformedRequest, invalid_fields, problems
+from api.idempotency import Idempotent
 from api.uploads import MAX_PHOTOS, FaceFinder, Form, face_crop, read_form
 from core import errors
 from core.jobs import Consent, Jobs, Subject, WeightsStage
@@ -63,6 +64,7 @@ _FORM: dict[str, Any] = {
     "",
     status_code=202,
     summary="Personalise from a photo",
+    dependencies=[Idempotent, Personalizes],
     openapi_extra=_FORM,
     responses={
         202: {"headers": {"Location": {"description": "The subject.", "schema": {"type": "string"}}}},

@@ -123,23 +123,23 @@ class Held:
 
 
 @pytest.fixture
-def claim(desk: Jobs) -> Callable[[str], Held]:
+def claim(desk: Jobs) -> Callable[..., Held]:
     """Claims a job, as a worker does."""
 
-    def claim(job_id: str) -> Held:
+    def claim(job_id: str, tenant: str = "local") -> Held:
         work = Work(desk)
-        (assignment,) = work.claim(desk.job("local", job_id).kind, f"local/{job_id}")
+        (assignment,) = work.claim(desk.job(tenant, job_id).kind, f"{tenant}/{job_id}")
         return Held(desk, work, assignment)
 
     return claim
 
 
 @pytest.fixture
-def personalized(claim: Callable[[str], Held]) -> Callable[[str], None]:
+def personalized(claim: Callable[..., Held]) -> Callable[..., None]:
     """Ends a personalising job as a worker does when all went well."""
 
-    def end(job_id: str) -> None:
-        held = claim(job_id)
+    def end(job_id: str, tenant: str = "local") -> None:
+        held = claim(job_id, tenant)
         weights = Weights(
             refined_key=held.keep("refined.lidb", b"refined"),
             preview_key=held.keep("preview.lidb", b"preview"),
@@ -154,11 +154,11 @@ def personalized(claim: Callable[[str], Held]) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def generated(claim: Callable[[str], Held]) -> Callable[[str], list[str]]:
+def generated(claim: Callable[..., Held]) -> Callable[..., list[str]]:
     """Ends a generating job with as many pictures as it was asked for; gives their ids."""
 
-    def end(job_id: str) -> list[str]:
-        held = claim(job_id)
+    def end(job_id: str, tenant: str = "local") -> list[str]:
+        held = claim(job_id, tenant)
         request = held.assignment.request
         assert isinstance(request, GenerateRequest)
         images = []
