@@ -12,6 +12,7 @@ from typing import Any, Literal
 from core.errors import BundleError
 
 Relaxation = Literal["lidb", "lora"]
+Unconditional = Literal["person", "nobody"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class FinetuneConfig:
 
     ``steps_from_zero`` are taken when there is no hypernetwork to start from (the paper's DreamBooth takes 1,200).
     ``relaxation`` "lidb" stays inside the basis and keeps the file at about 100 KB; "lora" leaves it.
+    ``least_noise`` is the share of the noise schedule, from its clean end, that finetuning leaves out: who it is gets
+    decided before.
     """
 
     rank: int = 4
@@ -58,6 +61,7 @@ class FinetuneConfig:
     learning_rate: float = 1e-2
     rows: int = 4
     relaxation: Relaxation = "lidb"
+    least_noise: float = 0.0
 
     def steps_taken(self, *, has_hypernetwork: bool) -> int:
         """The steps of a personalisation that names none."""
@@ -66,11 +70,16 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Text to image: steps and guidance scale when a request names none; ``batch`` is the most rows in one pass."""
+    """Text to image: steps and guidance scale when a request names none; ``batch`` is the most rows in one pass.
+
+    ``unconditional`` says whose weights the pass without the prompt carries. "person" is what diffusers does with a
+    LoRA; with "nobody" guidance leads away from the base model, towards the person as well as towards the prompt.
+    """
 
     steps: int = 30
     guidance_scale: float = 7.5
     batch: int = 16
+    unconditional: Unconditional = "person"
 
 
 @dataclass(frozen=True)

@@ -222,13 +222,16 @@ def denoising_loss(
     person: Person = NOBODY,
     *,
     generator: torch.Generator,
+    least_noise: float = 0.0,
 ) -> Float[Tensor, " n"]:
     """The diffusion loss of each row, at timesteps stratified over the batch (every batch sees early and late ones).
 
+    ``least_noise`` leaves out that share of the timesteps, from the clean end.
     ``generator`` lives on the CPU, so that every device draws the same noise.
     """
     rows = len(latents)
     strata = (torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)) / rows
+    strata = least_noise + (1 - least_noise) * strata
     timesteps = (strata * bundle.scheduler.config.num_train_timesteps).long().to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     noisy = bundle.scheduler.add_noise(latents, noise, timesteps)

@@ -57,7 +57,9 @@ def finetune(
     people = len(latents)
     inside = merged(bundle, start) if config.relaxation == "lora" else start
     factors = _trainable(relax(inside, config.rank, generator=generator))
-    optimizer = torch.optim.AdamW(_tensors(factors), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        _tensors(factors), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+    )
     tokens = tokenize(bundle, [PROMPT.format(noun=class_noun or bundle.class_noun)]).expand(people * config.rows, -1)
     average = {name: Factors(f.left.detach().clone(), f.right.detach().clone()) for name, f in factors.items()}
     losses: list[float] = []
@@ -67,7 +69,8 @@ def finetune(
         rows = _photo_rows(latents, config.rows, step)
         person = repeat(merged(bundle, factors, kind=config.relaxation), config.rows)
         with torch.autocast(bundle.device.type, torch.bfloat16, enabled=bundle.device.type == "cuda"):
-            loss = denoising_loss(bundle, rows, tokens, person, generator=generator).mean() * people
+            each = denoising_loss(bundle, rows, tokens, person, generator=generator, least_noise=config.least_noise)
+            loss = each.mean() * people
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         _clip_each(factors)

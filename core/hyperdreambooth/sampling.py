@@ -1,5 +1,9 @@
 """Text to image (section 3, with classifier-free guidance): one batch whose rows may be of different people.
 
+    v = v(empty prompt, u) + scale (v(prompt, person) - v(empty prompt, u))
+
+``u`` is the person or nobody, as the bundle's ``sampling.unconditional`` has it.
+
 A row's picture depends on its own prompt, person and seed: its noise is drawn on the CPU from its own seed, and
 adapters of other rows do not touch it. (Matrix libraries may still round differently for another batch size.)
 """
@@ -89,8 +93,9 @@ def sample_latents(
     """One pass of the sampler; ``people`` are merged factors, one for each row; ``size`` is in pixels."""
     scheduler = type(bundle.scheduler).from_config(bundle.scheduler.config)
     scheduler.set_timesteps(steps, device=bundle.device)
-    person = stack([*people, *people])
-    texts = [row.negative_prompt for row in rows] + [row.prompt for row in rows]
+    everywhere = bundle.config.sampling.unconditional == "person"
+    person = stack([*people, *people] if everywhere else [*people])  # rows beyond the factors are nobody's
+    texts = [row.prompt for row in rows] + [row.negative_prompt for row in rows]
     embeddings = encode_tokens(bundle, tokenize(bundle, texts), person)
     default = bundle.config.sampling.guidance_scale
     scales = [default if row.guidance_scale is None else row.guidance_scale for row in rows]
@@ -100,7 +105,7 @@ def sample_latents(
         if on_step is not None:
             on_step(number)
         twice = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
-        without, conditioned = predict(bundle, twice, timestep.expand(len(twice)), embeddings, person).chunk(2)
+        conditioned, without = predict(bundle, twice, timestep.expand(len(twice)), embeddings, person).chunk(2)
         guided = without + guidance * (conditioned - without)
         latents = scheduler.step(guided, timestep, latents).prev_sample
     if on_step is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import HyperDreamBoothError
-from core.hyperdreambooth.diffusion import load_bundle
+from core.hyperdreambooth.diffusion import Bundle, load_bundle
 from core.hyperdreambooth.evaluation.likeness import (
     Likeness,
     ceiling,
@@ -25,6 +25,7 @@ from core.hyperdreambooth.evaluation.likeness import (
     refine,
     starting_point,
     subjects,
+    with_other_guidance,
     with_steps,
 )
 from core.hyperdreambooth.evaluation.recognition import Recogniser
@@ -80,11 +81,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     refined = refine(bundle, chosen, start, group=arguments.group, seed=arguments.seed)
     seconds["finetuning, per person"] = (time.perf_counter() - began) / count
-    compared: dict[str, Person | None] = {"refined": refined, "not personalised": None}
+    compared: dict[str, tuple[Bundle, Person | None]] = {
+        "refined": (bundle, refined),
+        f"refined, {_other_guidance(bundle)}": (with_other_guidance(bundle), refined),
+        "not personalised": (bundle, None),
+    }
     if bundle.has_hypernetwork:
-        compared["hypernetwork only"] = start
-    for name, person in compared.items():
-        made = pictures_of(bundle, person, count, prompt, each=arguments.pictures, seed=arguments.seed)
+        compared["hypernetwork only"] = (bundle, start)
+    for name, (how, person) in compared.items():
+        made = pictures_of(how, person, count, prompt, each=arguments.pictures, seed=arguments.seed)
         rows[name] = measure(recogniser, large, made)
         log.info("%s: %s", name, rows[name])
     kept = ceiling(bundle, recogniser, chosen, reference)
@@ -102,6 +107,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
     (arguments.output / "likeness.json").write_text(json.dumps(report, indent=2) + "\n")
     (arguments.output / "likeness.md").write_text(_table(rows, kept))
     log.info("%s", _table(rows, kept))
+
+
+def _other_guidance(bundle: Bundle) -> str:
+    """What the ablation of guidance changes, in words."""
+    other = with_other_guidance(bundle).config.sampling.unconditional
+    return f"the pass without the prompt is {'the person' if other == 'person' else 'nobody'}'s"
 
 
 def _table(rows: dict[str, Likeness], kept: tuple[float, float]) -> str:

@@ -130,6 +130,13 @@ def with_steps(bundle: Bundle, steps: int) -> Bundle:
     return replace(bundle, config=replace(bundle.config, finetune=config))
 
 
+def with_other_guidance(bundle: Bundle) -> Bundle:
+    """The bundle with the other choice of whose weights the pass without the prompt carries."""
+    sampling = bundle.config.sampling
+    other = replace(sampling, unconditional="nobody" if sampling.unconditional == "person" else "person")
+    return replace(bundle, config=replace(bundle.config, sampling=other))
+
+
 def _interval(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     spread = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
     return float(np.mean(values)), spread

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -65,6 +67,26 @@ def test_sizes_that_the_model_cannot_halve_are_refused(bundle):
 def test_it_stops_when_it_is_asked_to(bundle):
     with pytest.raises(JobCanceled):
         generate(bundle, [Row("a")], should_stop=lambda: True)
+
+
+def with_unconditional(bundle, whose):
+    return replace(bundle, config=replace(bundle.config, sampling=replace(bundle.config.sampling, unconditional=whose)))
+
+
+def test_whose_weights_the_pass_without_the_prompt_carries(bundle, people):
+    row = Row(PROMPT.format(noun="face"), weights=people[0], seed=3)
+    persons, nobodys = (generate(with_unconditional(bundle, whose), [row]) for whose in ("person", "nobody"))
+    assert not torch.equal(persons, nobodys)
+    alone = replace(row, guidance_scale=1.0)  # then that pass does not count at all
+    persons, nobodys = (generate(with_unconditional(bundle, whose), [alone]) for whose in ("person", "nobody"))
+    torch.testing.assert_close(persons.int(), nobodys.int(), atol=1, rtol=0)
+
+
+def test_nobodys_pass_leaves_other_people_out(bundle, people):
+    away = with_unconditional(bundle, "nobody")
+    row = Row(PROMPT.format(noun="face"), weights=people[0], seed=3)
+    among = generate(away, [Row("x", weights=people[1], seed=9), row, Row("y", seed=4)])
+    torch.testing.assert_close(generate(away, [row])[0].int(), among[1].int(), atol=1, rtol=0)
 
 
 def test_guidance_of_one_row_leaves_the_others(bundle):
