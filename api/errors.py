@@ -215,6 +215,8 @@ def problems(*errors: type[HyperDreamBoothError]) -> dict[int | str, dict[str, A
 
 def _response(status: int, examples: dict[str, Any]) -> dict[str, Any]:
     headers = {"X-Request-Id": {"description": "The id of this request.", "schema": {"type": "string"}}}
+    if status == 401:
+        headers["WWW-Authenticate"] = {"description": "`Bearer`.", "schema": {"type": "string"}}
     waits = status == 409 and any(example["value"]["retryable"] for example in examples.values())
     if status in (429, 503) or waits:
         headers["Retry-After"] = {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}}

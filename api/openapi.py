@@ -9,7 +9,10 @@ from fastapi.openapi.utils import get_openapi
 
 from api import idempotency
 from api.errors import PROBLEM_JSON, problems
-from api.schemas import PersonalizeOptions, Problem
+from api.examples import example_of
+from api.schemas import IMAGE_ID, JOB_ID, SUBJECT_ID, PersonalizeOptions, Problem
+
+JSON = "application/json"
 
 _DESCRIPTION = """
 One photo of a face becomes about 100 KB of personal weights, and those become pictures of that person: from any prompt
@@ -19,6 +22,31 @@ Every failure is an RFC 9457 problem (`application/problem+json`) with a stable 
 do.
 Photos and weights are biometric data: send them only with the consent of the person they show.
 """
+_PARAMETERS = {
+    "subject_id": ("A subject's `id`.", SUBJECT_ID),
+    "job_id": ("A job's `id`.", JOB_ID),
+    "image_id": ("A picture's `id`.", IMAGE_ID),
+    "if-none-match": ("The `ETag` of an answer that the caller has: 304 when it is still the same.", None),
+}
+"""What is said of parameters that several operations have, with an example; by their names in small letters."""
+_NOT_YET: dict[str, Any] = {"stage": None, "step": None, "total": None, "seconds": {}}
+_JUST_ACCEPTED: dict[str, dict[str, Any]] = {
+    "SubjectAnswer": {
+        "status": "personalizing",
+        "photos_kept": 1,
+        "preview_ready": False,
+        **dict.fromkeys(("likeness", "kept_step", "weights", "bundle", "bundle_fingerprint")),
+        **_NOT_YET,
+    },
+    "JobAnswer": {
+        "status": "queued",
+        "attempt": 0,
+        "position": 2,
+        **dict.fromkeys(("started_at", "finished_at", "images")),
+        **_NOT_YET,
+    },
+}
+"""How the examples of models differ in a 202: nothing has been done yet."""
 
 
 def install_openapi(app: FastAPI) -> None:
@@ -39,12 +67,16 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             _drop_framework_errors(operation)
             _add_idempotency(operation)
+            _describe_parameters(operation)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for model in (Problem, PersonalizeOptions):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _add_examples(operation, schemas)
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{}, {"key": []}]
     return document
@@ -65,6 +97,32 @@ def _add_idempotency(operation: dict[str, Any]) -> None:
         if response is not added:
             response["content"][PROBLEM_JSON]["examples"].update(added["content"][PROBLEM_JSON]["examples"])
             response["headers"].update(added["headers"])
+
+
+def _describe_parameters(operation: dict[str, Any]) -> None:
+    """Say what is the same everywhere."""
+    for parameter in operation.get("parameters", []):
+        description, example = _PARAMETERS.get(parameter["name"].lower(), ("", None))
+        if description:
+            parameter.setdefault("description", description)
+        if example is not None:
+            parameter.setdefault("example", example)
+
+
+def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """An example for every JSON body that has none of its own; an answer without a description gets its model's."""
+    bodies = {"": operation.get("requestBody", {}), **operation["responses"]}
+    for status, body in bodies.items():
+        media = body.get("content", {}).get(JSON)
+        if media is None:
+            continue
+        name = media["schema"].get("$ref", "").rpartition("/")[2]
+        if not {"example", "examples"} & set(media):
+            media["example"] = example_of(media["schema"], schemas)
+            if status == "202":
+                media["example"] |= _JUST_ACCEPTED.get(name, {})
+        if body.get("description") == "Successful Response":
+            body["description"] = schemas.get(name, {}).get("description", "What was asked for.")
 
 
 def _drop_framework_errors(operation: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from datetime import date, datetime
 from typing import Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
 
 from core.jobs import JobKind, JobState, SubjectStatus
 
@@ -128,6 +129,13 @@ class WeightsInfo(Answer):
     url: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}/weights"])
 
 
+_WEIGHTS: JsonDict = {
+    "bytes": 115200,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "url": f"/v1/subjects/{SUBJECT_ID}/weights",
+}
+
+
 class SubjectLinks(Answer):
     """Where to go from a subject."""
 
@@ -147,22 +155,28 @@ class SubjectAnswer(Answer):
     """A person that pictures can be made of. `stage`, `step` and `total` tell how far personalising is."""
 
     id: str = Field(examples=[SUBJECT_ID])
-    status: SubjectStatus
+    status: SubjectStatus = Field(examples=["ready"])
     name: str | None = Field(default=None, examples=["Ada"])
     class_noun: str | None = Field(default=None, examples=["face"])
     created_at: datetime = Field(examples=[EXAMPLE_TIME])
-    consent: ConsentGiven | None = None
-    photos_kept: int = Field(description="Aligned photos in the store; they go when personalising ends.", examples=[1])
+    consent: ConsentGiven | None = Field(default=None, examples=[{"at": EXAMPLE_TIME, "version": CONSENT_VERSION}])
+    photos_kept: int = Field(description="Aligned photos in the store; they go when personalising ends.", examples=[0])
     job_id: str = Field(examples=[JOB_ID])
-    stage: str | None = Field(default=None, description="What is being done now.", examples=["finetune"])
-    step: int | None = Field(default=None, examples=[17])
-    total: int | None = Field(default=None, examples=[40])
-    likeness: float | None = Field(default=None, description="Cosine with the photo, where there is a recogniser.")
-    kept_step: int | None = Field(default=None, description="The finetuning step whose weights were kept.")
-    weights: WeightsInfo | None = None
-    preview_ready: bool = Field(default=False, description="Whether `stage=preview` can be generated from.")
+    stage: str | None = Field(default=None, description="What is being done now.")
+    step: int | None = None
+    total: int | None = None
+    likeness: float | None = Field(
+        default=None, description="Cosine with the photo, where there is a recogniser.", examples=[0.41]
+    )
+    kept_step: int | None = Field(
+        default=None, description="The finetuning step whose weights were kept.", examples=[40]
+    )
+    weights: WeightsInfo | None = Field(default=None, examples=[_WEIGHTS])
+    preview_ready: bool = Field(
+        default=False, description="Whether `stage=preview` can be generated from.", examples=[True]
+    )
     bundle: str | None = Field(default=None, examples=["faces-64"])
-    bundle_fingerprint: str | None = None
+    bundle_fingerprint: str | None = Field(default=None, examples=["c0ffee12"])
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"finetune": 18.2}])
     error: Failure | None = None
     links: SubjectLinks
@@ -185,33 +199,38 @@ class ImageInfo(Answer):
     height: int = Field(examples=[64])
 
 
+_IMAGE: JsonDict = {"id": IMAGE_ID, "url": f"/v1/images/{IMAGE_ID}", "seed": 7, "width": 64, "height": 64}
+
+
 class JobLinks(Answer):
     """Where to go from a job; `cancel` is there while it can still be canceled."""
 
     self: str = Field(examples=[f"/v1/jobs/{JOB_ID}"])
     subject: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}"])
-    cancel: str | None = Field(default=None, examples=[f"/v1/jobs/{JOB_ID}/cancel"])
-    weights: str | None = Field(default=None, examples=[f"/v1/subjects/{SUBJECT_ID}/weights"])
+    cancel: str | None = None
+    weights: str | None = Field(default=None, description="What a job that personalises has made.")
 
 
 class JobAnswer(Answer):
     """A job as it stands."""
 
     id: str = Field(examples=[JOB_ID])
-    kind: JobKind
-    status: JobState
+    kind: JobKind = Field(examples=["generate"])
+    status: JobState = Field(examples=["succeeded"])
     subject_id: str = Field(examples=[SUBJECT_ID])
     created_at: datetime = Field(examples=[EXAMPLE_TIME])
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: datetime | None = Field(default=None, examples=[EXAMPLE_TIME])
+    finished_at: datetime | None = Field(default=None, examples=[EXAMPLE_TIME])
     attempt: int = Field(description="How often it was started.", examples=[1])
     position: int | None = Field(default=None, description="How many jobs are before it, while it is queued.")
-    stage: str | None = Field(default=None, examples=["finetune"])
-    step: int | None = Field(default=None, examples=[17])
-    total: int | None = Field(default=None, examples=[40])
+    stage: str | None = Field(default=None, examples=["generate"])
+    step: int | None = Field(default=None, examples=[30])
+    total: int | None = Field(default=None, examples=[30])
     cancel_requested: bool = False
-    seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"finetune": 18.2}])
-    images: list[ImageInfo] | None = Field(default=None, description="The pictures, when generating has succeeded.")
+    seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"generate": 2.4}])
+    images: list[ImageInfo] | None = Field(
+        default=None, description="The pictures, when generating has succeeded.", examples=[[_IMAGE]]
+    )
     error: Failure | None = None
     warnings: list[str] = Field(default=[], description="What was changed about the request, at creation only.")
     links: JobLinks

@@ -22,6 +22,7 @@ from core.jobs.usage import Ended, ended
 router = APIRouter(tags=["service"], responses=COMMON)
 
 MAX_DAYS = 92
+_METRICS = {"schema": {"type": "string"}, "example": 'hdb_jobs_queued{kind="generate"} 3.0\n'}
 
 
 @router.get("/v1/usage", summary="Read what was used", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
@@ -53,7 +54,7 @@ def read_usage(
     summary="Read the metrics",
     dependencies=[Depends(require_insider)],
     response_class=Response,
-    responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
+    responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": _METRICS}}},
 )
 def read_metrics(desk: Desk, metrics: ServiceMetrics) -> Response:
     """Queue lengths, running jobs, requests and their latencies by route. For this machine, or with a key."""
