@@ -1,7 +1,8 @@
-"""Measure a bundle: ``python -m core.hyperdreambooth.evaluation --recogniser R.onnx --faces EVAL.parquet``.
+"""The paper's tables: ``python -m core.hyperdreambooth.evaluation --faces EVAL.parquet --recogniser R.onnx``.
 
-Writes ``likeness.json`` and ``likeness.md`` into ``--output``: for people the bundle was never trained on, one photo
-each, the cosines of generated pictures with that photo, with the person's other photos and with other people.
+For people the bundle was never trained on, one photo each: likeness, style, diversity, seconds and bytes of
+HyperDreamBooth, its ablations and the methods it is held against. Writes ``tables.md``, ``tables.json`` and a grid of
+pictures for each method into ``--output``; run again with the same arguments, it goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -9,119 +10,144 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from core.errors import HyperDreamBoothError
+from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.diffusion import Bundle, load_bundle
-from core.hyperdreambooth.evaluation.likeness import (
-    Likeness,
-    ceiling,
-    measure,
-    pictures_of,
-    refine,
-    starting_point,
-    subjects,
-    with_other_guidance,
-    with_steps,
-)
+from core.hyperdreambooth.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
+from core.hyperdreambooth.evaluation.metrics import ATTRIBUTES, Judges
 from core.hyperdreambooth.evaluation.recognition import Recogniser
+from core.hyperdreambooth.evaluation.report import grid, summarise, table
 from core.hyperdreambooth.evaluation.sheet import style_sheet
-from core.hyperdreambooth.finetune import PROMPT
-from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
+from core.hyperdreambooth.evaluation.study import Record, Study, ceiling, label
+from core.hyperdreambooth.evaluation.subjects import subjects
 from core.hyperdreambooth.training.data import load_faces
+from core.hyperdreambooth.training.styles import PHOTO
 
 log = logging.getLogger(__name__)
 
 EMBEDDED = Path(__file__).parents[1] / "bundles" / "faces-64"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(prog="python -m core.hyperdreambooth.evaluation", description=__doc__)
     parser.add_argument("--bundle", default=str(EMBEDDED), help="a folder or a hub id (default: the embedded bundle)")
     parser.add_argument("--faces", type=Path, required=True, help="parquet with columns image, identity, attributes")
-    parser.add_argument("--recogniser", type=Path, required=True, help="an ONNX face recogniser")
+    parser.add_argument("--recogniser", type=Path, help="an ONNX face recogniser")
+    parser.add_argument("--dino", default=DINO, help="folder or hub id (default: %(default)s)")
+    parser.add_argument("--clip", default=CLIP, help="folder or hub id (default: %(default)s)")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(QUICK), choices=[*METHODS, "all"], help="rows (default: %(default)s)"
+    )
+    parser.add_argument("--sweep", type=int, default=0, help="choose learning rates on this many of the people first")
     parser.add_argument("--people", type=int, default=100)
-    parser.add_argument("--pictures", type=int, default=4, help="pictures of each person")
+    parser.add_argument("--pictures", type=int, default=4, help="pictures of the plain prompt for each person")
+    parser.add_argument("--plain", action="store_true", help="no styles and attributes: likeness alone, faster")
     parser.add_argument("--steps", type=int, help="finetuning steps (default: the bundle's)")
-    parser.add_argument("--group", type=int, default=6, help="people finetuned in one batch")
+    parser.add_argument("--group", type=int, default=6, help="people personalised in one batch (1: honest seconds)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, help="also draw a sheet of styles, for faces of nobody in this file")
     parser.add_argument("--sheet-people", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"))
-    arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        evaluate(arguments)
+        evaluate(parser.parse_args(arguments))
     except HyperDreamBoothError as error:
         parser.error(error.detail)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """The likeness table of a bundle."""
+    """All methods that the bundle can be personalised by, then the tables."""
     bundle = load_bundle(arguments.bundle)
     if arguments.steps:
-        bundle = with_steps(bundle, arguments.steps)
+        bundle = with_finetuning(bundle, steps=arguments.steps, steps_from_zero=arguments.steps)
     arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.sheet:
         faces = load_faces([arguments.sheet], bundle.resolution)
         style_sheet(bundle, faces, arguments.output, seed=arguments.seed, people=arguments.sheet_people)
-    recogniser = Recogniser(arguments.recogniser)
-    chosen = subjects(load_faces([arguments.faces], bundle.resolution), arguments.people)
-    large = subjects(load_faces([arguments.faces], 128), arguments.people)
-    reference = recogniser(np.stack([subject.photo for subject in large]))
-    prompt, count = PROMPT.format(noun=bundle.class_noun), len(chosen)
-    rows: dict[str, Likeness] = {}
-    seconds: dict[str, float] = {}
-    start = starting_point(bundle, chosen, seed=arguments.seed)
-    began = time.perf_counter()
-    refined = refine(bundle, chosen, start, group=arguments.group, seed=arguments.seed)
-    seconds["finetuning, per person"] = (time.perf_counter() - began) / count
-    compared: dict[str, tuple[Bundle, Person | None]] = {
-        "refined": (bundle, refined),
-        f"refined, {_other_guidance(bundle)}": (with_other_guidance(bundle), refined),
-        "not personalised": (bundle, None),
-    }
-    if bundle.has_hypernetwork:
-        compared["hypernetwork only"] = (bundle, start)
-    for name, (how, person) in compared.items():
-        made = pictures_of(how, person, count, prompt, each=arguments.pictures, seed=arguments.seed)
-        rows[name] = measure(recogniser, large, made)
-        log.info("%s: %s", name, rows[name])
-    kept = ceiling(bundle, recogniser, chosen, reference)
+    study, reasons = _study(bundle, arguments)
+    study.settle()
+    rows: dict[str, list[Record]] = {}
+    names = []
+    for method in find_methods(arguments.methods):
+        reason = method.missing(bundle)
+        if reason is not None:
+            reasons[f"row {method.title!r}"] = reason
+            continue
+        rate = _swept(study, method, arguments.sweep) if arguments.sweep and method.rates else None
+        title = method.title if rate is None else f"{method.title}, learning rate {rate:g}"
+        rows[title] = study.run(method, rate)
+        names.append(label(method, rate))
+    if study.judges.recogniser is not None:
+        rows["the autoencoder alone (ceiling)"] = ceiling(study)
+    _write(study, rows, reasons, names)
+
+
+def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[str, str]]:
+    """The study, and the reasons for what it leaves out."""
+    reasons: dict[str, str] = {}
+    folder = Path(bundle.source)
+    classifier = load_classifier(folder)
+    if classifier is None:
+        reasons["style and attribute accuracy"] = "the bundle has no classifier"
+    similar: dict[str, ImageSimilarity | None] = {}
+    for name, source, text in (("dino", arguments.dino, False), ("clip", arguments.clip, True)):
+        loaded = load_similarity(source, text=text)
+        if isinstance(loaded, str):
+            reasons[name.upper()] = loaded
+        similar[name] = None if isinstance(loaded, str) else loaded
+    if arguments.recogniser is None:
+        reasons["face recognition"] = "no --recogniser was given"
+    recogniser = None if arguments.recogniser is None else Recogniser(arguments.recogniser)
+    styles = () if classifier is None or arguments.plain else classifier.config.styles
+    known = () if classifier is None or arguments.plain else classifier.config.attributes
+    study = Study(
+        bundle,
+        arguments.output,
+        subjects(load_faces([arguments.faces], bundle.resolution), arguments.people),
+        subjects(load_faces([arguments.faces], 128), arguments.people),
+        Judges(recogniser, classifier, **similar),
+        pictures=arguments.pictures,
+        group=arguments.group,
+        seed=arguments.seed,
+        styles=tuple(style for style in styles if style != PHOTO.name),
+        attributes=tuple(word for word in ATTRIBUTES if word in known),
+    )
+    return study, reasons
+
+
+def _swept(study: Study, method: Method, people: int) -> float:
+    """The learning rate whose pictures of the first ``people`` are most like their photos."""
+    small = replace(study, folder=study.folder / "sweep", chosen=study.chosen[:people], large=study.large[:people])
+    small.settle()
+    found = {rate: summarise(small.run(method, rate)) for rate in method.rates}
+    lines = table({f"{method.title}, learning rate {rate:g}": row for rate, row in found.items()}, {})
+    (small.folder / f"{method.name}.md").write_text(lines)
+    log.info("%s", lines)
+    return max(found, key=lambda rate: found[rate]["photo"][0] if "photo" in found[rate] else -rate)
+
+
+def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str], names: list[str]) -> None:
+    summaries = {title: summarise(records) for title, records in rows.items()}
     report = {
-        "bundle": bundle.name,
-        "fingerprint": bundle.fingerprint,
-        "people": count,
-        "pictures": arguments.pictures,
-        "seed": arguments.seed,
-        "finetuning_steps": bundle.finetuning_steps,
-        "ceiling": kept,
-        "seconds": seconds,
-        "rows": {name: asdict(row) for name, row in rows.items()},
+        "bundle": study.bundle.name,
+        "fingerprint": study.bundle.fingerprint,
+        "people": len(study.chosen),
+        "seed": study.seed,
+        "finetuning_steps": study.bundle.finetuning_steps,
+        "rows": summaries,
+        "left_out": reasons,
     }
-    (arguments.output / "likeness.json").write_text(json.dumps(report, indent=2) + "\n")
-    (arguments.output / "likeness.md").write_text(_table(rows, kept))
-    log.info("%s", _table(rows, kept))
-
-
-def _other_guidance(bundle: Bundle) -> str:
-    """What the ablation of guidance changes, in words."""
-    other = with_other_guidance(bundle).config.sampling.unconditional
-    return f"the pass without the prompt is {'the person' if other == 'person' else 'nobody'}'s"
-
-
-def _table(rows: dict[str, Likeness], kept: tuple[float, float]) -> str:
-    lines = ["| | with the photo | with other photos | with other people | accepted at 0.36 |", "|---|---|---|---|---|"]
-    for name, row in rows.items():
-        cells = [f"{mean:.3f} ± {half:.3f}" for mean, half in (row.photo, row.others, row.strangers)]
-        lines.append(f"| {name} | {' | '.join(cells)} | {row.accepted:.2f} |")
-    lines.append(f"| autoencoder alone (ceiling) | {kept[0]:.3f} ± {kept[1]:.3f} | | | |")
-    return "\n".join(lines) + "\n"
+    (study.folder / "tables.json").write_text(json.dumps(report, indent=2) + "\n")
+    text = table(summaries, reasons)
+    (study.folder / "tables.md").write_text(text)
+    grid(study.folder, names)
+    log.info("%s", text)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from tqdm import tqdm
 
 from core.hyperdreambooth.diffusion import Bundle
-from core.hyperdreambooth.evaluation.likeness import Subject, pictures_of, refine, starting_point
+from core.hyperdreambooth.evaluation.methods import METHODS
+from core.hyperdreambooth.evaluation.study import draw
+from core.hyperdreambooth.evaluation.subjects import faces_of_nobody
 from core.hyperdreambooth.training.data import Faces
 
 PROMPTS = (
@@ -27,23 +30,20 @@ PROMPTS = (
 )
 
 
-def style_sheet(
-    bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people: int = 20, synthetic: str = "omi"
-) -> Path:
-    """Personalise ``people`` faces whose identity starts with ``synthetic`` (pictures of nobody) and draw every style.
+def style_sheet(bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people: int = 20, group: int = 5) -> Path:
+    """Personalise ``people`` generated faces (pictures of nobody) as the bundle has it and draw every style.
 
     The sheet holds generated pictures only, so that it may be published.
     """
-    chosen = [
-        Subject(identity, faces.pictures[index], faces.pictures[:0])
-        for index, identity in enumerate(faces.identities)
-        if identity.startswith(synthetic)
-    ][:people]
-    person = refine(bundle, chosen, starting_point(bundle, chosen, seed=seed), group=5, seed=seed)
-    columns = [pictures_of(bundle, person, len(chosen), prompt, each=1, seed=seed)[:, 0] for prompt in PROMPTS]
+    chosen = faces_of_nobody(faces, people)
+    rows = []
+    for first in tqdm(range(0, len(chosen), group), desc="sheet of styles", unit="group"):
+        part = chosen[first : first + group]
+        for number, person in enumerate(METHODS["hyperdreambooth"].run(bundle, part, seed, None)):
+            rows.append(draw(person, PROMPTS, seed=seed + 1000 * (first + number)))
     file = folder / "styles.png"
     labels = [prompt.removeprefix("a ").removeprefix("an ").removesuffix(" of a [V] face") for prompt in PROMPTS]
-    _draw(np.stack(columns, axis=1), labels).save(file)
+    _draw(np.stack(rows), labels).save(file)
     inputs = np.concatenate([subject.photo for subject in chosen])
     Image.fromarray(inputs).save(folder / "styles-inputs.png")
     return file

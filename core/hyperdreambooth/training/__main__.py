@@ -50,6 +50,7 @@ def main() -> None:
     # A hypernetwork that has not been through its stage stays out: personalising then starts from zero.
     trained = stage == "hypernetwork" and finished
     export_bundle(workshop.bundle if trained else replace(workshop.bundle, hypernetwork=None), output)
+    workshop.classifier.save(output)
     finished_bundle = load_bundle(output, device=device)
     published_sheet(finished_bundle, output / "samples.png")
     if recipe.dream is not None:

@@ -19,6 +19,7 @@ from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictur
 from core.hyperdreambooth.lidb import Person
 from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
 from core.hyperdreambooth.training.data import Faces
+from core.hyperdreambooth.training.styles import STYLES
 
 PROMPTS = (
     "a face",
@@ -78,6 +79,8 @@ def sample_sheet(bundle: Bundle, stage: str, faces: Faces, folder: Path, *, colu
     photos = torch.from_numpy(faces.pictures[chosen])
     if stage == "autoencoder":
         rows = [photos, decode_latents(bundle, encode_pictures(bundle, photos)).cpu()]
+    elif stage == "classifier":
+        rows = [torch.from_numpy(style.apply(photos.numpy())) for style in STYLES.values()]
     else:
         rows = [photos, *_generated(bundle, photos)]
     folder.mkdir(parents=True, exist_ok=True)

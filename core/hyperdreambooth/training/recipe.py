@@ -41,6 +41,15 @@ class Autoencoder:
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """The judge of styles and attributes that ships with the bundle."""
+
+    optimization: Optimization
+    attributes: tuple[str, ...]
+    channels: tuple[int, ...] = (24, 48, 96, 128)
+
+
+@dataclass(frozen=True)
 class Base:
     """The text-to-image base. ``personal`` is the share of rows that carry the hypernetwork's prediction.
 
@@ -101,6 +110,7 @@ class Recipe:
     data: Data
     network: HypernetworkConfig
     autoencoder: Autoencoder
+    classifier: Classifier
     base: Base
     preoptimize: Preoptimize
     hypernetwork: Hypernetwork

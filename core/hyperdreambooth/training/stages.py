@@ -1,4 +1,4 @@
-"""The four stages of a bundle, in order; each resumes from its checkpoint and hands on its averaged parameters."""
+"""The stages of a bundle, in order; each resumes from its checkpoint and hands on its averaged parameters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.config import HypernetworkConfig
 from core.hyperdreambooth.diffusion import Bundle, from_pipeline
 from core.hyperdreambooth.hypernetwork import HyperNetwork
 from core.hyperdreambooth.training.architecture import fix_spread, fresh_pipeline
 from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_scaling
 from core.hyperdreambooth.training.base import base_losses
+from core.hyperdreambooth.training.classifier import classifier_losses, fresh_classifier, with_accuracy
 from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
 from core.hyperdreambooth.training.loop import TrainingLoop
 from core.hyperdreambooth.training.preoptimize import TARGETS, preoptimize
@@ -25,7 +27,7 @@ from core.hyperdreambooth.training.recipe import Recipe
 from core.hyperdreambooth.training.regress import hypernetwork_losses
 from core.hyperdreambooth.training.rows import Mix, RowSource
 
-STAGES = ("autoencoder", "base", "preoptimize", "hypernetwork")
+STAGES = ("autoencoder", "classifier", "base", "preoptimize", "hypernetwork")
 
 
 class Workshop:
@@ -41,6 +43,7 @@ class Workshop:
         bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
         for module in (bundle.vae, bundle.unet, bundle.text_encoder):
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.classifier = fresh_classifier(recipe.classifier, recipe.data.styles, recipe.seed).to(device)
         self.bundle: Bundle = replace(bundle, hypernetwork=self._fresh_hypernetwork(bundle).to(device))
 
     def run(self, stage: str) -> None:
@@ -49,6 +52,10 @@ class Workshop:
 
     def load(self, stage: str) -> bool:
         """Put a finished stage's parameters into the modules; False when it is not finished."""
+        if stage == "classifier":
+            found = load_classifier(self.work)
+            self.classifier = found or self.classifier
+            return found is not None
         if stage == "preoptimize":
             return (self._folder(stage) / TARGETS).is_file()
         loaded = [self._load(stage, name, module) for name, module in self._modules(stage).items()]
@@ -69,6 +76,20 @@ class Workshop:
         self._train("autoencoder", config.optimization, losses)
         fix_spread(self.bundle.vae, config)  # the loss does not depend on it, but weight decay does not know that
         self._finish("autoencoder")
+
+    def _classifier(self) -> None:
+        config = self.recipe.classifier
+        self._frozen(self.bundle.vae)
+        batch = config.optimization.batch
+        self._train(
+            "classifier",
+            config.optimization,
+            lambda generator: classifier_losses(self.classifier, self.bundle, self.faces, batch, generator),
+        )
+        unseen = load_faces([self.recipe.path(self.recipe.data.evaluate)], self.recipe.bundle.resolution)
+        self.classifier.cpu().eval()
+        self.classifier.config = with_accuracy(self.classifier, unseen)
+        self.classifier.save(self.work)
 
     def _base(self) -> None:
         config = self.recipe.base
@@ -127,6 +148,8 @@ class Workshop:
     def _modules(self, stage: str) -> Mapping[str, nn.Module]:
         if stage == "autoencoder":
             return {"vae": self.bundle.vae}
+        if stage == "classifier":
+            return {"classifier": self.classifier}
         if stage == "base":
             return {"unet": self.bundle.unet, "text_encoder": self.bundle.text_encoder, "network": self.network}
         return {"network": self.network} if stage == "hypernetwork" else {}

@@ -12,6 +12,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from core.errors import BundleError
+from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
 from core.hyperdreambooth.training import __main__ as program
@@ -44,6 +45,10 @@ rank = 1
 [autoencoder]
 channels = [8, 16]
 optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
+[classifier]
+attributes = ["man", "smiling"]
+channels = [8, 8]
+optimization = { steps = 2, batch = 8, learning_rate = 1e-3 }
 [base]
 channels = [16, 32]
 text_width = 32
@@ -86,7 +91,7 @@ def bundle_folder(recipe) -> Path:
 
 
 def test_every_stage_leaves_a_sheet_and_curves_to_look_at(recipe, bundle_folder):
-    for stage in ("autoencoder", "base", "preoptimize", "hypernetwork"):
+    for stage in ("autoencoder", "classifier", "base", "preoptimize", "hypernetwork"):
         assert (recipe.parent / "work" / stage / "samples.png").is_file()
     assert (bundle_folder / "bundle.json").is_file()
 
@@ -96,6 +101,17 @@ def test_the_bundle_is_an_ordinary_diffusers_pipeline(bundle_folder):
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline("a face", num_inference_steps=2, height=32, width=32).images[0]
     assert picture.size == (32, 32)
+
+
+def test_the_classifier_ships_with_what_it_gets_right(bundle_folder):
+    classifier = load_classifier(bundle_folder)
+    assert classifier.config.styles == ("photo", "pencil sketch", "neon sign")
+    assert 0 <= classifier.config.style_accuracy <= 1
+    assert set(classifier.config.attribute_accuracy) == {"man", "smiling"}
+    pictures = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    assert set(classifier.style_of(pictures)) <= set(classifier.config.styles)
+    assert classifier.shows(pictures, "smiling")[0] in (True, False)
+    assert load_classifier(bundle_folder.parent) is None
 
 
 def test_the_bundle_personalises(bundle_folder):

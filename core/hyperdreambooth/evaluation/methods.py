@@ -1,0 +1,214 @@
+"""What is compared: HyperDreamBooth as a bundle has it, its ablations, and the methods the paper holds it against.
+
+A method turns photos of people into ``Personalised``, one for each: the model to draw with, the personal factors (if it
+has any), and the bytes that one person takes on a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.hyperdreambooth.adapters import unstack
+from core.hyperdreambooth.config import FinetuneConfig
+from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
+from core.hyperdreambooth.evaluation.baselines import dreambooth, textual_inversion
+from core.hyperdreambooth.evaluation.subjects import Subject
+from core.hyperdreambooth.finetune import finetune
+from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.weights import Precision, describe, merged_factors, to_bytes
+
+
+@dataclass(frozen=True)
+class Personalised:
+    """One person as a method leaves them; ``factors`` are merged (None: the model itself changed, or nobody)."""
+
+    bundle: Bundle
+    factors: Person | None
+    stored_bytes: int
+
+
+Run = Callable[[Bundle, Sequence[Subject], int, float | None], list[Personalised]]
+"""Bundle, people, seed and learning rate (None: the method's own) to one result for each person."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables. ``together``: many people fit in one batch; ``rates`` are the learning rates of a sweep.
+
+    ``missing`` says why a bundle cannot be personalised so, or None.
+    """
+
+    name: str
+    title: str
+    run: Run
+    together: bool = True
+    rates: tuple[float, ...] = ()
+    missing: Callable[[Bundle], str | None] = lambda _bundle: None
+    identifier: bool = True
+
+
+def find_methods(names: Sequence[str]) -> list[Method]:
+    """Methods by name, "all" for all of them. Raises KeyError for an unknown one."""
+    if "all" in names:
+        return list(METHODS.values())
+    return [METHODS[name] for name in names]
+
+
+def photo_latents(bundle: Bundle, chosen: Sequence[Subject]) -> Float[Tensor, "people c h w"]:
+    """The latents of each person's photo."""
+    photos = torch.from_numpy(np.stack([subject.photo for subject in chosen]))
+    with torch.no_grad():
+        return encode_pictures(bundle, photos)
+
+
+def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iterations: int | None = None) -> Person:
+    """What finetuning starts from, with a leading dimension of people: the hypernetwork's prediction, or zero."""
+    if bundle.hypernetwork is None:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return bundle.basis.zeros(1, generator=generator, batch=(len(chosen),))
+    photos = torch.from_numpy(np.stack([subject.photo for subject in chosen]))
+    with torch.inference_mode():
+        person: Person = bundle.hypernetwork(to_pixels(photos).to(bundle.device), iterations)
+    return {name: type(f)(f.left.clone(), f.right.clone()) for name, f in person.items()}
+
+
+def with_finetuning(bundle: Bundle, **changes: object) -> Bundle:
+    """The bundle with other numbers for finetuning."""
+    return replace(bundle, config=replace(bundle.config, finetune=replace(bundle.config.finetune, **changes)))  # type: ignore[arg-type]
+
+
+def with_other_guidance(bundle: Bundle) -> Bundle:
+    """The bundle with the other choice of whose weights the pass without the prompt carries."""
+    sampling = bundle.config.sampling
+    other = replace(sampling, unconditional="nobody" if sampling.unconditional == "person" else "person")
+    return replace(bundle, config=replace(bundle.config, sampling=other))
+
+
+def _refined(
+    bundle: Bundle,
+    chosen: Sequence[Subject],
+    seed: int,
+    rate: float | None,
+    *,
+    precision: Precision | None = None,
+    iterations: int | None = None,
+    change: Callable[[Bundle], Bundle] = lambda bundle: bundle,
+) -> list[Personalised]:
+    """Fast finetuning of all people in one batch, then the file as it is stored and what is read back from it."""
+    bundle = change(bundle)
+    default = bundle.config.finetune
+    config: FinetuneConfig = replace(
+        default, steps=bundle.finetuning_steps, learning_rate=rate or default.learning_rate
+    )
+    start = starting_point(bundle, chosen, seed=seed, iterations=iterations)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    tuned = finetune(bundle, photo_latents(bundle, chosen)[:, None], start, config, generator=generator)
+    return [_stored(bundle, person, config, tuned.kept_step, precision) for person in unstack(tuned.person)]
+
+
+def _predicted(bundle: Bundle, chosen: Sequence[Subject], seed: int, _rate: float | None) -> list[Personalised]:
+    people = unstack(starting_point(bundle, chosen, seed=seed))
+    return [_stored(bundle, person, bundle.config.finetune, 0, None) for person in people]
+
+
+def _nobody(bundle: Bundle, chosen: Sequence[Subject], _seed: int, _rate: float | None) -> list[Personalised]:
+    return [Personalised(bundle, None, 0)] * len(chosen)
+
+
+def _stored(
+    bundle: Bundle, person: Person, config: FinetuneConfig, step: int, precision: Precision | None
+) -> Personalised:
+    kind = config.relaxation if step else "lidb"
+    weights = describe(bundle, person, kind=kind, class_noun=bundle.class_noun, kept_step=step, precision=precision)
+    return Personalised(bundle, merged_factors(weights, bundle), len(to_bytes(weights)))
+
+
+def _one_by_one(make: Callable[[Bundle, Tensor, int, float], tuple[Bundle, int]], default: float) -> Run:
+    def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalised]:
+        latents = photo_latents(bundle, chosen)
+        made = [make(bundle, photo[None], seed, rate or default) for photo in latents]
+        return [Personalised(changed, None, size) for changed, size in made]
+
+    return run
+
+
+def _needs_hypernetwork(bundle: Bundle) -> str | None:
+    return None if bundle.has_hypernetwork else "the bundle has no hypernetwork"
+
+
+def _needs_a_start(bundle: Bundle) -> str | None:
+    return None if bundle.has_hypernetwork else "the bundle has no hypernetwork: its own row is this one"
+
+
+def _without_start(bundle: Bundle) -> Bundle:
+    steps = bundle.config.finetune.steps
+    return with_finetuning(replace(bundle, hypernetwork=None), steps_from_zero=steps)
+
+
+def _full_lora(bundle: Bundle, **changes: object) -> Bundle:
+    return with_finetuning(bundle, relaxation="lora", **changes)
+
+
+_ALL = (
+    Method("hyperdreambooth", "HyperDreamBooth, as the bundle has it", _refined),
+    Method(
+        "other-guidance",
+        "the same, guided away from the other (the person's own weights, or nobody's)",
+        partial(_refined, change=with_other_guidance),
+    ),
+    Method("not-personalised", "the base model, not personalised", _nobody, identifier=False),
+    Method("hypernetwork-only", "hypernetwork only", _predicted, missing=_needs_hypernetwork),
+    Method(
+        "without-hypernetwork",
+        "without the hypernetwork, as many steps",
+        partial(_refined, change=_without_start),
+        missing=_needs_a_start,
+    ),
+    Method(
+        "one-iteration", "k = 1", partial(_refined, iterations=1), missing=_needs_hypernetwork
+    ),
+    Method("fp32", "stored in fp32 instead of int8", partial(_refined, precision="fp32")),
+    Method(
+        "full-lora", "relaxed to a full LoRA, as many steps", partial(_refined, change=_full_lora),
+        rates=(1e-3, 3e-3, 1e-2),
+    ),
+    Method(
+        "lora-dreambooth",
+        "LoRA DreamBooth, rank 4, 400 iterations",
+        partial(_refined, change=lambda bundle: _full_lora(
+            replace(bundle, hypernetwork=None), rank=4, steps_from_zero=400, least_noise=0.0
+        )),
+        rates=(5e-4, 1e-3, 3e-3),
+    ),
+    Method(
+        "dreambooth-1200", "DreamBooth, 1,200 iterations", _one_by_one(partial(dreambooth, steps=1200), 5e-6),
+        together=False, rates=(5e-6, 2e-5, 1e-4),
+    ),
+    Method(
+        "dreambooth-400", "DreamBooth, 400 iterations", _one_by_one(partial(dreambooth, steps=400), 2e-5),
+        together=False, rates=(2e-5, 1e-4, 3e-4),
+    ),
+    Method(
+        "dreambooth-40", "DreamBooth, 40 iterations", _one_by_one(partial(dreambooth, steps=40), 1e-4),
+        together=False, rates=(1e-4, 3e-4, 1e-3),
+    ),
+    Method(
+        "textual-inversion",
+        "Textual Inversion, 1,000 iterations",
+        _one_by_one(partial(textual_inversion, steps=1000), 5e-3),
+        together=False, rates=(5e-3, 2e-2),
+    ),
+)  # fmt: skip
+
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+"""Every row of the tables by its name."""
+
+QUICK = ("hyperdreambooth", "other-guidance", "not-personalised", "hypernetwork-only")
+"""What is measured when no method is named."""

@@ -1,0 +1,74 @@
+"""Tables out of records: Markdown to read, JSON to compute with, a grid to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from core.hyperdreambooth.evaluation.study import Record
+
+COLUMNS = {
+    "photo": "with the photo",
+    "others": "with other photos",
+    "strangers": "with other people",
+    "accepted": "accepted at 0.36",
+    "dino": "DINO",
+    "clip_i": "CLIP-I",
+    "clip_t": "CLIP-T",
+    "style_accuracy": "style accuracy",
+    "styled": "in styles, with the photo",
+    "attribute_accuracy": "attribute accuracy",
+    "diversity": "diversity",
+    "seconds": "seconds",
+    "bytes": "bytes",
+}
+"""Numbers of a record and how a table heads them; one that no record has is left out."""
+
+_PLAIN = ("seconds", "bytes")
+
+
+def summarise(records: Sequence[Record]) -> dict[str, tuple[float, float]]:
+    """Each number's mean over people and the half-width of its 95 % interval (normal approximation)."""
+    keys = [key for key in records[0] if key != "identity"]
+    return {key: interval(np.array([float(record[key]) for record in records if key in record])) for key in keys}
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean and half-width of a 95 % interval; NaN for one value alone."""
+    spread = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return float(np.mean(values)), spread
+
+
+def table(rows: Mapping[str, Mapping[str, tuple[float, float]]], reasons: Mapping[str, str]) -> str:
+    """Markdown: a line a method, then what was left out and why."""
+    columns = [key for key in COLUMNS if any(key in row for row in rows.values())]
+    lines = ["| | " + " | ".join(COLUMNS[key] for key in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {title} | {' | '.join(_cell(key, row) for key in columns)} |" for title, row in rows.items()]
+    lines += ["", *(f"Left out: {what}: {why}." for what, why in reasons.items())] if reasons else []
+    return "\n".join(lines) + "\n"
+
+
+def grid(folder: Path, names: Sequence[str], *, people: int = 10) -> None:
+    """``NAME.png`` for each method: one row a person, as the records' strips have them."""
+    for name in names:
+        strips = sorted((folder / "records" / name).glob("*.png"))[:people]
+        if strips:
+            rows = [_read(strip) for strip in strips]
+            Image.fromarray(np.concatenate(rows, axis=0)).save(folder / f"{name}.png")
+
+
+def _read(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+def _cell(key: str, row: Mapping[str, tuple[float, float]]) -> str:
+    if key not in row:
+        return ""
+    mean, half = row[key]
+    if key in _PLAIN:
+        return f"{mean:,.0f}" if key == "bytes" else f"{mean:.1f}"
+    return f"{mean:.1f} ± {half:.1f}" if key == "diversity" else f"{mean:.3f} ± {half:.3f}"

@@ -1,0 +1,164 @@
+"""An evaluation under way: every method on every person, one record each, which an interrupted run does not repeat."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from core.errors import SettingsError
+from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures
+from core.hyperdreambooth.evaluation.methods import Method, Personalised
+from core.hyperdreambooth.evaluation.metrics import Judges, Made, measure, prompts
+from core.hyperdreambooth.evaluation.subjects import Subject
+from core.hyperdreambooth.sampling import Row, merge_people, sample_latents
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, float | str]
+
+
+@dataclass(frozen=True)
+class Study:
+    """People twice (``chosen`` at the bundle's resolution, ``large`` for the judges), who judges, and how much is made.
+
+    ``group`` people are personalised in one batch, by methods that can. ``styles`` and ``attributes`` are prompted for
+    once each a person, the plain prompt ``pictures`` times.
+    """
+
+    bundle: Bundle
+    folder: Path
+    chosen: Sequence[Subject]
+    large: Sequence[Subject]
+    judges: Judges
+    pictures: int = 4
+    group: int = 6
+    seed: int = 0
+    styles: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+
+    def settle(self) -> None:
+        """Note the settings in the folder. Raises SettingsError when it holds an evaluation with other ones."""
+        settings = {
+            "bundle": self.bundle.name,
+            "fingerprint": self.bundle.fingerprint,
+            "config": self.bundle.config.to_json(),
+            "pictures": self.pictures,
+            "group": self.group,
+            "seed": self.seed,
+            "prompts": prompts(self.styles, self.attributes, self.bundle.class_noun),
+            "strangers": len(self.chosen),
+        }
+        file = self.folder / "settings.json"
+        text = json.dumps(settings, indent=1) + "\n"
+        if file.is_file() and file.read_text() != text:
+            raise SettingsError(f"{self.folder} holds an evaluation with other settings: give another --output")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def run(self, method: Method, rate: float | None) -> list[Record]:
+        """One record for each person; those of an earlier run are read."""
+        file = self.folder / "records" / f"{label(method, rate)}.jsonl"
+        done = _read(file)
+        left = [index for index, subject in enumerate(self.chosen) if subject.identity not in done]
+        step = self.group if method.together else 1
+        for first in tqdm(range(0, len(left), step), desc=method.name, unit="group"):
+            part = left[first : first + step]
+            began = time.perf_counter()
+            people = method.run(self.bundle, [self.chosen[index] for index in part], self.seed, rate)
+            seconds = (time.perf_counter() - began) / len(part)
+            for index, person in zip(part, people, strict=True):
+                record = self._record(method, index, person, folder=file.with_suffix(""))
+                _append(file, {**record, "seconds": round(seconds, 3)})
+        done = _read(file)
+        return [done[subject.identity] for subject in self.chosen]
+
+    def _record(self, method: Method, index: int, person: Personalised, folder: Path) -> Record:
+        began = time.perf_counter()
+        made = self._draw(method, person, seed=self.seed + 1000 * index)
+        count = len(made.plain) + len(made.styled) + len(made.attributes)
+        seconds = (time.perf_counter() - began) / count
+        strangers = np.stack([s.photo for n, s in enumerate(self.large) if n != index] or [self.large[0].photo])
+        numbers = measure(
+            self.judges, self.large[index], self.chosen[index].photo, strangers[: len(self.large) - 1], made
+        )
+        _save_strip(made, folder / f"{index:03}.png")
+        return {
+            "identity": self.chosen[index].identity,
+            "bytes": person.stored_bytes,
+            "seconds_per_picture": round(seconds, 4),
+            **numbers,
+        }
+
+    def _draw(self, method: Method, person: Personalised, *, seed: int) -> Made:
+        asked = prompts(self.styles, self.attributes, self.bundle.class_noun)
+        texts = [asked.pop("")] * self.pictures + list(asked.values())
+        if not method.identifier:
+            texts = [text.replace("[V] ", "") for text in texts]
+        pictures = draw(person, texts, seed=seed)
+        named = dict(zip(asked, pictures[self.pictures :, None], strict=True))
+        return Made(
+            plain=pictures[: self.pictures],
+            styled={name: named[name] for name in self.styles},
+            attributes={name: picture for name, picture in named.items() if name not in self.styles},
+        )
+
+
+def label(method: Method, rate: float | None) -> str:
+    """The name of a method's records; one with a learning rate of its own has it in the name."""
+    return method.name if rate is None else f"{method.name}@{rate:g}"
+
+
+def ceiling(study: Study) -> list[Record]:
+    """What the autoencoder alone keeps: records with the cosine of a reconstruction with the original photo."""
+    judge = study.judges.recogniser
+    assert judge is not None
+    photos = torch.from_numpy(np.stack([subject.photo for subject in study.chosen]))
+    with torch.inference_mode():
+        again = decode_latents(study.bundle, encode_pictures(study.bundle, photos)).cpu().numpy()
+    cosines = (judge(again) * judge(np.stack([subject.photo for subject in study.large]))).sum(1)
+    return [{"identity": s.identity, "photo": float(c)} for s, c in zip(study.chosen, cosines, strict=True)]
+
+
+def draw(person: Personalised, texts: Sequence[str], *, seed: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """One picture for each prompt, with seeds from ``seed`` on."""
+    bundle = person.bundle
+    factors = merge_people(bundle, [Row("")])[0] if person.factors is None else person.factors
+    rows = [Row(text, seed=seed + number) for number, text in enumerate(texts)]
+    limit, side, steps = bundle.config.sampling.batch, bundle.resolution, bundle.config.sampling.steps
+    parts = []
+    for first in range(0, len(rows), limit):
+        part = rows[first : first + limit]
+        latents = sample_latents(bundle, part, [factors] * len(part), steps=steps, size=(side, side))
+        with torch.inference_mode():
+            parts.append(decode_latents(bundle, latents).cpu())
+    pictures: np.ndarray = torch.cat(parts).numpy()
+    return pictures
+
+
+def _read(file: Path) -> dict[str, Record]:
+    if not file.is_file():
+        return {}
+    records: list[Record] = [json.loads(line) for line in file.read_text().splitlines()]
+    return {str(record["identity"]): record for record in records}
+
+
+def _append(file: Path, record: Record) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as stream:
+        stream.write(json.dumps(record) + "\n")
+
+
+def _save_strip(made: Made, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pictures = [*made.plain, *(p for each in (made.styled, made.attributes) for ps in each.values() for p in ps)]
+    Image.fromarray(np.concatenate(pictures, axis=1)).save(file)

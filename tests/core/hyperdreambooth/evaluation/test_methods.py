@@ -1,0 +1,72 @@
+"""Every row of the tables on a tiny random bundle: what changes, what does not, and what it takes on a disk."""
+
+import pytest
+import torch
+
+from core.hyperdreambooth.diffusion import tokenize
+from core.hyperdreambooth.evaluation.baselines import dreambooth, textual_inversion
+from core.hyperdreambooth.evaluation.methods import METHODS, photo_latents, starting_point, with_finetuning
+from core.hyperdreambooth.testing import random_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return random_bundle()
+
+
+LONG = "lora-dreambooth"
+"""Takes its 400 steps whatever the bundle says; it is the path of "full-lora"."""
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].together and name != LONG])
+def test_a_method_leaves_one_result_for_each_person(bundle, people, name):
+    before = {key: value.clone() for key, value in bundle.unet.state_dict().items()}
+    quick = with_finetuning(bundle, steps=1, steps_from_zero=1)
+    results = METHODS[name].run(quick, people(2), 0, None if not METHODS[name].rates else 1e-3)
+    assert len(results) == 2
+    assert all(torch.equal(value, before[key]) for key, value in bundle.unet.state_dict().items())
+
+
+def test_the_stored_size_follows_the_precision_and_the_relaxation(bundle, people):
+    sizes = {
+        name: METHODS[name].run(bundle, people(1), 0, None)[0].stored_bytes
+        for name in ("hyperdreambooth", "fp32", "full-lora", "not-personalised")
+    }
+    assert 0 == sizes["not-personalised"] < sizes["hyperdreambooth"] < sizes["fp32"] < sizes["full-lora"]
+
+
+def test_people_finetuned_together_are_what_each_would_be_alone(bundle, people):
+    together = METHODS["hypernetwork-only"].run(bundle, people(3), 0, None)
+    alone = METHODS["hypernetwork-only"].run(bundle, people(3)[1:2], 0, None)[0]
+    for name, factors in alone.factors.items():
+        torch.testing.assert_close(factors.left, together[1].factors[name].left)
+
+
+def test_rows_that_need_a_hypernetwork_say_so():
+    without = random_bundle(with_hypernetwork=False)
+    missing = {name for name, method in METHODS.items() if method.missing(without)}
+    assert missing == {"hypernetwork-only", "without-hypernetwork", "one-iteration"}
+    assert not any(method.missing(random_bundle()) for method in METHODS.values())
+
+
+def test_one_iteration_is_another_start_than_two(bundle, people):
+    one, two = (starting_point(bundle, people(1), seed=0, iterations=k) for k in (1, 2))
+    assert any(not torch.equal(one[name].left, two[name].left) for name in one)
+
+
+def test_dreambooth_changes_a_copy(bundle, people):
+    before = bundle.fingerprint
+    changed, size = dreambooth(bundle, photo_latents(bundle, people(1)), 0, 1e-3, steps=2)
+    assert changed.fingerprint != before
+    assert random_bundle().fingerprint == before
+    assert size > 1000
+    assert not any(p.requires_grad for p in changed.unet.parameters())
+
+
+def test_textual_inversion_changes_one_embedding_of_a_copy(bundle, people):
+    single = random_bundle(config=type(bundle.config)(**{**bundle.config.__dict__, "identifier": "s"}))
+    changed, size = textual_inversion(single, photo_latents(single, people(1)), 0, 1e-2, steps=2)
+    old, new = (b.text_encoder.get_input_embeddings().weight for b in (single, changed))
+    different = (old != new).any(dim=1).nonzero().flatten().tolist()
+    assert different == [int(tokenize(single, ["s"])[0, 1])]
+    assert size == old.shape[1] * 4

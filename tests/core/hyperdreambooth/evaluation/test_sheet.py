@@ -1,0 +1,14 @@
+import torch
+from PIL import Image
+
+from core.hyperdreambooth.evaluation.sheet import PROMPTS, style_sheet
+from core.hyperdreambooth.testing import random_bundle
+from core.hyperdreambooth.training.data import Faces
+
+
+def test_a_sheet_has_a_column_for_every_style_and_only_faces_of_nobody(tmp_path):
+    pictures = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8).numpy()
+    faces = Faces(pictures, ("omi-1", "person-1", "omi-2"), ((), (), ()))
+    file = style_sheet(random_bundle(), faces, tmp_path, seed=0)
+    with Image.open(file) as sheet:
+        assert sheet.size == (len(PROMPTS) * 32, 2 * 32 + 16)
