@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from api import schemas
-from core.jobs import Failure, GenerateResult, Job, JobKind, JobState, Receipt, Subject, SubjectStatus
+from core.jobs import Failure, GenerateResult, Image, Job, JobKind, JobState, Receipt, Subject, SubjectStatus
 
 
 def when(seconds: float | None) -> datetime | None:
@@ -28,7 +28,8 @@ def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectA
         likeness=subject.likeness,
         kept_step=subject.kept_step,
         weights=_weights(subject),
-        preview_ready=bool(subject.weights and subject.weights.preview_key),
+        preview_ready=bool(subject.weights and subject.weights.preview_key) or bool(job and job.preview),
+        preview=_preview(subject, job),
         bundle=subject.bundle,
         bundle_fingerprint=subject.bundle_fingerprint,
         seconds=subject.seconds,
@@ -58,11 +59,18 @@ def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | N
         **_progress(job),
         cancel_requested=job.cancel_requested,
         seconds=job.seconds,
-        images=_images(result) if isinstance(result, GenerateResult) else None,
+        preview=image_answer(job.preview.image) if job.preview else None,
+        images=[image_answer(image) for image in result.images] if isinstance(result, GenerateResult) else None,
         error=_failure(job.error),
         warnings=warnings or [],
         links=_job_links(job),
     )
+
+
+def image_answer(image: Image) -> schemas.ImageInfo:
+    """Where a picture is, and how it was made."""
+    url = f"/v1/images/{image.id}"
+    return schemas.ImageInfo(id=image.id, url=url, seed=image.seed, width=image.width, height=image.height)
 
 
 def receipt_answer(receipt: Receipt) -> schemas.DeletionReceipt:
@@ -97,13 +105,9 @@ def _failure(error: Failure | None) -> schemas.Failure | None:
     return None if error is None else schemas.Failure(code=error.code, detail=error.detail)
 
 
-def _images(result: GenerateResult) -> list[schemas.ImageInfo]:
-    return [
-        schemas.ImageInfo(
-            id=image.id, url=f"/v1/images/{image.id}", seed=image.seed, width=image.width, height=image.height
-        )
-        for image in result.images
-    ]
+def _preview(subject: Subject, job: Job | None) -> schemas.ImageInfo | None:
+    image = job.preview.image if job and job.preview else subject.preview_image
+    return image_answer(image) if image else None
 
 
 def _job_links(job: Job) -> schemas.JobLinks:
@@ -111,6 +115,7 @@ def _job_links(job: Job) -> schemas.JobLinks:
     return schemas.JobLinks(
         self=f"/v1/jobs/{job.id}",
         subject=f"/v1/subjects/{job.subject_id}",
+        events=f"/v1/jobs/{job.id}/events",
         cancel=None if job.state.is_final else f"/v1/jobs/{job.id}/cancel",
         weights=f"/v1/subjects/{job.subject_id}/weights" if made_weights else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
@@ -9,13 +10,14 @@ from fastapi import FastAPI
 
 from api import errors
 from api.auth import Door
+from api.feed import Feed
 from api.idempotency import RememberAnswers, Replay, replayed
 from api.limits import Limiter, LimitHeaders
 from api.metrics import Metrics, Observe
 from api.middleware import BodyLimit, RequestId
 from api.openapi import install_openapi
-from api.routes import generations, images, jobs, service, subjects, usage
-from core.broker import connect
+from api.routes import events, generations, images, jobs, service, subjects, usage
+from core.broker import connect, connect_async
 from core.jobs import Jobs, open_jobs
 from core.jobs.idempotency import Answers
 from core.keyring import KeyRing
@@ -43,9 +45,10 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     app.state.door = door
     app.state.limiter = Limiter(settings, connect(settings, patience=LIMIT_SECONDS))
     app.state.answers = Answers(desk.archive.store, desk.ledger.redis)
+    app.state.feed = Feed(partial(connect_async, settings))
     app.state.metrics = Metrics()
     app.state.decoders = CapacityLimiter(DECODERS)
-    for routes in (subjects, generations, jobs, images, usage, service):
+    for routes in (subjects, generations, jobs, events, images, usage, service):
         app.include_router(routes.router)
     errors.install(app)
     app.add_exception_handler(Replay, replayed)

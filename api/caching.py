@@ -21,10 +21,15 @@ def matches(if_none_match: str | None, tag: str) -> bool:
     return tag in candidates or "*" in candidates
 
 
+def kept_as(tag: str) -> dict[str, str]:
+    """The headers of what may be kept under this ETag, by those who ask each time whether it has changed."""
+    return {"ETag": tag, "Cache-Control": "private, no-cache"}
+
+
 def cacheable(response: Response, if_none_match: str | None) -> Response:
-    """The response with its ETag and `no-cache` (keep it, but ask each time), or 304 when the caller has it."""
+    """The response with its ETag, or 304 when the caller has it."""
     tag = etag(bytes(response.body))
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    headers = kept_as(tag)
     if not matches(if_none_match, tag):
         response.headers.update(headers)
         return response

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.feed import Feed
 from api.metrics import Metrics
 from api.uploads import FaceFinder
 from core.jobs import Jobs
@@ -42,8 +43,15 @@ async def the_request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
+async def the_feed(request: Request) -> Feed:
+    """What reads the events of jobs for this application."""
+    feed: Feed = request.app.state.feed
+    return feed
+
+
 Desk = Annotated[Jobs, Depends(the_desk)]
 ServiceSettings = Annotated[Settings, Depends(the_settings)]
 Finder = Annotated[FaceFinder, Depends(the_face_finder)]
 RequestIdOf = Annotated[str, Depends(the_request_id)]
+EventFeed = Annotated[Feed, Depends(the_feed)]
 ServiceMetrics = Annotated[Metrics, Depends(the_metrics)]

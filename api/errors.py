@@ -101,6 +101,7 @@ STATUS = {
     "idempotency-key-reused": 422,
     "queue-full": 429,
     "rate-limited": 429,
+    "too-many-followers": 429,
     "internal-error": 500,
     "unavailable": 503,
     "broker-unavailable": 503,

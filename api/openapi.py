@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from api import idempotency
 from api.errors import PROBLEM_JSON, problems
 from api.examples import example_of
-from api.schemas import IMAGE_ID, JOB_ID, SUBJECT_ID, PersonalizeOptions, Problem
+from api.schemas import IMAGE_ID, JOB_ID, SUBJECT_ID, JobEvent, PersonalizeOptions, Problem
 
 JSON = "application/json"
 
@@ -35,7 +35,7 @@ _JUST_ACCEPTED: dict[str, dict[str, Any]] = {
         "status": "personalizing",
         "photos_kept": 1,
         "preview_ready": False,
-        **dict.fromkeys(("likeness", "kept_step", "weights", "bundle", "bundle_fingerprint")),
+        **dict.fromkeys(("likeness", "kept_step", "weights", "preview", "bundle", "bundle_fingerprint")),
         **_NOT_YET,
     },
     "JobAnswer": {
@@ -70,7 +70,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
             _describe_parameters(operation)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for model in (Problem, PersonalizeOptions):
+    for model in (Problem, PersonalizeOptions, JobEvent):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from core.jobs import JobKind, JobState, SubjectStatus
+from core.jobs.events import EventType
 
 PLACEHOLDER = "[V]"
 """Stands for the person in a prompt."""
@@ -151,6 +152,19 @@ class Progress(TypedDict):
     total: int | None
 
 
+class ImageInfo(Answer):
+    """One picture."""
+
+    id: str = Field(examples=[IMAGE_ID])
+    url: str = Field(examples=[f"/v1/images/{IMAGE_ID}"])
+    seed: int = Field(examples=[7])
+    width: int = Field(examples=[64])
+    height: int = Field(examples=[64])
+
+
+_IMAGE: JsonDict = {"id": IMAGE_ID, "url": f"/v1/images/{IMAGE_ID}", "seed": 7, "width": 64, "height": 64}
+
+
 class SubjectAnswer(Answer):
     """A person that pictures can be made of. `stage`, `step` and `total` tell how far personalising is."""
 
@@ -175,6 +189,9 @@ class SubjectAnswer(Answer):
     preview_ready: bool = Field(
         default=False, description="Whether `stage=preview` can be generated from.", examples=[True]
     )
+    preview: ImageInfo | None = Field(
+        default=None, description="A picture of what the hypernetwork predicted.", examples=[_IMAGE]
+    )
     bundle: str | None = Field(default=None, examples=["faces-64"])
     bundle_fingerprint: str | None = Field(default=None, examples=["c0ffee12"])
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"finetune": 18.2}])
@@ -189,24 +206,12 @@ class SubjectPage(Answer):
     next_cursor: str | None = None
 
 
-class ImageInfo(Answer):
-    """One picture."""
-
-    id: str = Field(examples=[IMAGE_ID])
-    url: str = Field(examples=[f"/v1/images/{IMAGE_ID}"])
-    seed: int = Field(examples=[7])
-    width: int = Field(examples=[64])
-    height: int = Field(examples=[64])
-
-
-_IMAGE: JsonDict = {"id": IMAGE_ID, "url": f"/v1/images/{IMAGE_ID}", "seed": 7, "width": 64, "height": 64}
-
-
 class JobLinks(Answer):
     """Where to go from a job; `cancel` is there while it can still be canceled."""
 
     self: str = Field(examples=[f"/v1/jobs/{JOB_ID}"])
     subject: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}"])
+    events: str = Field(examples=[f"/v1/jobs/{JOB_ID}/events"])
     cancel: str | None = None
     weights: str | None = Field(default=None, description="What a job that personalises has made.")
 
@@ -228,12 +233,43 @@ class JobAnswer(Answer):
     total: int | None = Field(default=None, examples=[30])
     cancel_requested: bool = False
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"generate": 2.4}])
+    preview: ImageInfo | None = Field(
+        default=None, description="Of a job that personalises: what the hypernetwork predicted, where there is one."
+    )
     images: list[ImageInfo] | None = Field(
         default=None, description="The pictures, when generating has succeeded.", examples=[[_IMAGE]]
     )
     error: Failure | None = None
     warnings: list[str] = Field(default=[], description="What was changed about the request, at creation only.")
     links: JobLinks
+
+
+class JobPage(Answer):
+    """Some jobs, newest first. `next_cursor` asks for those after them; there are no more without it.
+
+    With a filter a page can be short, or empty, and still have a `next_cursor`: when much was looked through.
+    """
+
+    jobs: list[JobAnswer]
+    next_cursor: str | None = None
+
+
+class JobEvent(Answer):
+    """The `data` of an event: what happened to a job, and how it stood then. What does not apply is left out."""
+
+    type: EventType = Field(description="The same as the event's name.", examples=["progress"])
+    job_id: str = Field(examples=[JOB_ID])
+    version: int = Field(
+        description="The event's number. It counts up by one; with a hole in it, events have expired.", examples=[3]
+    )
+    at: datetime = Field(examples=[EXAMPLE_TIME])
+    status: JobState = Field(examples=["running"])
+    attempt: int = Field(examples=[1])
+    stage: str | None = Field(default=None, examples=["finetune"])
+    step: int | None = Field(default=None, examples=[4])
+    total: int | None = Field(default=None, examples=[40])
+    preview: ImageInfo | None = Field(default=None, description="With `preview`: the picture.")
+    job: JobAnswer | None = Field(default=None, description="With the last event: the job as it ended.")
 
 
 class DeletionReceipt(Answer):

@@ -10,6 +10,8 @@ from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,7 +22,7 @@ from core.errors import BrokerUnavailable
 from core.local_redis import LocalRedis
 from core.settings import Settings
 
-__all__ = ["TASKS", "Bell", "CeleryBell", "LocalRedis", "celery_app", "connect", "redis_errors"]
+__all__ = ["TASKS", "Bell", "CeleryBell", "LocalRedis", "celery_app", "connect", "connect_async", "redis_errors"]
 
 QUEUES = ("interactive", "train")
 TASKS = {
@@ -65,6 +67,19 @@ def connect(settings: Settings, *, patience: float = 0.8) -> Redis:
         socket_keepalive=True,
         health_check_interval=5,
         retry=Retry(NoBackoff(), 0),
+    )
+
+
+def connect_async(settings: Settings, *, patience: float = 0.8) -> AsyncRedis:
+    """The same for an event loop; close it there."""
+    return AsyncRedis.from_url(
+        settings.redis_url,
+        decode_responses=True,
+        socket_connect_timeout=patience / 2,
+        socket_timeout=patience,
+        socket_keepalive=True,
+        health_check_interval=5,
+        retry=AsyncRetry(NoBackoff(), 0),
     )
 
 

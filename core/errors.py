@@ -15,7 +15,7 @@
     ├ Conflict
     │  ├ SubjectNotReady  ├ JobOver  └ AnswerErased
     ├ Unavailable
-    │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ BrokerUnavailable  └ StoreUnavailable
+    │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ TooManyFollowers  ├ BrokerUnavailable  └ StoreUnavailable
     ├ JobStopped
     │  ├ JobCanceled  ├ AttemptsExhausted  ├ OutOfTime  └ InternalFault
     ├ BundleError
@@ -250,6 +250,12 @@ class RequestInProgress(Unavailable):
     """A request with this Idempotency-Key is being carried out."""
 
     code = "request-in-progress"
+
+
+class TooManyFollowers(Unavailable):
+    """Too many streams of events are open."""
+
+    code = "too-many-followers"
 
 
 class BrokerUnavailable(Unavailable):

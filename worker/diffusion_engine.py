@@ -17,6 +17,7 @@ from core.settings import Settings
 from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
 
 _log = logging.getLogger(__name__)
+_PREVIEW_STEPS = 20
 
 
 class DiffusionEngine:
@@ -70,6 +71,15 @@ class DiffusionEngine:
             kept_step=done.kept_step,
             seconds=dict(done.seconds),
         )
+
+    def preview(
+        self, row: Row, *, on_progress: OnProgress, should_stop: Callable[[], bool]
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """See Engine."""
+        pictures = self.generate(
+            [row], steps=_PREVIEW_STEPS, height=None, width=None, on_progress=on_progress, should_stop=should_stop
+        )
+        return np.asarray(pictures[0])
 
     def generate(
         self,

@@ -75,6 +75,11 @@ class Engine(Protocol):
     ) -> Personalized:
         """Photos of one person become weights. Raises JobCanceled when `should_stop` says so, which every step asks."""
 
+    def preview(
+        self, row: Row, *, on_progress: OnProgress, should_stop: Callable[[], bool]
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """One picture, quickly: few steps, at the bundle's own size. `on_preview` may call it. Raises JobCanceled."""
+
     def generate(
         self,
         rows: Sequence[Row],

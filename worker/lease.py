@@ -8,6 +8,7 @@ over).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -18,7 +19,8 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from core.errors import BrokerUnavailable, HyperDreamBoothError, OutOfTime
+from core.errors import BrokerUnavailable, HyperDreamBoothError, JobCanceled, OutOfTime
+from core.jobs import Preview
 from core.jobs.ledger import Hold, Progress
 from core.jobs.work import Assignment, Work
 
@@ -87,9 +89,11 @@ class Lease:
         self._beat(Progress(stage, step, total), "progress" if told else "")
         self._let_canceled_go()
 
-    def tell(self, event: str) -> None:
-        """Something happened that those who follow the jobs should know."""
-        self._beat(Progress(), event)
+    def show(self, assignment: Assignment, preview: Preview) -> None:
+        """Something of the job can be seen and used before it is over."""
+        with contextlib.suppress(BrokerUnavailable):  # a pity, and no reason to stop
+            self._heed(assignment, self._work.jobs.ledger.preview(assignment.claim, preview))
+        self._let_canceled_go()
 
     def should_stop(self) -> bool:
         """Whether going on makes no sense: the worker must stop, or nobody wants any of the jobs any more.
@@ -101,6 +105,14 @@ class Lease:
             self._beat(Progress())
             self._let_canceled_go()
         return self._told_to_stop() or not self._live
+
+    def insist(self, assignment: Assignment) -> None:
+        """Raise JobCanceled when the job is no longer this run's.
+
+        Asked before something is stored: what a canceled job made was dropped when it was released.
+        """
+        if assignment.claim.ref not in self._live:
+            raise JobCanceled
 
     def release(self, assignment: Assignment, ending: Callable[[Assignment], object]) -> None:
         """The job is no longer this run's: `ending` tells the desk. If that fails, the lease runs out by itself."""
@@ -127,17 +139,19 @@ class Lease:
         if now < self._mute_until:
             return
         for assignment in self.live:
-            ref = assignment.claim.ref
             try:
                 hold = self._work.jobs.ledger.beat(assignment.claim, progress, event=event)
             except BrokerUnavailable:
                 self._mute_until = now + 1.0  # not a second's wait at every step
                 return
-            if hold is Hold.CANCEL:
-                self._canceled.add(ref)
-            elif hold is not Hold.HELD:
-                _log.info("lease.lost", extra={"job_id": assignment.job.id, "hold": hold.value})
-                self.release(assignment, self._work.abandon)
+            self._heed(assignment, hold)
+
+    def _heed(self, assignment: Assignment, hold: Hold) -> None:
+        if hold is Hold.CANCEL:
+            self._canceled.add(assignment.claim.ref)
+        elif hold is not Hold.HELD:
+            _log.info("lease.lost", extra={"job_id": assignment.job.id, "hold": hold.value})
+            self.release(assignment, self._work.abandon)
 
     def _keep_watch(self) -> None:
         stop_at: float | None = None

@@ -22,6 +22,7 @@ from core.errors import (
     ObjectNotFound,
     OutOfTime,
     SubjectNotFound,
+    SubjectNotReady,
     Unavailable,
 )
 from core.jobs import (
@@ -31,7 +32,9 @@ from core.jobs import (
     JobKind,
     PersonalizeRequest,
     PersonalizeResult,
+    Preview,
     Weights,
+    WeightsStage,
 )
 from core.jobs.keys import image_id
 from core.jobs.work import Assignment, Work
@@ -117,24 +120,28 @@ class Answerer:
         began = time.monotonic()
 
         def store(name: str, data: bytes) -> str:
+            lease.insist(assignment)
             job, archive = assignment.job, self._work.jobs.archive
             return archive.put_attempt(job, f"{name}.lidb", data, content_type="application/octet-stream")
 
-        def store_preview(data: bytes) -> None:
-            store("preview", data)
-            lease.tell("preview")
+        shown: list[Preview] = []
+
+        def show_preview(data: bytes) -> None:
+            key = store("preview", data)
+            shown.append(Preview(weights_key=key, image=self._draw(lease, assignment, request, data)))
+            lease.show(assignment, shown[0])
 
         photos = pictures.stack([pictures.decode(self._read(key)) for key in request.photos])
         made = self._engine.personalize(
             photos,
             PersonalizeOptions(request.rank, request.steps, request.seed, request.class_noun),
             on_progress=lease.on_progress,
-            on_preview=store_preview,
+            on_preview=show_preview,
             should_stop=lease.should_stop,
         )
         weights = Weights(
             refined_key=store("refined", made.weights),
-            preview_key=None if made.preview is None else store("preview", made.preview),
+            preview_key=shown[0].weights_key if shown else None,
             bytes=len(made.weights),
             sha256=hashlib.sha256(made.weights).hexdigest(),
         )
@@ -146,6 +153,17 @@ class Answerer:
             bundle_fingerprint=self._engine.fingerprint,
         )
         self._commit(lease, assignment, result, {**made.seconds, "total": time.monotonic() - began})
+
+    def _draw(self, lease: Lease, assignment: Assignment, request: PersonalizeRequest, weights: bytes) -> Image:
+        """The first picture of somebody, from what the hypernetwork predicted."""
+        prompt = f"a [V] {request.class_noun or 'face'}"
+        pixels = self._engine.preview(
+            Row(prompt, "", weights, request.seed, None),
+            on_progress=lambda _, step, total: lease.on_progress("preview", step, total),
+            should_stop=lease.should_stop,
+        )
+        lease.insist(assignment)
+        return self._store_picture(assignment, prompt, 0, request.seed, pixels)
 
     def _generate(self, lease: Lease, assignments: list[Assignment]) -> None:
         """Prompts to pictures: the rows of all jobs as one batch, split again and committed job by job."""
@@ -169,7 +187,8 @@ class Answerer:
             start += len(rows)
             if assignment in lease.live:
                 images = tuple(
-                    self._store_picture(assignment, request, index, pixels) for index, pixels in enumerate(mine)
+                    self._store_picture(assignment, request.prompt, index, request.seed + index, pixels)
+                    for index, pixels in enumerate(mine)
                 )
                 total = {"total": time.monotonic() - began}
                 self._commit(lease, assignment, GenerateResult(images=images), {**seconds, **total})
@@ -183,8 +202,8 @@ class Answerer:
             asked = assignment.request
             if isinstance(asked, GenerateRequest):
                 try:
-                    weights = self._read(asked.weights_key)
-                except SubjectNotFound as error:
+                    weights = self._read_weights(assignment.job.tenant, asked)
+                except (SubjectNotFound, SubjectNotReady) as error:
                     lease.release(assignment, partial(self._work.fail, error=error))
                     continue
                 seeds = range(asked.seed, asked.seed + asked.n)
@@ -192,11 +211,19 @@ class Answerer:
                 batch.append((assignment, asked, rows))
         return batch
 
+    def _read_weights(self, tenant: str, request: GenerateRequest) -> bytes:
+        """What the request has pinned; of a preview, which each attempt makes anew, the one that is there.
+
+        Raises SubjectNotFound: it was deleted meanwhile. SubjectNotReady: its personalising came to nothing.
+        """
+        if request.stage is WeightsStage.PREVIEW and not self._work.jobs.archive.store.exists(request.weights_key):
+            return self._work.jobs.weights(tenant, request.subject_id, request.stage)
+        return self._read(request.weights_key)
+
     def _store_picture(
-        self, assignment: Assignment, request: GenerateRequest, index: int, pixels: pictures.Pixels
+        self, assignment: Assignment, prompt: str, index: int, seed: int, pixels: pictures.Pixels
     ) -> Image:
-        seed = request.seed + index
-        png = pictures.encode(pixels, prompt=request.prompt, seed=seed, subject_id=request.subject_id)
+        png = pictures.encode(pixels, prompt=prompt, seed=seed, subject_id=assignment.job.subject_id)
         key = self._work.jobs.archive.put_attempt(assignment.job, f"{index}.png", png, content_type="image/png")
         height, width = pixels.shape[:2]
         return Image(id=image_id(assignment.job.id, index), key=key, seed=seed, width=width, height=height)

@@ -34,6 +34,8 @@ class Rehearsal(BaseModel):
     fault_step: int = 1
     fault_runs: int = 1_000_000
     refuse_to_load: bool = False
+    hypernetwork: bool = True
+    """Whether there is a preview."""
 
 
 class FakeEngine:
@@ -60,11 +62,24 @@ class FakeEngine:
     ) -> Personalized:
         """See Engine: the preview is a hash of the photos, the weights one of photos and options."""
         preview = hashlib.sha256(photos.tobytes()).hexdigest().encode()
-        on_progress("hypernetwork", 1, 1)
-        on_preview(preview)
+        has_preview = self._rehearsal().hypernetwork
+        if has_preview:
+            on_progress("hypernetwork", 1, 1)
+            on_preview(preview)
         steps = self._play("finetune", "personalize", options.steps, on_progress, should_stop)
         weights = hashlib.sha256(preview + repr(options).encode()).hexdigest().encode()
-        return Personalized(weights, preview, likeness=0.5, kept_step=steps, seconds={"finetune": 0.0})
+        return Personalized(
+            weights, preview if has_preview else None, likeness=0.5, kept_step=steps, seconds={"finetune": 0.0}
+        )
+
+    def preview(
+        self, row: Row, *, on_progress: OnProgress, should_stop: Callable[[], bool]
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """See Engine: one step, the same picture as `generate` makes, and no note of it in the diary."""
+        if should_stop():
+            raise JobCanceled
+        on_progress("generate", 1, 1)
+        return self._picture(row, (self.size, self.size, 3))
 
     def generate(
         self,
@@ -79,12 +94,15 @@ class FakeEngine:
         """See Engine: each picture's one colour is a hash of its row."""
         self._play("generate", "generate", steps, on_progress, should_stop, rows=len(rows))
         shape = (height or self.size, width or self.size, 3)
-        colours = [list(hashlib.sha256(repr(row).encode()).digest()[:3]) for row in rows]
-        return np.stack([np.full(shape, colour, dtype=np.uint8) for colour in colours])
+        return np.stack([self._picture(row, shape) for row in rows])
 
     def diary(self) -> list[dict[str, Any]]:
         """What happened so far, in all processes."""
         return read_diary(self._folder)
+
+    def _picture(self, row: Row, shape: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
+        colour = list(hashlib.sha256(repr(row).encode()).digest()[:3])
+        return np.full(shape, colour, dtype=np.uint8)
 
     def _play(
         self,

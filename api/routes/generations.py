@@ -50,7 +50,8 @@ def create_generation(
     """Answers with a job; when it has succeeded, its `images` say where the pictures are.
 
     A subject that is still personalising is a 409: nothing is queued behind work that may fail. `stage=preview` takes
-    the weights that the hypernetwork predicted, for subjects that have them (`preview_ready`).
+    the weights that the hypernetwork predicted, as soon as the subject has them (`preview_ready`): a moment after its
+    personalising has begun. Should that come to nothing before the pictures are made, the job fails.
     """
     subject = desk.subject(tenant, asked.subject_id)
     prompt, warnings = with_placeholder(asked.prompt, subject.class_noun or "face")

@@ -8,17 +8,18 @@ from typing import Annotated
 
 import anyio
 from anyio import to_thread
-from fastapi import APIRouter, Header, Request, Response
-from starlette.responses import JSONResponse
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from api import schemas
 from api.answers import job_answer
 from api.auth import Tenant
-from api.caching import NOT_MODIFIED, cacheable
+from api.caching import NOT_MODIFIED, etag, kept_as, matches
 from api.dependencies import Desk
-from api.errors import COMMON, problems
+from api.errors import COMMON, InvalidFields, problems
 from core import errors
-from core.jobs import Job, Jobs, JobState
+from core.jobs import Job, JobKind, Jobs, JobState
+from core.jobs.keys import is_id
+from core.jobs.pages import Standing, Wanted
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=COMMON)
 
@@ -26,6 +27,28 @@ MAX_WAIT = 60
 """Seconds that a caller may have a read wait for the end of a job."""
 LOOK_SECONDS = (0.1, 0.5)
 """Time between two looks at a job that is waited for: at first, and in the end."""
+
+
+@router.get(
+    "",
+    summary="List jobs",
+    responses=problems(errors.InvalidInput, errors.BrokerUnavailable, errors.StoreUnavailable),
+)
+def list_jobs(
+    desk: Desk,
+    tenant: Tenant,
+    status: Annotated[JobState | None, Query(description="Only jobs that stand like this.")] = None,
+    kind: Annotated[JobKind | None, Query(alias="type", description="Only jobs that do this.")] = None,
+    subject_id: Annotated[str | None, Query(description="Only jobs of this subject.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+    cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+) -> schemas.JobPage:
+    """The jobs, newest first, a page at a time. Jobs of subjects that were deleted are not there any more."""
+    _refuse_other_ids(subject_id, cursor)
+    page = desk.page(tenant, Wanted(status, kind, subject_id), limit=limit, after=cursor)
+    return schemas.JobPage(
+        jobs=[job_answer(job, position=position) for job, position in page.jobs], next_cursor=page.after
+    )
 
 
 @router.get(
@@ -60,15 +83,17 @@ async def read_job(
     Poll with `If-None-Match` and `Retry-After`, or ask to wait with `Prefer: wait=N`; others are not held up by that.
     """
     seconds = wait_seconds(prefer)
-    job = await _wait(request, desk, tenant, job_id, seconds)
-    position = await to_thread.run_sync(desk.position, job) if job.state is JobState.QUEUED else None
-    answer = job_answer(job, position=position)
-    response = JSONResponse(answer.model_dump(mode="json"))
+    job, position = await _wait(request, desk, tenant, job_id, seconds)
+    tag = tag_of(job, position)
+    headers = kept_as(tag)
     if not job.state.is_final:
-        response.headers["Retry-After"] = "1"
+        headers["Retry-After"] = "1"
     if seconds:
-        response.headers["Preference-Applied"] = f"wait={seconds}"
-    return cacheable(response, if_none_match)
+        headers["Preference-Applied"] = f"wait={seconds}"
+    if matches(if_none_match, tag):
+        return Response(status_code=304, headers=headers)
+    answer = job_answer(job, position=position)
+    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
 
 
 @router.post(
@@ -82,20 +107,34 @@ def cancel_job(job_id: str, desk: Desk, tenant: Tenant) -> schemas.JobAnswer:
     return job_answer(desk.cancel(tenant, job_id))
 
 
+def tag_of(job: Job, position: int | None) -> str:
+    """The ETag of a job as it stands: from what changes, so that telling that nothing did costs no answer."""
+    return etag(f"{job.version} {job.fence} {job.state} {job.stage} {job.step} {job.total} {position}".encode())
+
+
 def wait_seconds(prefer: str) -> int:
     """The `wait` of a Prefer header (RFC 7240) in whole seconds, at most MAX_WAIT; 0 without one."""
     found = re.search(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})", prefer, flags=re.IGNORECASE)
     return min(int(found[1]), MAX_WAIT) if found else 0
 
 
-async def _wait(request: Request, desk: Jobs, tenant: str, job_id: str, seconds: int) -> Job:
-    """The job when it is over, when time is up, or when nobody is listening any more."""
+def _refuse_other_ids(subject_id: str | None, cursor: str) -> None:
+    if subject_id is not None and not is_id(subject_id, "sub"):
+        raise InvalidFields([schemas.FieldProblem(field="subject_id", message="Send the id of a subject.")])
+    if cursor and not is_id(cursor, "job"):
+        raise InvalidFields(
+            [schemas.FieldProblem(field="cursor", message="Send the next_cursor of a page, unchanged.")]
+        )
+
+
+async def _wait(request: Request, desk: Jobs, tenant: str, job_id: str, seconds: int) -> Standing:
+    """The job and its position when it is over, when time is up, or when nobody is listening any more."""
     until = time.monotonic() + seconds
     pause, longest = LOOK_SECONDS
     while True:
-        job: Job = await to_thread.run_sync(desk.job, tenant, job_id)
+        standing: Standing = await to_thread.run_sync(desk.standing, tenant, job_id)
         left = until - time.monotonic()
-        if job.state.is_final or left <= 0 or await request.is_disconnected():
-            return job
+        if standing[0].state.is_final or left <= 0 or await request.is_disconnected():
+            return standing
         await anyio.sleep(min(pause, left))
         pause = min(pause * 1.5, longest)

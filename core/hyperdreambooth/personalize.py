@@ -59,6 +59,7 @@ def personalize(
 
     Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness"; a bundle without a
     hypernetwork has the second one only, which then starts from zero and takes ``finetune.steps_from_zero`` steps.
+    ``on_preview`` gets what the hypernetwork predicted before finetuning begins; its time is the stage "preview".
 
     Raises:
         JobCanceled: ``should_stop`` said so; it is asked before each step.
@@ -76,10 +77,11 @@ def personalize(
         report("hypernetwork", 0, 1)
         predicted = predict_weights(bundle, photos)
         preview = describe(bundle, unstack(predicted)[0], kind="lidb", class_noun=noun, kept_step=0)
-        if on_preview is not None:
-            on_preview(preview)
         report("hypernetwork", 1, 1)
         clock.lap("hypernetwork")
+        if on_preview is not None:
+            on_preview(preview)
+            clock.lap("preview")
 
     start = predicted or bundle.basis.zeros(1, generator=generator, batch=(1,))
     with torch.no_grad():

@@ -4,6 +4,9 @@ model.py    what a job, a request, a result, a subject are
 keys.py     where they live in the store and in Redis
 archive.py  the store's side: requests, outcomes, subjects, tombstones
 ledger.py   Redis' side: who is doing what (lua/ has the transitions)
+listing.py  the names of all jobs, newest first, in the store
+pages.py    a page of that list
+events.py   what those who follow a job are told
 idempotency.py  answers that were given, and who is giving one
 usage.py    how much each tenant had done, by day
 service.py  both together: what the API and the worker call
@@ -21,6 +24,7 @@ from core.jobs.model import (
     JobState,
     PersonalizeRequest,
     PersonalizeResult,
+    Preview,
     Receipt,
     Request,
     Result,
@@ -45,6 +49,7 @@ __all__ = [
     "Jobs",
     "PersonalizeRequest",
     "PersonalizeResult",
+    "Preview",
     "Receipt",
     "Request",
     "Result",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from core.errors import ObjectNotFound, SubjectNotFound
-from core.jobs import keys
+from core.jobs import keys, listing
 from core.jobs.idempotency import blank
 from core.jobs.model import Job, JobKind, JobState, Receipt, Record, Request, Subject
 from core.storage import Store
@@ -156,6 +156,7 @@ class Archive:
         for job_id in receipt.job_ids:
             self.store.delete(keys.pending(tenant, job_id))
             self.store.delete_prefix(keys.job(tenant, job_id))
+            listing.forget(self.store, tenant, job_id)
         blank(self.store, tenant, receipt.subject_id)
         self.store.delete_prefix(keys.subject(tenant, receipt.subject_id))
         self.store.delete_prefix(keys.markers(tenant, receipt.subject_id))

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from core.errors import BrokerUnavailable, SubjectNotFound
-from core.jobs import keys, usage
+from core.jobs import keys, listing, usage
 from core.jobs.archive import Archive
 from core.jobs.ledger import Ledger
 from core.jobs.model import Job, JobKind, JobState, PersonalizeResult, Receipt, Subject, SubjectStatus
@@ -33,6 +33,7 @@ def settle(archive: Archive, ledger: Ledger, job: Job, *, keep_photos: bool) -> 
     if first.kind is JobKind.PERSONALIZE:
         _settle_subject(archive, first, keep_photos=keep_photos)
     usage.note(archive.store, first)
+    listing.note(archive.store, first)
     archive.drop_other_attempts(first)
     archive.drop_accepted(job.tenant, job.id)
     ledger.expire(job.ref)
@@ -76,4 +77,5 @@ def _after(subject: Subject, job: Job, *, keep_photos: bool) -> Subject:
     if isinstance(job.result, PersonalizeResult):
         names = ("weights", "likeness", "kept_step", "bundle", "bundle_fingerprint")
         changes |= {name: getattr(job.result, name) for name in names}
+        changes["preview_image"] = job.preview.image if job.preview else None
     return subject.model_copy(update=changes)

@@ -3,6 +3,7 @@
 {tenant}/subjects/{subject}/subject.json       the document
 {tenant}/subjects/{subject}/photos/0.png       aligned, until personalising ends
 {tenant}/subject-jobs/{subject}/{job}          an empty marker: the job belongs to the subject, and dies with it
+{tenant}/job-list/{when}.{kind}.{subject}.{state}  an empty object: that there is such a job (listing.py)
 {tenant}/jobs/{job}/{fence}/...                what one attempt made; the number of its claim keeps attempts apart
 {tenant}/jobs/{job}/outcome.json               how the job ended, written once
 pending/{tenant}/{job}.json                    what was accepted and is not over
@@ -62,6 +63,11 @@ def markers(tenant: str, subject_id: str) -> str:
     return f"{tenant}/subject-jobs/{subject_id}/"
 
 
+def job_list(tenant: str) -> str:
+    """The prefix of the names of a tenant's jobs."""
+    return f"{tenant}/job-list/"
+
+
 def job(tenant: str, job_id: str) -> str:
     """The prefix of what a job made."""
     return f"{tenant}/jobs/{job_id}/"
@@ -113,7 +119,7 @@ def usage(day: str, tenant: str) -> str:
 
 
 def image_id(job_id: str, index: int) -> str:
-    """The public id of a job's image: the same whenever the job is run."""
+    """The public id of a job's image: the same whenever it is run. A personalising job's preview is its image 0."""
     return f"img_{job_id.removeprefix('job_')}-{index}"
 
 

@@ -7,6 +7,7 @@ Redis Cluster; Celery wants that as well.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -17,10 +18,10 @@ from redis import Redis
 
 from core.broker import redis_errors
 from core.errors import BrokerUnavailable, HyperDreamBoothError, InternalFault
-from core.jobs.model import Failure, Job, JobKind, JobState, Result
+from core.jobs.model import Failure, Job, JobKind, JobState, Preview, Result
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(Result)
-_SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "reap")
+_SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "preview", "reap")
 _TIMES = ("created_at", "started_at", "finished_at")
 
 
@@ -105,10 +106,25 @@ class Ledger:
 
     def get(self, ref: str) -> Job | None:
         """The job's record, or None when Redis does not know it."""
-        tenant, _, job_id = ref.partition("/")
         with redis_errors():
-            fields: Any = self.redis.hgetall(f"hdb:{tenant}:job:{job_id}")
+            fields: Any = self.redis.hgetall(_record(ref))
         return read_job(fields) if "state" in fields else None
+
+    def look(self, refs: Sequence[str]) -> list[tuple[Job, int | None] | None]:
+        """The record of each job and its position, in one round trip; None for one that Redis does not know."""
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            for ref in refs:
+                pipeline.hgetall(_record(ref))
+                for kind in JobKind:
+                    pipeline.zrank(f"hdb:queued:{kind}", ref)
+            answers = iter(pipeline.execute())
+        found: list[tuple[Job, int | None] | None] = []
+        for _ in refs:
+            fields = next(answers)
+            ranks = [rank for rank in [next(answers) for _ in JobKind] if rank is not None]
+            found.append((read_job(fields), ranks[0] if ranks else None) if "state" in fields else None)
+        return found
 
     def position(self, job: Job) -> int | None:
         """How many jobs of its kind are before this one; None when it is not queued."""
@@ -153,6 +169,14 @@ class Ledger:
         return Hold(
             self._run("beat", claim.ref, claim.fence, lease, progress.stage, progress.step, progress.total, event)
         )
+
+    def preview(self, claim: Claim, preview: Preview) -> Hold:
+        """Note what can be used before the job is over, tell those who follow it, and renew the lease.
+
+        It is forgotten when the attempt comes to nothing: the next one makes its own.
+        """
+        lease = _milliseconds(self.limits.lease)
+        return Hold(self._run("preview", claim.ref, claim.fence, lease, preview.model_dump_json()))
 
     def finish(
         self,
@@ -218,9 +242,8 @@ class Ledger:
 
     def expire(self, ref: str) -> None:
         """Let the record of a job that is over, and is written to the store, disappear in time."""
-        tenant, _, job_id = ref.partition("/")
         with redis_errors():
-            self.redis.expire(f"hdb:{tenant}:job:{job_id}", self.limits.ttl)
+            self.redis.expire(_record(ref), self.limits.ttl)
 
     def turn(self, name: str, seconds: float) -> bool:
         """Whether it is this caller's turn to do `name`: one caller in so many seconds hears yes.
@@ -250,9 +273,15 @@ def read_job(fields: dict[str, str]) -> Job:
     values["cancel_requested"] = fields.get("cancel") == "1"
     values["seconds"] = json.loads(fields.get("seconds") or "{}")
     values["result"] = _RESULT.validate_json(fields["result"]) if fields.get("result") else None
+    values["preview"] = Preview.model_validate_json(fields["preview"]) if fields.get("preview") else None
     if fields.get("error_code"):
         values["error"] = Failure(code=fields["error_code"], detail=fields.get("error_detail", ""))
     return Job.model_validate(values)
+
+
+def _record(ref: str) -> str:
+    tenant, _, job_id = ref.partition("/")
+    return f"hdb:{tenant}:job:{job_id}"
 
 
 def _state(answer: Any) -> JobState | None:

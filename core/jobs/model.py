@@ -13,7 +13,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 LOCAL_TENANT = "local"
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""The digits of ids, in the order in which they sort."""
 
 
 def new_id(prefix: str) -> str:
@@ -26,12 +27,12 @@ def time_of(identifier: str) -> float:
     stamp = identifier.partition("_")[2][:9]
     value = 0
     for character in stamp:
-        value = value * 32 + _ALPHABET.index(character)
+        value = value * 32 + ALPHABET.index(character)
     return value / 1000
 
 
 def _digits(value: int, length: int) -> str:
-    return "".join(_ALPHABET[(value >> (5 * place)) & 31] for place in reversed(range(length)))
+    return "".join(ALPHABET[(value >> (5 * place)) & 31] for place in reversed(range(length)))
 
 
 class JobKind(StrEnum):
@@ -174,6 +175,13 @@ class Image(Record):
     height: int
 
 
+class Preview(Record):
+    """What the hypernetwork predicted, while finetuning still runs: a .lidb file in the store, and a picture of it."""
+
+    weights_key: str
+    image: Image
+
+
 class GenerateResult(Record):
     """What generating gave."""
 
@@ -185,7 +193,10 @@ Result: TypeAlias = Annotated[PersonalizeResult | GenerateResult, Field(discrimi
 
 
 class Job(Record):
-    """A job as it stands. `version` grows with every change (an ETag); `seconds` are the timings of each stage."""
+    """A job as it stands. `seconds` are the timings of each stage.
+
+    Every event of its stream counts `version` up by one; `event_id` is the id of the last one.
+    """
 
     id: str
     tenant: str
@@ -205,6 +216,8 @@ class Job(Record):
     error: Failure | None = None
     result: Result | None = None
     seconds: dict[str, float] = {}
+    preview: Preview | None = None
+    event_id: str = ""
     request_id: str = ""
 
     @property
@@ -233,6 +246,7 @@ class Subject(Record):
     consent: Consent | None = None
     photos: tuple[str, ...] = ()
     weights: Weights | None = None
+    preview_image: Image | None = None
     likeness: float | None = None
     kept_step: int | None = None
     bundle: str | None = None

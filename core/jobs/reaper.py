@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from core.errors import HyperDreamBoothError
-from core.jobs import idempotency, keys, usage
+from core.jobs import idempotency, keys, listing, usage
 from core.jobs.ending import erase
 from core.jobs.model import Job, PersonalizeRequest, time_of
 from core.jobs.service import Jobs
@@ -91,6 +91,7 @@ class Reaper:
             if isinstance(request, PersonalizeRequest):
                 self.jobs.archive.store.delete_prefix(keys.subject(tenant, request.subject_id))
             self.jobs.archive.unmark(tenant, request.subject_id, job_id)
+            listing.forget(self.jobs.archive.store, tenant, job_id)
             self.jobs.archive.drop_accepted(tenant, job_id)
 
     def _settle(self, ref: str) -> None:

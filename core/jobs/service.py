@@ -23,7 +23,7 @@ from core.errors import (
     SubjectNotFound,
     SubjectNotReady,
 )
-from core.jobs import keys
+from core.jobs import keys, listing, pages
 from core.jobs.archive import Accepted, Archive
 from core.jobs.ending import erase, settle
 from core.jobs.ledger import Ledger, Limits
@@ -42,6 +42,7 @@ from core.jobs.model import (
     WeightsStage,
     new_id,
 )
+from core.jobs.pages import Page, Standing, Wanted
 from core.settings import Settings
 from core.storage import Store, open_store
 
@@ -120,21 +121,18 @@ class Jobs:
 
     def job(self, tenant: str, job_id: str) -> Job:
         """How the job stands: from Redis while it is known there, then from the store. Raises JobNotFound."""
-        if not keys.is_id(job_id, "job"):
-            raise JobNotFound(f"There is no job {job_id[:40]}.")
-        outage: BrokerUnavailable | None = None
-        try:
-            if job := self.ledger.get(f"{tenant}/{job_id}"):
-                return job
-        except BrokerUnavailable as error:
-            outage = error
-        if over := self.archive.outcome(tenant, job_id):
-            return over
-        if outage:
-            raise outage
-        if accepted := self.archive.accepted(tenant, job_id):
-            return accepted.as_job()
-        raise JobNotFound(f"There is no job {job_id}.")
+        return self.standing(tenant, job_id)[0]
+
+    def standing(self, tenant: str, job_id: str) -> Standing:
+        """The same with its position in the queue. Raises JobNotFound."""
+        if keys.is_id(job_id, "job"):
+            for standing in pages.read(self.archive, self.ledger, tenant, [job_id]):
+                return standing
+        raise JobNotFound(f"There is no job {job_id[:40]}.")
+
+    def page(self, tenant: str, wanted: Wanted, *, limit: int = 20, after: str = "") -> Page:
+        """The newest jobs of those wanted, at most `limit`, older than the job `after`; see pages.page."""
+        return pages.page(self.archive, self.ledger, tenant, wanted, limit=limit, after=after)
 
     def position(self, job: Job) -> int | None:
         """How many jobs are before this one in its queue; None when it is not queued."""
@@ -185,8 +183,10 @@ class Jobs:
         if not keys.is_id(image_id, "img"):
             raise missing
         try:
-            result = self.job(tenant, keys.job_of_image(image_id)).result
-            images = result.images if isinstance(result, GenerateResult) else ()
+            job = self.job(tenant, keys.job_of_image(image_id))
+            images = job.result.images if isinstance(job.result, GenerateResult) else ()
+            if job.preview:
+                images = (job.preview.image,)
             return self.archive.store.get(next(image.key for image in images if image.id == image_id))
         except (JobNotFound, ObjectNotFound, StopIteration):
             raise missing from None
@@ -233,12 +233,14 @@ class Jobs:
         try:
             self.archive.put_accepted(accepted)
             self.archive.mark(tenant, subject_id, job_id)
+            listing.note(self.archive.store, accepted.as_job())
             store_all()
             return self._enqueue(accepted, bounded=True)
         except HyperDreamBoothError:
             with contextlib.suppress(HyperDreamBoothError):
                 self.archive.drop_accepted(tenant, job_id)
                 self.archive.unmark(tenant, subject_id, job_id)
+                listing.forget(self.archive.store, tenant, job_id)
                 if isinstance(accepted.request, PersonalizeRequest):
                     self.archive.store.delete_prefix(keys.subject(tenant, subject_id))
             raise
@@ -257,8 +259,12 @@ class Jobs:
             raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
 
     def _weights_key(self, tenant: str, subject_id: str, stage: WeightsStage) -> str:
-        weights: Weights | None = self.subject(tenant, subject_id).weights
+        subject = self.subject(tenant, subject_id)
+        weights: Weights | None = subject.weights
         key = weights and (weights.refined_key if stage is WeightsStage.REFINED else weights.preview_key)
+        if key is None and stage is WeightsStage.PREVIEW and subject.status is SubjectStatus.PERSONALIZING:
+            job = self.ledger.get(f"{tenant}/{subject.job_id}")
+            key = job.preview.weights_key if job and job.preview else None
         if not key:
             raise SubjectNotReady(f"Subject {subject_id} has no {stage} weights; wait until its job has succeeded.")
         return key

@@ -43,15 +43,8 @@ class FolderStore:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[str]:
         """See Store."""
-        folder = self.root / check_prefix(prefix).rpartition("/")[0]
-        with _as_unavailable():
-            keys = [
-                (Path(place) / name).relative_to(self.root).as_posix()
-                for place, _, names in os.walk(folder)
-                for name in names
-                if not name.startswith(".")
-            ]
-        yield from sorted(key for key in keys if key.startswith(prefix) and key > after)
+        folder, slash, _ = check_prefix(prefix).rpartition("/")
+        yield from self._walk(folder + slash, prefix, after)
 
     def delete(self, key: str) -> None:
         """See Store."""
@@ -79,6 +72,19 @@ class FolderStore:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(f"no access to {self.root}")
+
+    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[str]:
+        """The keys in a folder ("" or ending in a slash), sorted; each folder is read when its turn has come."""
+        names: list[str] = []
+        gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with _as_unavailable(), gone, os.scandir(self.root / folder) as entries:
+            # A folder's name with its slash sorts as all the keys in it do.
+            names = sorted(f"{each.name}/" if each.is_dir() else each.name for each in entries)
+        for key in [folder + name for name in names if not name.startswith(".")]:
+            if key.startswith(prefix) and key.endswith("/") and (key > after or after.startswith(key)):
+                yield from self._walk(key, prefix, after)
+            elif key.startswith(prefix) and not key.endswith("/") and key > after:
+                yield key
 
     def _write(self, target: Path, data: bytes) -> None:
         self._make_folder(target.parent)

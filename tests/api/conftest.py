@@ -16,7 +16,7 @@ from api.dependencies import the_face_finder
 from api.testing import as_file, drawn_face
 from core.broker import connect
 from core.errors import PhotoRefused
-from core.jobs import GenerateRequest, GenerateResult, Jobs, PersonalizeResult, Weights
+from core.jobs import GenerateRequest, GenerateResult, Jobs, PersonalizeResult, Preview, Weights
 from core.jobs import Image as StoredImage
 from core.jobs.keys import image_id
 from core.jobs.ledger import Ledger, Limits, Progress
@@ -117,6 +117,15 @@ class Held:
 
     def keep(self, name: str, data: bytes) -> str:
         return self.desk.archive.put_attempt(self.assignment.job, name, data, content_type="application/octet-stream")
+
+    def show(self) -> Held:
+        """What the hypernetwork predicted, and a picture of it."""
+        job = self.assignment.job
+        png = encode(np.asarray(drawn_face(64)), prompt="a [V] face", seed=0, subject_id=job.subject_id)
+        image = StoredImage(id=image_id(job.id, 0), key=self.keep("0.png", png), seed=0, width=64, height=64)
+        preview = Preview(weights_key=self.keep("preview.lidb", b"preview"), image=image)
+        assert self.desk.ledger.preview(self.assignment.claim, preview) == "held"
+        return self
 
     def succeed(self, result: PersonalizeResult | GenerateResult) -> None:
         assert self.work.commit(self.assignment, result, {"finetune": 1.5})

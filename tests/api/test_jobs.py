@@ -6,6 +6,7 @@ import time
 import pytest
 
 from api.routes.jobs import wait_seconds
+from core.jobs.ledger import Progress
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def test_what_has_not_changed_is_not_sent_again(client, job_id, claim):
     first = client.get(f"/v1/jobs/{job_id}")
     same = client.get(f"/v1/jobs/{job_id}", headers={"if-none-match": first.headers["etag"]})
     assert (same.status_code, same.content) == (304, b"")
+    assert "content-type" not in same.headers
     assert same.headers["etag"] == first.headers["etag"]
     assert same.headers["retry-after"] == "1"
     claim(job_id)
@@ -99,6 +101,74 @@ def test_a_running_job_is_asked_to_stop(client, job_id, claim):
     claim(job_id)
     answer = client.post(f"/v1/jobs/{job_id}/cancel").json()
     assert (answer["status"], answer["cancel_requested"]) == ("running", True)
+
+
+@pytest.fixture
+def listed(client, photo, subject_id):
+    """Jobs of one subject, newest first, and of another one."""
+    asked = {"subject_id": subject_id, "prompt": "a [V] face"}
+    made = [client.get(f"/v1/subjects/{subject_id}").json()["job_id"]]
+    for _ in range(3):
+        time.sleep(0.002)
+        made.append(client.post("/v1/generations", json=asked).json()["id"])
+    time.sleep(0.002)
+    other = client.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
+    client.post(f"/v1/jobs/{made[1]}/cancel")
+    return [other["job_id"], *reversed(made)]
+
+
+def test_jobs_come_in_pages_newest_first(client, listed):
+    pages, query = [], {"limit": 2}
+    while True:
+        page = client.get("/v1/jobs", params=query).json()
+        pages.append([job["id"] for job in page["jobs"]])
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [job for page in pages for job in page] == listed
+    (first, *_) = client.get("/v1/jobs").json()["jobs"]
+    assert first == client.get(f"/v1/jobs/{listed[0]}").json()
+
+
+def test_jobs_can_be_filtered(client, listed, subject_id):
+    def found(**query):
+        return [job["id"] for job in client.get("/v1/jobs", params=query).json()["jobs"]]
+
+    assert found(status="queued") == [listed[0], listed[1], listed[2]]
+    assert found(status="canceled") == [listed[3]]
+    assert found(status="succeeded", type="generate") == []
+    assert found(type="personalize") == [listed[0], listed[4]]
+    assert found(subject_id=subject_id) == listed[1:]
+    assert found(subject_id=subject_id, status="queued", type="generate") == listed[1:3]
+    client.delete(f"/v1/subjects/{subject_id}")
+    assert found() == [listed[0]]
+    assert found(subject_id=subject_id) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"status": "done"}, "status"),
+        ({"type": "train"}, "type"),
+        ({"subject_id": "../x"}, "subject_id"),
+        ({"cursor": "../x"}, "cursor"),
+        ({"cursor": "sub_" + "0" * 25}, "cursor"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 101}, "limit"),
+    ],
+)
+def test_filters_that_mean_nothing_are_refused(client, query, field):
+    answer = client.get("/v1/jobs", params=query)
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "invalid-input", field)
+
+
+def test_every_step_changes_the_etag(client, job_id, claim):
+    held, tags = claim(job_id), set()
+    for step in (1, 2, 2):
+        held.desk.ledger.beat(held.assignment.claim, Progress("finetune", step, 9))  # as a worker does between events
+        tags.add(client.get(f"/v1/jobs/{job_id}").headers["etag"])
+    assert len(tags) == 2
 
 
 @pytest.mark.parametrize("identifier", ["job_" + "0" * 25, "job_x", "x", ".."])

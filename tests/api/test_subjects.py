@@ -221,3 +221,23 @@ def test_progress_shows_in_the_subject(client, photo, claim):
     claim(subject["job_id"]).at("finetune", 7, 40)
     seen = client.get(f"/v1/subjects/{subject['id']}").json()
     assert (seen["stage"], seen["step"], seen["total"]) == ("finetune", 7, 40)
+
+
+def test_a_preview_can_be_seen_and_used_while_finetuning_runs(client, photo, claim):
+    subject = post(client, photo).json()
+    path, asked = f"/v1/subjects/{subject['id']}", {"subject_id": subject["id"], "prompt": "[V]", "stage": "preview"}
+    held = claim(subject["job_id"])
+    assert client.get(path).json()["preview"] is None
+    assert_refused(client.post("/v1/generations", json=asked), 409, "subject-not-ready")
+    held.show()
+    seen = client.get(path).json()
+    assert (seen["status"], seen["preview_ready"]) == ("personalizing", True)
+    assert seen["preview"] == client.get(f"/v1/jobs/{subject['job_id']}").json()["preview"]
+    picture = client.get(seen["preview"]["url"])
+    assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+    assert client.get(f"{path}/weights", params={"stage": "preview"}).content == b"preview"
+    assert_refused(client.get(f"{path}/weights"), 409, "subject-not-ready")
+    assert client.post("/v1/generations", json=asked).status_code == 202
+    assert_refused(client.post("/v1/generations", json=asked | {"stage": "refined"}), 409, "subject-not-ready")
+    assert client.delete(path).status_code == 202
+    assert_refused(client.get(seen["preview"]["url"]), 404, "image-not-found")

@@ -59,13 +59,16 @@ def things(tenants, photo, personalized, generated):
     personalized(subject["job_id"], "acme")
     job = acme.post("/v1/generations", json={"subject_id": subject["id"], "prompt": PROMPT}).json()
     (image,) = generated(job["id"], "acme")
+    assert acme.get(f"/v1/jobs/{job['id']}").json()["status"] == "succeeded"
     queued = acme.post("/v1/generations", json={"subject_id": subject["id"], "prompt": PROMPT}).json()
-    return {"subject_id": subject["id"], "job_id": queued["id"], "image_id": image}
+    return {"subject_id": subject["id"], "job_id": queued["id"], "over_id": job["id"], "image_id": image}
 
 
 def tried(client, method, path, things, photo):
     """The answer to a request for acme's thing, with a good body."""
     name = path
+    if path == "/v1/jobs/{job_id}/events":  # those of a job that is over end by themselves
+        path = path.replace("job_id", "over_id")
     for parameter in re.findall(r"{(\w+)}", path):
         assert parameter in things, f"{path}: say in `things` how acme comes to a {parameter}"
         path = path.replace(f"{{{parameter}}}", things[parameter])
@@ -80,7 +83,13 @@ def tried(client, method, path, things, photo):
     return client.request(method, path)
 
 
-OWN = {("POST", "/v1/subjects"), ("GET", "/v1/subjects"), ("GET", "/v1/models"), ("GET", "/v1/usage")}
+OWN = {
+    ("POST", "/v1/subjects"),
+    ("GET", "/v1/subjects"),
+    ("GET", "/v1/jobs"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/usage"),
+}
 """What another tenant may do as well, and then sees only its own."""
 
 

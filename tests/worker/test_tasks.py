@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from core.errors import SubjectNotFound, WeightsMismatch
+from core.errors import SubjectNotFound, SubjectNotReady, WeightsMismatch
 from core.jobs import GenerateResult, Job, JobState, SubjectStatus, WeightsStage
+from core.jobs.events import event_key, read_event
+from core.jobs.keys import image_id
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Shop
@@ -147,6 +150,116 @@ def test_cancel_stops_within_two_steps(shop: Shop) -> None:
     assert int(str(stopped["step"])) <= 12
     assert shop.now(job).state is JobState.CANCELED
     assert shop.jobs.subject("local", subject.id).status is SubjectStatus.CANCELED
+    assert not [key for key in shop.store.objects if key.endswith((".png", ".lidb"))]
+
+
+def at_finetuning(shop: Shop, look: Callable[[], Any]) -> list[Any]:
+    """A list of what `look` gives whenever finetuning begins, from now on."""
+    seen: list[Any] = []
+    play = shop.engine._play
+
+    def looking(stage: str, *args: Any, **kwargs: Any) -> int:
+        if stage == "finetune":
+            seen.append(look())
+        return play(stage, *args, **kwargs)
+
+    shop.engine._play = looking  # type: ignore[method-assign,assignment]
+    return seen
+
+
+def events_of(shop: Shop, job: Job) -> list[str]:
+    stream: Any = shop.ledger.redis.xrange(event_key(job.ref))
+    return [read_event(event_id, fields).type.value for event_id, fields in stream]
+
+
+def test_a_preview_is_seen_and_used_before_finetuning(shop: Shop) -> None:
+    subject, job = shop.new_subject(seed=7)
+    seen = at_finetuning(shop, lambda: (shop.now(job).preview, shop.generation(subject, stage=WeightsStage.PREVIEW)))
+    shop.answer(job)
+    ((preview, generation),) = seen
+    assert preview.image.id == image_id(job.id, 0)
+    with Picture.open(io.BytesIO(shop.jobs.image("local", preview.image.id))) as picture:
+        assert (picture.size, picture.info["Seed"], picture.info["Description"]) == ((8, 8), "7", "a [V] face")
+    assert events_of(shop, job)[:5] == ["queued", "running", "progress", "progress", "preview"]
+    assert events_of(shop, job).count("preview") == 1
+    ready = shop.jobs.subject("local", subject.id)
+    assert (ready.preview_image, shop.now(job).preview) == (preview.image, preview)
+    assert ready.weights is not None
+    assert ready.weights.preview_key == preview.weights_key
+    shop.answer(generation)
+    assert shop.now(generation).state is JobState.SUCCEEDED
+
+
+def test_without_a_hypernetwork_there_is_no_preview(shop: Shop) -> None:
+    shop.rehearse(hypernetwork=False)
+    subject, job = shop.new_subject()
+    shop.answer(job)
+    assert "preview" not in events_of(shop, job)
+    ready = shop.jobs.subject("local", subject.id)
+    assert (ready.status, ready.preview_image) == (SubjectStatus.READY, None)
+    with pytest.raises(SubjectNotReady):
+        shop.generation(subject, stage=WeightsStage.PREVIEW)
+
+
+def test_each_attempt_makes_its_own_preview(shop: Shop) -> None:
+    """What was asked for with the first one is made with the second one."""
+    shop.rehearse(fault="raise", fault_runs=1)
+    subject, job = shop.new_subject()
+    seen = at_finetuning(
+        shop,
+        lambda: (shop.now(job).preview, shop.store.exists(shop.now(job).preview.image.key)),  # type: ignore[union-attr]
+    )
+    at_finetuning(shop, lambda: seen or asked.append(shop.generation(subject, stage=WeightsStage.PREVIEW)))
+    asked: list[Job] = []
+    shop.answer(job)
+    assert shop.now(job).preview is None
+    shop.answer(job)
+    (first, _), (second, is_there) = seen
+    assert first.weights_key != second.weights_key
+    assert is_there
+    assert not shop.store.exists(first.weights_key)
+    assert shop.store.exists(second.image.key)
+    shop.rehearse()
+    shop.answer(asked[0])
+    assert shop.now(asked[0]).state is JobState.SUCCEEDED
+
+
+def test_pictures_of_a_preview_that_came_to_nothing_fail_with_the_reason(shop: Shop) -> None:
+    shop.rehearse(fault="raise")
+    subject, job = shop.new_subject()
+    asked = at_finetuning(shop, lambda: shop.generation(subject, stage=WeightsStage.PREVIEW))
+    while shop.answer(job):
+        pass
+    assert shop.now(job).state is JobState.FAILED
+    shop.rehearse()
+    shop.answer(asked[0])
+    error = shop.now(asked[0]).error
+    assert error is not None
+    assert error.code == "subject-not-ready"
+    assert [key for key in shop.store.objects if f"/jobs/{job.id}/" in key] == [f"local/jobs/{job.id}/outcome.json"]
+
+
+def test_a_cancel_at_the_last_step_leaves_nothing(shop: Shop) -> None:
+    _, job = shop.new_subject(steps=4)
+    shop.at_step(5, lambda: shop.jobs.cancel("local", job.id))  # two of the preview, and then the fourth
+    shop.answer(job)
+    assert (shop.now(job).state, shop.now(job).step) == (JobState.CANCELED, 4)
+    assert not [key for key in shop.store.objects if key.endswith((".png", ".lidb"))]
+
+
+def test_a_cancel_during_the_preview_leaves_nothing(shop: Shop) -> None:
+    _, job = shop.new_subject()
+    preview = shop.engine.preview
+
+    def canceled_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        shop.jobs.cancel("local", job.id)
+        return preview(*args, **kwargs)
+
+    shop.engine.preview = canceled_meanwhile  # type: ignore[method-assign]
+    shop.answer(job)
+    assert shop.now(job).state is JobState.CANCELED
+    assert events_of(shop, job)[-1] == "canceled"
+    assert "preview" not in events_of(shop, job)
     assert not [key for key in shop.store.objects if key.endswith((".png", ".lidb"))]
 
 

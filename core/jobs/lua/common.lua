@@ -27,13 +27,19 @@ local function number(ref, field)
   return tonumber(get(ref, field) or '0') or 0
 end
 
--- Count the version up, and tell those who follow the job.
+-- Count the version up, and tell those who follow the job. The record keeps the last event's id: when the stream is gone,
+-- that event can still be made from the record.
 local function tell(ref, event)
   local key, stream = named('job', ref), named('events', ref)
-  redis.call('HINCRBY', key, 'version', 1)
-  local seen = redis.call('HMGET', key, 'state', 'attempt', 'stage', 'step', 'total')
-  redis.call('XADD', stream, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'at', whole(now()), 'state', seen[1],
-    'attempt', seen[2], 'stage', seen[3] or '', 'step', seen[4] or '0', 'total', seen[5] or '0')
+  local version = redis.call('HINCRBY', key, 'version', 1)
+  local seen = redis.call('HMGET', key, 'state', 'attempt', 'stage', 'step', 'total', 'preview')
+  local fields = { 'event', event, 'version', version, 'at', whole(now()), 'state', seen[1], 'attempt', seen[2],
+    'stage', seen[3] or '', 'step', seen[4] or '0', 'total', seen[5] or '0' }
+  if event == 'preview' then
+    fields[#fields + 1] = 'preview'
+    fields[#fields + 1] = seen[6]
+  end
+  redis.call('HSET', key, 'event_id', redis.call('XADD', stream, 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(fields)))
   redis.call('PEXPIRE', stream, EVENTS_TTL)
 end
 
@@ -66,6 +72,7 @@ local function finish(ref, state, result, code, detail, seconds)
   redis.call('ZREM', 'hdb:running', ref)
   redis.call('ZREM', 'hdb:bells', ref)
   redis.call('ZREM', 'hdb:queued:' .. get(ref, 'kind'), ref)
+  if state ~= 'succeeded' then redis.call('HDEL', named('job', ref), 'preview') end  -- what the attempts made goes
   change(ref, 'state', 'state', state, 'finished_at', whole(now()), 'result', result, 'error_code', code,
     'error_detail', detail, 'seconds', seconds)
   return state
@@ -73,6 +80,7 @@ end
 
 local function give_back(ref, ready, ring)
   redis.call('ZREM', 'hdb:running', ref)
+  redis.call('HDEL', named('job', ref), 'preview')  -- the next attempt makes its own
   enqueue(ref, ready, ring)
   change(ref, 'state', 'state', 'queued', 'stage', '', 'step', 0, 'total', 0)
   return 'queued'

@@ -48,7 +48,10 @@ def ledger(desk: Desk) -> Ledger:
 
 def test_a_record_comes_back_as_it_was(ledger: Ledger) -> None:
     (job,) = queue_jobs(ledger, 1)
-    assert ledger.get(job.ref) == job.model_copy(update={"version": 1})
+    found = ledger.get(job.ref)
+    assert found is not None
+    ((event_id, _),) = ledger.redis.xrange(f"hdb:local:events:{job.id}")  # type: ignore[misc]
+    assert found == job.model_copy(update={"version": 1, "event_id": event_id})
     assert ledger.get("local/job_unknown") is None
     assert ledger.accept(job) == "known"
 

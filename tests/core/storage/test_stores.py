@@ -95,6 +95,21 @@ def test_list_gives_sorted_keys_under_any_prefix(store: Store) -> None:
     assert list(store.list("nothing/")) == []
 
 
+def test_list_goes_on_after_any_key(store: Store) -> None:
+    keys = sorted(["t/a", "t/a-b/1", "t/a.json", "t/b/1", "t/b/2/x", "t/b/2/y", "t/b/3", "t/c"])
+    for key in reversed(keys):
+        store.put(key, b"")
+    for index, key in enumerate(keys):
+        assert list(store.list("t/", after=key)) == keys[index + 1 :]
+    assert list(store.list("t/b/", after="t/b/2/x")) == ["t/b/2/y", "t/b/3"]
+    assert list(store.list("t/b", after="t/b/2")) == ["t/b/2/x", "t/b/2/y", "t/b/3"]
+    assert list(store.list("t/a", after="t/b")) == []
+    walk = store.list("t/")
+    assert next(walk) == "t/a"
+    store.delete_prefix("t/b/")
+    assert list(walk)[-1] == "t/c"
+
+
 def test_delete_prefix_takes_all_of_it_and_nothing_else(store: Store) -> None:
     for key in ("t/a/1", "t/a/b/2", "t/ab/1"):
         store.put(key, b"")
