@@ -94,6 +94,18 @@ class BundleConfig:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
+    def changed(self, key: str, value: Any) -> BundleConfig:
+        """A copy with one number changed, by its dotted name: ``finetune.rank``. Raises BundleError for no such one."""
+        fields: dict[str, Any] = asdict(self)
+        *path, last = key.split(".")
+        part = fields
+        for name in path:
+            part = part.get(name, {})
+        if not isinstance(part, dict) or last not in part or isinstance(part[last], dict):
+            raise BundleError(f"a bundle has no setting {key!r}; it has finetune.rank, sampling.guidance_scale, ...")
+        part[last] = value
+        return BundleConfig.from_json(json.dumps(fields))
+
     def to_json(self) -> str:
         """The text of a ``bundle.json``."""
         return json.dumps(asdict(self), indent=2) + "\n"

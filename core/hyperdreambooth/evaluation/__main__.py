@@ -1,8 +1,9 @@
 """The paper's tables: ``python -m core.hyperdreambooth.evaluation --faces EVAL.parquet --recogniser R.onnx``.
 
 For people the bundle was never trained on, one photo each: likeness, style, diversity, seconds and bytes of
-HyperDreamBooth, its ablations and the methods it is held against. Writes ``tables.md``, ``tables.json`` and a grid of
-pictures for each method into ``--output``; run again with the same arguments, it goes on where it was interrupted.
+HyperDreamBooth, its ablations and the methods it is held against; with ``--vary`` and ``--degrade`` of itself with one
+setting changed or a worse photo. Writes ``tables.md``, ``tables.json``, ``groups.md`` and a grid of pictures for each
+row into ``--output``; run again with the same arguments, it goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from core.errors import HyperDreamBoothError
 from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.diffusion import Bundle, load_bundle
+from core.hyperdreambooth.evaluation.groups import group_table
 from core.hyperdreambooth.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
 from core.hyperdreambooth.evaluation.metrics import ATTRIBUTES, Judges
 from core.hyperdreambooth.evaluation.recognition import Recogniser
@@ -25,6 +27,7 @@ from core.hyperdreambooth.evaluation.sheet import style_sheet
 from core.hyperdreambooth.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
 from core.hyperdreambooth.evaluation.study import Record, Study, ceiling, label
 from core.hyperdreambooth.evaluation.subjects import subjects
+from core.hyperdreambooth.evaluation.variations import DEGRADATIONS, degraded, varied
 from core.hyperdreambooth.training.data import load_faces
 from core.hyperdreambooth.training.styles import PHOTO
 
@@ -45,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--methods", nargs="+", default=list(QUICK), choices=[*METHODS, "all"], help="rows (default: %(default)s)"
     )
     parser.add_argument("--sweep", type=int, default=0, help="choose learning rates on this many of the people first")
+    parser.add_argument("--vary", action="append", default=[], metavar="KEY=V,V", help="rows: a setting's values")
+    parser.add_argument(
+        "--degrade", nargs="+", default=[], choices=[*DEGRADATIONS, "all"], help="rows: the photo made worse"
+    )
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--pictures", type=int, default=4, help="pictures of the plain prompt for each person")
     parser.add_argument("--plain", action="store_true", help="no styles and attributes: likeness alone, faster")
@@ -74,7 +81,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     study.settle()
     rows: dict[str, list[Record]] = {}
     names = []
-    for method in find_methods(arguments.methods):
+    worse = list(DEGRADATIONS) if "all" in arguments.degrade else arguments.degrade
+    variations = [row for setting in arguments.vary for row in varied(setting)] + [degraded(name) for name in worse]
+    for method in [*find_methods(arguments.methods), *variations]:
         reason = method.missing(bundle)
         if reason is not None:
             reasons[f"row {method.title!r}"] = reason
@@ -84,7 +93,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
         rows[title] = study.run(method, rate)
         names.append(label(method, rate))
     if study.judges.recogniser is not None:
-        rows["the autoencoder alone (ceiling)"] = ceiling(study)
+        kept = ceiling(study)
+        rows["the autoencoder alone (ceiling)"] = kept
+        _write_groups(study, rows, kept)
     _write(study, rows, reasons, names)
 
 
@@ -130,6 +141,15 @@ def _swept(study: Study, method: Method, people: int) -> float:
     (small.folder / f"{method.name}.md").write_text(lines)
     log.info("%s", lines)
     return max(found, key=lambda rate: found[rate]["photo"][0] if "photo" in found[rate] else -rate)
+
+
+def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record]) -> None:
+    """Likeness by apparent gender and skin tone, for the bundle's own row."""
+    own = rows.get(METHODS["hyperdreambooth"].title)
+    if own is not None:
+        text = group_table(study.large, own, kept)
+        (study.folder / "groups.md").write_text(text)
+        log.info("%s", text)
 
 
 def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str], names: list[str]) -> None:

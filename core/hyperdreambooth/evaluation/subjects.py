@@ -12,17 +12,21 @@ from core.hyperdreambooth.training.data import Faces
 
 @dataclass(frozen=True)
 class Subject:
-    """A person: the photo that is used, and the others."""
+    """A person: the photo that is used, the others, and the words the data has for the photo."""
 
     identity: str
     photo: UInt8[np.ndarray, "h w 3"]
     others: UInt8[np.ndarray, "n h w 3"]
+    attributes: tuple[str, ...] = ()
 
 
 def subjects(faces: Faces, people: int) -> list[Subject]:
     """The first ``people`` identities with at least two pictures: the first picture is used, the rest are others."""
     several = [places for places in faces.by_identity.values() if len(places) > 1][:people]
-    return [Subject(faces.identities[p[0]], faces.pictures[p[0]], faces.pictures[p[1:]]) for p in several]
+    return [
+        Subject(faces.identities[p[0]], faces.pictures[p[0]], faces.pictures[p[1:]], faces.attributes[p[0]])
+        for p in several
+    ]
 
 
 def faces_of_nobody(faces: Faces, people: int, *, prefix: str = "omi") -> list[Subject]:

@@ -1,0 +1,58 @@
+"""The command itself, on a tiny random bundle and drawn pictures, without models that would have to be downloaded."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from core.hyperdreambooth.classifier import ClassifierConfig, PictureClassifier
+from core.hyperdreambooth.evaluation.__main__ import main
+from core.hyperdreambooth.testing import random_bundle
+from core.hyperdreambooth.training.export import export_bundle
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("evaluation")
+    export_bundle(random_bundle(), folder / "bundle")
+    PictureClassifier(ClassifierConfig(("photo", "cartoon"), ("smiling",), (8, 8))).save(folder / "bundle")
+    rng, pictures = np.random.default_rng(0), []
+    for _ in range(6):
+        stream = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(stream, "WEBP")
+        pictures.append(stream.getvalue())
+    table = pa.table({"image": pictures, "identity": list("aabbcc"), "attributes": [["man"]] * 6})
+    pq.write_table(table, folder / "faces.parquet")
+    nowhere = str(folder / "nowhere")
+    return [
+        *("--bundle", str(folder / "bundle"), "--faces", str(folder / "faces.parquet")),
+        *("--output", str(folder / "out"), "--dino", nowhere, "--clip", nowhere, "--people", "2", "--pictures", "2"),
+    ]
+
+
+def test_one_command_writes_the_tables_and_says_what_it_left_out(arguments):
+    main([*arguments, "--vary", "finetune.rank=2,3", "--degrade", "dark"])
+    out = arguments[arguments.index("--output") + 1]
+    report = json.loads((Path(out) / "tables.json").read_text())
+    assert {"hypernetwork only", "finetune.rank = 3", "photo: dark"} <= set(report["rows"])
+    assert {"DINO", "CLIP", "face recognition"} <= set(report["left_out"])
+    row = report["rows"]["HyperDreamBooth, as the bundle has it"]
+    assert {"style_accuracy", "attribute_accuracy", "seconds", "bytes"} <= set(row)
+
+
+def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path):
+    arguments = [*arguments, "--output", str(tmp_path), "--methods", "full-lora", "--sweep", "1", "--plain"]
+    main(arguments)
+    assert (tmp_path / "sweep" / "full-lora.md").read_text().count("learning rate") == 3
+    assert "learning rate" in next(iter(json.loads((tmp_path / "tables.json").read_text())["rows"]))
+
+
+def test_another_setting_wants_another_folder(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments, "--seed", "5"])
+    assert "another --output" in capsys.readouterr().err
