@@ -98,9 +98,9 @@ class BundleConfig:
         """A copy with one number changed, by its dotted name: ``finetune.rank``. Raises BundleError for no such one."""
         fields: dict[str, Any] = asdict(self)
         *path, last = key.split(".")
-        part = fields
+        part: Any = fields
         for name in path:
-            part = part.get(name, {})
+            part = part.get(name) if isinstance(part, dict) else None
         if not isinstance(part, dict) or last not in part or isinstance(part[last], dict):
             raise BundleError(f"a bundle has no setting {key!r}; it has finetune.rank, sampling.guidance_scale, ...")
         part[last] = value
