@@ -51,6 +51,7 @@ def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | N
         kind=job.kind,
         status=job.state,
         subject_id=job.subject_id,
+        subject_ids=list(job.subject_ids),
         created_at=datetime.fromtimestamp(job.created_at, UTC),
         started_at=when(job.started_at),
         finished_at=when(job.finished_at),

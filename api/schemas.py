@@ -3,8 +3,9 @@
 from datetime import date, datetime
 from typing import Annotated, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.config import JsonDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic.config import JsonDict, JsonValue
+from pydantic_core import PydanticCustomError
 
 from core.jobs import JobKind, JobState, SubjectStatus
 from core.jobs.events import EventType
@@ -15,16 +16,20 @@ CONSENT_VERSION = "1"
 """Changes whenever the meaning of `consent=true` does; stored with each subject."""
 MAX_SEED = 2**32 - 1
 MAX_IMAGES = 16
+MAX_BLEND = 8
+"""Subjects in a blend."""
 
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 NegativePrompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 ClassNoun = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z \-]{0,39}$")]
+SubjectId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1, le=100)]
 Side = Annotated[int, Field(ge=32, le=1024, multiple_of=8)]
 
 SUBJECT_ID = "sub_01k2c9f4hx7mzt3qv8r5n6w0pd"
+OTHER_SUBJECT_ID = "sub_01k2c9f7sd4b8y1x6v3q9n0m2k"
 JOB_ID = "job_01k2c9f4j0b6e8s2xk4y7g3c1a"
 IMAGE_ID = "img_01k2c9hq5ra4d7n9w3v2t8m6zf"
 EXAMPLE_TIME = "2024-05-04T10:20:30.120000Z"
@@ -85,17 +90,52 @@ class SubjectForm(Asked):
     options: str = "{}"
 
 
+class BlendPart(Asked):
+    """One subject of a blend, and how much of it."""
+
+    subject_id: SubjectId = Field(examples=[SUBJECT_ID])
+    weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
+        description="Counts in proportion to the others: 1 and 3 are the same as 0.25 and 0.75.", examples=[0.25]
+    )
+
+
+_ONE_OF = "Send either subject_id or a blend, and not both."
+_WHOSE: list[JsonValue] = [
+    {
+        "title": "Of one subject",
+        "required": ["subject_id"],
+        "properties": {"subject_id": {"type": "string"}, "blend": {"type": "null"}},
+    },
+    {
+        "title": "Of a blend",
+        "required": ["blend"],
+        "properties": {"subject_id": {"type": "null"}, "blend": {"type": "array"}},
+    },
+]
+"""`oneOf` of a request's schema: exactly one of `subject_id` and `blend`; null is the same as left out."""
+
+
 class GenerationRequest(Asked):
-    """A prompt, and whose pictures to make of it."""
+    """A prompt, and whose pictures to make of it: those of a subject, or of a blend of several."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"subject_id": SUBJECT_ID, "prompt": "a pencil sketch of a [V] face", "n": 4, "seed": 7}]
+            "examples": [
+                {"subject_id": SUBJECT_ID, "prompt": "a pencil sketch of a [V] face", "n": 4, "seed": 7},
+                {
+                    "blend": [{"subject_id": SUBJECT_ID, "weight": 3}, {"subject_id": OTHER_SUBJECT_ID, "weight": 1}],
+                    "prompt": "a [V] face, oil painting",
+                },
+            ],
+            "oneOf": _WHOSE,
         }
     )
 
     prompt: Prompt = Field(description="With `[V]` where the person goes; added when it is missing, with a warning.")
-    subject_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    blend: Annotated[list[BlendPart], Field(min_length=2, max_length=MAX_BLEND)] | None = Field(
+        default=None, description="Instead of `subject_id`: somebody who looks like each of them, by weight."
+    )
+    subject_id: SubjectId | None = Field(default=None, validate_default=True)
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = Field(default=1, description="How many pictures.")
     seed: Seed | None = Field(default=None, description="Picture i is made with seed + i; one is drawn when left out.")
     steps: Steps | None = Field(default=None, description="Denoising steps; the bundle's default when left out.")
@@ -106,6 +146,14 @@ class GenerationRequest(Asked):
     stage: Literal["preview", "refined"] = Field(
         default="refined", description="`preview` uses what the hypernetwork predicted, without finetuning."
     )
+
+    @field_validator("subject_id")
+    @classmethod
+    def _one_of(cls, subject_id: str | None, others: ValidationInfo) -> str | None:
+        blend = others.data.get("blend", ())  # not there when it is wrong itself, which is said already
+        if blend != () and (subject_id is None) == (blend is None):
+            raise PydanticCustomError("one_of", _ONE_OF)
+        return subject_id
 
 
 class Failure(Answer):
@@ -222,7 +270,8 @@ class JobAnswer(Answer):
     id: str = Field(examples=[JOB_ID])
     kind: JobKind = Field(examples=["generate"])
     status: JobState = Field(examples=["succeeded"])
-    subject_id: str = Field(examples=[SUBJECT_ID])
+    subject_id: str = Field(description="The subject; of a blend the first one.", examples=[SUBJECT_ID])
+    subject_ids: list[str] = Field(description="The subject, or all those of the blend.", examples=[[SUBJECT_ID]])
     created_at: datetime = Field(examples=[EXAMPLE_TIME])
     started_at: datetime | None = Field(default=None, examples=[EXAMPLE_TIME])
     finished_at: datetime | None = Field(default=None, examples=[EXAMPLE_TIME])

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from core.errors import WeightsMismatch
 from core.hyperdreambooth import personalize as method
 from core.hyperdreambooth import sampling
+from core.hyperdreambooth.blend import blend
 from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.weights import LidbWeights, from_bytes, to_bytes
 from core.settings import Settings
-from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
+from worker.engine import OnProgress, Part, Personalized, PersonalizeOptions, Row
 
 _log = logging.getLogger(__name__)
 _PREVIEW_STEPS = 20
@@ -91,8 +93,8 @@ class DiffusionEngine:
         on_progress: OnProgress,
         should_stop: Callable[[], bool],
     ) -> UInt8[np.ndarray, "n h w 3"]:
-        """See Engine. Weights that several rows share are opened once."""
-        opened = {data: from_bytes(data) for data in {row.weights for row in rows}}
+        """See Engine. Weights that several rows share are opened once, and blended once."""
+        opened = {weights: self._open(weights) for weights in {row.weights for row in rows}}
         batch = [
             sampling.Row(
                 prompt=row.prompt,
@@ -113,3 +115,12 @@ class DiffusionEngine:
             should_stop=should_stop,
         )
         return pictures.numpy()
+
+    def _open(self, weights: bytes | tuple[Part, ...]) -> LidbWeights:
+        """One person's weights, or the weighted sum of several. Raises WeightsRefused."""
+        if isinstance(weights, bytes):
+            return from_bytes(weights)
+        people = [from_bytes(part.weights) for part in weights]
+        if len({each.metadata.kind for each in people}) > 1:
+            raise WeightsMismatch("These subjects cannot be blended: some of them have to be personalised again.")
+        return blend(people, [part.share for part in weights], self._bundle)

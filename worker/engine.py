@@ -43,12 +43,20 @@ class Personalized:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One person of a blend: the weights, and their share; the shares of a blend sum to 1."""
+
+    weights: bytes
+    share: float
+
+
+@dataclass(frozen=True)
 class Row:
-    """One picture to make. `[V]` in the prompt stands for the person of the weights."""
+    """One picture to make. `[V]` in the prompt stands for the person of the weights, or for a blend of several."""
 
     prompt: str
     negative_prompt: str
-    weights: bytes
+    weights: bytes | tuple[Part, ...]
     seed: int
     guidance_scale: float | None
 

@@ -40,7 +40,7 @@ from core.jobs.keys import image_id
 from core.jobs.work import Assignment, Work
 from core.log import log_context
 from worker import pictures
-from worker.engine import Engine, PersonalizeOptions, Row
+from worker.engine import Engine, Part, PersonalizeOptions, Row
 from worker.lease import Lease, Patience
 
 _log = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ class Answerer:
             asked = assignment.request
             if isinstance(asked, GenerateRequest):
                 try:
-                    weights = self._read_weights(assignment.job.tenant, asked)
+                    weights = self._weights(assignment.job.tenant, asked)
                 except (SubjectNotFound, SubjectNotReady) as error:
                     lease.release(assignment, partial(self._work.fail, error=error))
                     continue
@@ -211,19 +211,29 @@ class Answerer:
                 batch.append((assignment, asked, rows))
         return batch
 
-    def _read_weights(self, tenant: str, request: GenerateRequest) -> bytes:
+    def _weights(self, tenant: str, asked: GenerateRequest) -> bytes | tuple[Part, ...]:
+        """The weights of the subject, or of everybody in the blend. Raises SubjectNotFound, SubjectNotReady."""
+        if not asked.blend:
+            return self._pinned(tenant, asked.subject_id, asked.weights_key, asked.stage)
+        return tuple(
+            Part(self._pinned(tenant, share.subject_id, share.weights_key, asked.stage), share.weight)
+            for share in asked.blend
+        )
+
+    def _pinned(self, tenant: str, subject_id: str, key: str, stage: WeightsStage) -> bytes:
         """What the request has pinned; of a preview, which each attempt makes anew, the one that is there.
 
         Raises SubjectNotFound: it was deleted meanwhile. SubjectNotReady: its personalising came to nothing.
         """
-        if request.stage is WeightsStage.PREVIEW and not self._work.jobs.archive.store.exists(request.weights_key):
-            return self._work.jobs.weights(tenant, request.subject_id, request.stage)
-        return self._read(request.weights_key)
+        if stage is WeightsStage.PREVIEW and not self._work.jobs.archive.store.exists(key):
+            return self._work.jobs.weights(tenant, subject_id, stage)
+        return self._read(key)
 
     def _store_picture(
         self, assignment: Assignment, prompt: str, index: int, seed: int, pixels: pictures.Pixels
     ) -> Image:
-        png = pictures.encode(pixels, prompt=prompt, seed=seed, subject_id=assignment.job.subject_id)
+        subjects = ", ".join(assignment.job.subject_ids)
+        png = pictures.encode(pixels, prompt=prompt, seed=seed, subject_id=subjects)
         key = self._work.jobs.archive.put_attempt(assignment.job, f"{index}.png", png, content_type="image/png")
         height, width = pixels.shape[:2]
         return Image(id=image_id(assignment.job.id, index), key=key, seed=seed, width=width, height=height)

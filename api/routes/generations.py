@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import secrets
+from functools import partial
 
 from fastapi import APIRouter, Response
 
@@ -14,8 +13,8 @@ from api.dependencies import Desk, RequestIdOf
 from api.errors import COMMON, MalformedRequest, problems
 from api.idempotency import Idempotent
 from api.json_only import JsonOnly
+from api.requests import generate_request
 from core import errors
-from core.jobs import GenerateRequest, WeightsStage
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COMMON)
 
@@ -23,7 +22,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COM
 @router.post(
     "",
     status_code=202,
-    summary="Make pictures of a subject",
+    summary="Make pictures of a subject, or of a blend",
     dependencies=[JsonOnly, Idempotent],
     responses={
         202: {"headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}}},
@@ -52,21 +51,11 @@ def create_generation(
     A subject that is still personalising is a 409: nothing is queued behind work that may fail. `stage=preview` takes
     the weights that the hypernetwork predicted, as soon as the subject has them (`preview_ready`): a moment after its
     personalising has begun. Should that come to nothing before the pictures are made, the job fails.
+
+    A `blend` mixes two to eight subjects: the weighted sum of their changes. Its pictures are erased when any of its
+    subjects is deleted.
     """
-    subject = desk.subject(tenant, asked.subject_id)
-    prompt, warnings = with_placeholder(asked.prompt, subject.class_noun or "face")
-    seed = secrets.randbelow(schemas.MAX_SEED + 1) if asked.seed is None else asked.seed
-    changes = {"prompt": prompt, "seed": seed, "stage": WeightsStage(asked.stage)}
-    request = GenerateRequest.model_validate(asked.model_dump() | changes)
+    request, warnings = generate_request(asked, partial(desk.subject, tenant))
     job = desk.create_generation(tenant, request, request_id=request_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job_answer(job, position=desk.position(job), warnings=warnings)
-
-
-def with_placeholder(prompt: str, class_noun: str) -> tuple[str, list[str]]:
-    """A prompt that names the person as `[V]`, and what has to be said about it when it did not."""
-    marked = re.sub(r"\[v\]", schemas.PLACEHOLDER, prompt, flags=re.IGNORECASE)
-    if schemas.PLACEHOLDER in marked:
-        return marked, []
-    added = f"{prompt} of a {schemas.PLACEHOLDER} {class_noun}"
-    return added, [f'The prompt has no {schemas.PLACEHOLDER}; " of a {schemas.PLACEHOLDER} {class_noun}" was added.']

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from core.errors import ObjectNotFound, SubjectNotFound
@@ -31,7 +31,8 @@ class Accepted(Record):
             id=self.job_id,
             tenant=self.tenant,
             kind=JobKind(self.request.kind),
-            subject_id=self.request.subject_id,
+            subject_id=self.request.subject_ids[0],
+            blended_with=self.request.subject_ids[1:],
             state=JobState.QUEUED,
             created_at=self.created_at,
             request_id=self.request_id,
@@ -73,13 +74,15 @@ class Archive:
         """How the job ended, or None."""
         return self._get(keys.outcome(tenant, job_id), Job)
 
-    def mark(self, tenant: str, subject_id: str, job_id: str) -> None:
-        """Note that the job belongs to the subject."""
-        self.store.put(f"{keys.markers(tenant, subject_id)}{job_id}", b"")
+    def mark(self, tenant: str, subject_ids: Sequence[str], job_id: str) -> None:
+        """Note that the job belongs to the subjects, to each of them."""
+        for subject_id in subject_ids:
+            self.store.put(f"{keys.markers(tenant, subject_id)}{job_id}", b"")
 
-    def unmark(self, tenant: str, subject_id: str, job_id: str) -> None:
-        """The job is not the subject's after all."""
-        self.store.delete(f"{keys.markers(tenant, subject_id)}{job_id}")
+    def unmark(self, tenant: str, subject_ids: Sequence[str], job_id: str) -> None:
+        """The job is not the subjects' after all."""
+        for subject_id in subject_ids:
+            self.store.delete(f"{keys.markers(tenant, subject_id)}{job_id}")
 
     def job_ids(self, tenant: str, subject_id: str) -> list[str]:
         """The jobs that belong to the subject."""
@@ -114,6 +117,11 @@ class Archive:
     def receipt(self, tenant: str, subject_id: str) -> Receipt | None:
         """The subject's tombstone, or None."""
         return self._get(keys.erasure(tenant, subject_id), Receipt)
+
+    def receipts(self, job: Job) -> list[Receipt]:
+        """The tombstones of the subjects of a job."""
+        found = (self.receipt(job.tenant, subject_id) for subject_id in job.subject_ids)
+        return [receipt for receipt in found if receipt]
 
     def erasing(self) -> Iterator[Receipt]:
         """Tombstones of subjects that somebody who was late may still write to."""

@@ -24,8 +24,7 @@ def settle(archive: Archive, ledger: Ledger, job: Job, *, keep_photos: bool) -> 
 
     Who ended the job calls this; if it dies on the way, the reaper does, since the request is only dropped at the end.
     """
-    if receipt := archive.receipt(job.tenant, job.subject_id):
-        erase(archive, ledger, receipt)
+    if _erase_deleted(archive, ledger, job):
         return
     first = archive.put_outcome(job)
     if first.fence != job.fence:  # it had ended before, and Redis had lost that
@@ -37,8 +36,7 @@ def settle(archive: Archive, ledger: Ledger, job: Job, *, keep_photos: bool) -> 
     archive.drop_other_attempts(first)
     archive.drop_accepted(job.tenant, job.id)
     ledger.expire(job.ref)
-    if receipt := archive.receipt(job.tenant, job.subject_id):  # deleted meanwhile: what was just written goes as well
-        erase(archive, ledger, receipt)
+    _erase_deleted(archive, ledger, job)  # deleted meanwhile: what was just written goes as well
 
 
 def erase(archive: Archive, ledger: Ledger, receipt: Receipt) -> Receipt:
@@ -56,6 +54,14 @@ def erase(archive: Archive, ledger: Ledger, receipt: Receipt) -> Receipt:
         _log.warning("erase.without_redis", extra={"subject_id": receipt.subject_id})
     archive.erase(receipt)
     return receipt
+
+
+def _erase_deleted(archive: Archive, ledger: Ledger, job: Job) -> bool:
+    """Whether one of the job's subjects was deleted; then all that is left of it is erased, this job as well."""
+    receipts = archive.receipts(job)
+    for receipt in receipts:
+        erase(archive, ledger, receipt)
+    return bool(receipts)
 
 
 def _settle_subject(archive: Archive, job: Job, *, keep_photos: bool) -> None:

@@ -95,6 +95,7 @@ class Ledger:
             "tenant": job.tenant,
             "kind": job.kind.value,
             "subject_id": job.subject_id,
+            "blended_with": " ".join(job.blended_with),
             "created_at": _milliseconds(job.created_at),
             "request_id": job.request_id,
             "batch_group": batch_group,
@@ -270,6 +271,7 @@ def read_job(fields: dict[str, str]) -> Job:
     """A job from the fields of its hash."""
     values: dict[str, Any] = {key: value for key, value in fields.items() if value != ""}
     values.update({key: int(values[key]) / 1000 for key in _TIMES if key in values})
+    values["blended_with"] = tuple(fields.get("blended_with", "").split())
     values["cancel_requested"] = fields.get("cancel") == "1"
     values["seconds"] = json.loads(fields.get("seconds") or "{}")
     values["result"] = _RESULT.validate_json(fields["result"]) if fields.get("result") else None

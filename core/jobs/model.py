@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
 
@@ -115,16 +116,31 @@ class PersonalizeRequest(Record):
     seed: int = 0
     class_noun: str | None = None
 
+    @property
+    def subject_ids(self) -> tuple[str, ...]:
+        """Whom it is about."""
+        return (self.subject_id,)
+
+
+class Share(Record):
+    """One subject's share of a blend; the shares of a blend sum to 1. `weights_key` as in GenerateRequest."""
+
+    subject_id: str
+    weight: float = Field(ge=0, le=1)
+    weights_key: str = ""
+
 
 class GenerateRequest(Record):
     """What a generating job was asked to do; None means the bundle's default.
 
     Image i is made with seed + i. `weights_key` pins the weights when the job is accepted, so that running it again
-    gives the same bytes; callers leave it empty.
+    gives the same bytes; callers leave it empty. A mixture of several subjects has their shares in `blend`: then
+    `subject_id` is the first of them, and the shares pin the weights.
     """
 
     kind: Literal["generate"] = "generate"
     subject_id: str
+    blend: tuple[Share, ...] = ()
     prompt: str
     negative_prompt: str = ""
     n: int = Field(default=1, ge=1)
@@ -135,6 +151,17 @@ class GenerateRequest(Record):
     height: int | None = None
     stage: WeightsStage = WeightsStage.REFINED
     weights_key: str = ""
+
+    @property
+    def subject_ids(self) -> tuple[str, ...]:
+        """Whom it is about: one subject, or all of the blend."""
+        return tuple(share.subject_id for share in self.blend) or (self.subject_id,)
+
+    def pinned(self, key_of: Callable[[str], str]) -> GenerateRequest:
+        """The request with the weights that its subjects have now; `key_of` gives their key for a subject's id."""
+        shares = tuple(share.model_copy(update={"weights_key": key_of(share.subject_id)}) for share in self.blend)
+        key = shares[0].weights_key if shares else key_of(self.subject_id)
+        return self.model_copy(update={"weights_key": key, "blend": shares})
 
     @property
     def batch_group(self) -> str:
@@ -195,13 +222,15 @@ Result: TypeAlias = Annotated[PersonalizeResult | GenerateResult, Field(discrimi
 class Job(Record):
     """A job as it stands. `seconds` are the timings of each stage.
 
-    Every event of its stream counts `version` up by one; `event_id` is the id of the last one.
+    Every event of its stream counts `version` up by one; `event_id` is the id of the last one. `blended_with` are the
+    other subjects of a blend, after `subject_id`.
     """
 
     id: str
     tenant: str
     kind: JobKind
     subject_id: str
+    blended_with: tuple[str, ...] = ()
     state: JobState
     version: int = 0
     attempt: int = 0
@@ -224,6 +253,11 @@ class Job(Record):
     def ref(self) -> str:
         """The job's name in the queue: tenant and id."""
         return f"{self.tenant}/{self.id}"
+
+    @property
+    def subject_ids(self) -> tuple[str, ...]:
+        """Whom it is about; it dies with the first of them that is deleted."""
+        return (self.subject_id, *self.blended_with)
 
 
 class Consent(Record):

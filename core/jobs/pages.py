@@ -37,7 +37,7 @@ class Wanted:
         return (
             self.state in (None, job.state)
             and self.kind in (None, job.kind)
-            and self.subject_id in (None, job.subject_id)
+            and self.subject_id in (None, *job.subject_ids)
         )
 
     def may_fit(self, entry: listing.Entry) -> bool:

@@ -83,14 +83,14 @@ class Reaper:
         if accepted is None or age < _ACCEPTING_SECONDS:
             return
         request = accepted.request
-        document = keys.document(tenant, request.subject_id)
-        if self.jobs.archive.store.exists(document):
+        documents = [keys.document(tenant, subject_id) for subject_id in request.subject_ids]
+        if all(self.jobs.archive.store.exists(document) for document in documents):
             _log.info("job.restored", extra={"job_id": job_id})
             self.jobs.restore(tenant, job_id)
         elif age > _ABANDONED_SECONDS:
             if isinstance(request, PersonalizeRequest):
                 self.jobs.archive.store.delete_prefix(keys.subject(tenant, request.subject_id))
-            self.jobs.archive.unmark(tenant, request.subject_id, job_id)
+            self.jobs.archive.unmark(tenant, request.subject_ids, job_id)
             listing.forget(self.jobs.archive.store, tenant, job_id)
             self.jobs.archive.drop_accepted(tenant, job_id)
 

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 
 from core.broker import Bell, CeleryBell, celery_app, connect
@@ -110,12 +111,12 @@ class Jobs:
         Raises SubjectNotFound, SubjectNotReady, QueueFull, BrokerUnavailable; then nothing stays stored.
         """
         self._refuse_when_full(JobKind.GENERATE)
-        weights_key = self._weights_key(tenant, request.subject_id, request.stage)
-        pinned = request.model_copy(update={"weights_key": weights_key})
+        pinned = request.pinned(partial(self._weights_key, tenant, stage=request.stage))
 
         def check_again() -> None:
             # A deletion that began meanwhile either finds the job, which is marked by now, or is seen here.
-            self.archive.subject(tenant, request.subject_id)
+            for subject_id in request.subject_ids:
+                self.archive.subject(tenant, subject_id)
 
         return self._accept(_accepted(tenant, pinned, request_id), check_again)
 
@@ -229,20 +230,20 @@ class Jobs:
 
     def _accept(self, accepted: Accepted, store_all: Callable[[], None]) -> Job:
         """Make the request durable, store what belongs to it, queue it and ring; undo all of it when one step fails."""
-        tenant, job_id, subject_id = accepted.tenant, accepted.job_id, accepted.request.subject_id
+        tenant, job_id, subject_ids = accepted.tenant, accepted.job_id, accepted.request.subject_ids
         try:
             self.archive.put_accepted(accepted)
-            self.archive.mark(tenant, subject_id, job_id)
+            self.archive.mark(tenant, subject_ids, job_id)
             listing.note(self.archive.store, accepted.as_job())
             store_all()
             return self._enqueue(accepted, bounded=True)
         except HyperDreamBoothError:
             with contextlib.suppress(HyperDreamBoothError):
                 self.archive.drop_accepted(tenant, job_id)
-                self.archive.unmark(tenant, subject_id, job_id)
+                self.archive.unmark(tenant, subject_ids, job_id)
                 listing.forget(self.archive.store, tenant, job_id)
                 if isinstance(accepted.request, PersonalizeRequest):
-                    self.archive.store.delete_prefix(keys.subject(tenant, subject_id))
+                    self.archive.store.delete_prefix(keys.subject(tenant, accepted.request.subject_id))
             raise
 
     def _enqueue(self, accepted: Accepted, *, bounded: bool) -> Job:

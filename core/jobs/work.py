@@ -41,7 +41,7 @@ class Work:
 
     def commit(self, work: Assignment, result: Result, seconds: dict[str, float]) -> bool:
         """Hand in the result. False when it is not wanted: canceled, deleted, or somebody else has the job by now."""
-        if self.jobs.archive.receipt(work.job.tenant, work.job.subject_id):
+        if self.jobs.archive.receipts(work.job):
             self._drop(work)
             return False
         state = self._patiently(

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from api.routes.generations import with_placeholder
+from api.requests import with_placeholder
 from api.routes.images import prefers_webp
 
 PROMPT = "a pencil sketch of a [V] face"
@@ -90,6 +90,13 @@ def test_the_preview_can_be_asked_for(ask, desk):
         ({"negative_prompt": "x" * 1001}, "negative_prompt"),
         ({"stage": "final"}, "stage"),
         ({"subject_id": 5}, "subject_id"),
+        ({"subject_id": None}, "subject_id"),
+        ({"blend": [{"subject_id": "a", "weight": 1}, {"subject_id": "b", "weight": 1}]}, "subject_id"),
+        ({"subject_id": None, "blend": [{"subject_id": "a", "weight": 1}]}, "blend"),
+        ({"subject_id": None, "blend": [{"subject_id": "a", "weight": 1}] * 9}, "blend"),
+        ({"subject_id": None, "blend": [{"subject_id": "a", "weight": 1}, {"subject_id": "b"}]}, "blend.1.weight"),
+        ({"subject_id": None, "blend": [{"subject_id": "a", "weight": 0}] * 2}, "blend.0.weight"),
+        ({"subject_id": None, "blend": [{"subject_id": "a", "weight": -1}] * 2}, "blend.0.weight"),
         ({"colour": "red"}, "colour"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import BundleError, InvalidInput, JobCanceled, WeightsRefused
 from core.settings import Settings
-from worker.engine import Engine, PersonalizeOptions, Row, load_engine
+from worker.engine import Engine, Part, PersonalizeOptions, Row, load_engine
 
 pytestmark = pytest.mark.slow
 PHOTOS = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
@@ -75,12 +75,28 @@ def test_a_batch_mixes_people_whatever_their_rank(engine: Engine) -> None:
         assert np.abs(alone.astype(int) - picture.astype(int)).max() <= 1
 
 
+def test_a_blend_lies_between_its_people(engine: Engine) -> None:
+    weights = [personalize(engine, seed=seed, rank=2) for seed in (0, 1)]
+
+    def row(*shares: float) -> Row:
+        parts = tuple(Part(data, share) for data, share in zip(weights, shares, strict=True))
+        return Row("a [V] face", "", parts, 1, None)
+
+    one = Row("a [V] face", "", weights[0], 1, None)
+    mixed, same, alone, other = generate(engine, [row(0.5, 0.5), row(0.5, 0.5), row(1.0, 0.0), row(0.0, 1.0)])
+    assert np.array_equal(mixed, same)
+    assert np.abs(alone.astype(int) - generate(engine, [one])[0].astype(int)).max() <= 2
+    assert not np.array_equal(alone, other)
+
+
 def test_what_does_not_fit_is_refused(engine: Engine) -> None:
     row = Row("a [V] face", "", personalize(engine), 1, None)
     with pytest.raises(InvalidInput):
         generate(engine, [row], height=17)
     with pytest.raises(WeightsRefused):
         generate(engine, [Row("a [V] face", "", b"not weights", 1, None)])
+    with pytest.raises(WeightsRefused):
+        generate(engine, [Row("a [V] face", "", (Part(personalize(engine), 0.5), Part(b"not weights", 0.5)), 1, None)])
     with pytest.raises(JobCanceled):
         generate(engine, [row], should_stop=lambda: True)
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image as Picture
 
 from core.errors import SubjectNotFound, SubjectNotReady, WeightsMismatch
-from core.jobs import GenerateResult, Job, JobState, SubjectStatus, WeightsStage
+from core.jobs import GenerateResult, Job, JobState, Share, Subject, SubjectStatus, WeightsStage
 from core.jobs.events import event_key, read_event
 from core.jobs.keys import image_id
+from core.jobs.model import time_of
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Shop
@@ -91,6 +92,68 @@ def test_people_share_a_batch_and_get_their_own_pictures(shop: Shop) -> None:
     assert shop.diary("generate.begun")[-1]["rows"] == 6
     assert [pictures_of(shop, job) for job in together] == alone
     assert alone[0] != alone[1]
+
+
+def blend_of(*shares: tuple[Subject, float]) -> dict[str, Any]:
+    return {"blend": tuple(Share(subject_id=subject.id, weight=weight) for subject, weight in shares)}
+
+
+def test_a_blend_is_made_of_everybodys_weights_and_shares_a_batch(shop: Shop) -> None:
+    one, other = (shop.ready_subject(seed=seed) for seed in (1, 2))
+    more, less = ((0.9, 0.1), (0.1, 0.9))
+    jobs = [shop.generation(one, seed=3, **blend_of((one, mine), (other, yours))) for mine, yours in (more, more, less)]
+    jobs.append(shop.generation(one, seed=3))
+    assert shop.answer_all() == [4]
+    pictures = [pixels_of(pictures_of(shop, job)[0]) for job in jobs]
+    assert pictures[0] == pictures[1]
+    assert len(set(pictures)) == 3
+    with Picture.open(io.BytesIO(pictures_of(shop, jobs[0])[0])) as picture:
+        assert picture.text["Subject"] == f"{one.id}, {other.id}"  # type: ignore[attr-defined]
+    assert shop.now(jobs[0]).subject_ids == (one.id, other.id)
+
+
+def pixels_of(png: bytes) -> bytes:
+    with Picture.open(io.BytesIO(png)) as picture:
+        return picture.tobytes()
+
+
+@pytest.mark.parametrize("deleted", [0, 1])
+def test_a_running_blend_stops_when_any_of_its_subjects_is_deleted(shop: Shop, deleted: int) -> None:
+    people = [shop.ready_subject(seed=seed) for seed in (1, 2)]
+    shop.rehearse(steps=50)
+    job = shop.generation(people[0], **blend_of((people[0], 0.5), (people[1], 0.5)))
+    shop.at_step(10, lambda: shop.jobs.delete_subject("local", people[deleted].id))
+    shop.answer(job)
+    (stopped,) = shop.diary("generate.stopped")
+    assert int(str(stopped["step"])) <= 12
+    assert not list(shop.ledger.redis.scan_iter(f"*{job.id}*"))
+    assert not [key for key in shop.store.list("") if key.startswith((f"local/jobs/{job.id}", "pending/"))]
+
+
+def test_a_blend_that_ends_as_a_subject_goes_leaves_nothing(shop: Shop) -> None:
+    people = [shop.ready_subject(seed=seed) for seed in (1, 2)]
+    job = shop.generation(people[0], **blend_of((people[0], 0.5), (people[1], 0.5)))
+    put = shop.store.put
+
+    def delete_first(key: str, data: bytes, **more: str) -> None:
+        if key.endswith("0.png"):
+            shop.jobs.delete_subject("local", people[1].id)
+        put(key, data, **more)
+
+    shop.store.put = delete_first  # type: ignore[method-assign,assignment]
+    shop.answer(job)
+    assert not [key for key in shop.store.list("") if job.id in key and "subject-jobs" not in key]
+
+
+def test_a_blend_comes_back_when_redis_has_lost_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [shop.ready_subject(seed=seed) for seed in (1, 2)]
+    job = shop.generation(people[0], **blend_of((people[0], 0.5), (people[1], 0.5)))
+    shop.ledger.redis.flushall()
+    monkeypatch.setattr("core.jobs.reaper.time_of", lambda name: time_of(name) - 3600)
+    shop.reaper.reconcile()
+    assert shop.answer(job) == 1
+    assert shop.now(job).state is JobState.SUCCEEDED
+    assert shop.now(job).subject_ids == tuple(person.id for person in people)
 
 
 def test_only_what_can_run_together_is_put_together(shop: Shop) -> None:
