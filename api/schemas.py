@@ -77,7 +77,7 @@ class PersonalizeOptions(Asked):
     rank: Annotated[int, Field(ge=1, le=16)] | None = Field(
         default=None, description="Rank of the personal change after relaxing."
     )
-    steps: Steps | None = Field(default=None, description="Finetuning steps, 1 to 100.")
+    steps: Annotated[int, Field(ge=1, le=500)] | None = Field(default=None, description="Finetuning steps, 1 to 500.")
     seed: Seed = 0
 
 
