@@ -16,7 +16,7 @@ from api.limits import Limiter, LimitHeaders
 from api.metrics import Metrics, Observe
 from api.middleware import BodyLimit, RequestId
 from api.openapi import install_openapi
-from api.routes import events, generations, images, jobs, service, subjects, usage
+from api.routes import events, generations, images, jobs, service, subjects, usage, weights
 from core.broker import connect, connect_async
 from core.jobs import Jobs, open_jobs
 from core.jobs.idempotency import Answers
@@ -27,6 +27,9 @@ LIMIT_SECONDS = 0.25
 """How long Redis may take to say whether a tenant has asked too much: longer than that, and nobody is counted."""
 DECODERS = 2
 """Photos that are decoded at the same time: 25 megapixels take 75 MB and more, each."""
+
+EXPORTERS = 1
+"""Weights that are multiplied out for other programs at the same time: a second or two of a core each, at most."""
 
 
 def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) -> FastAPI:
@@ -48,7 +51,8 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     app.state.feed = Feed(partial(connect_async, settings))
     app.state.metrics = Metrics()
     app.state.decoders = CapacityLimiter(DECODERS)
-    for routes in (subjects, generations, jobs, events, images, usage, service):
+    app.state.exporters = CapacityLimiter(EXPORTERS)
+    for routes in (subjects, weights, generations, jobs, events, images, usage, service):
         app.include_router(routes.router)
     errors.install(app)
     app.add_exception_handler(Replay, replayed)

@@ -84,6 +84,8 @@ STATUS = {
     "subject-not-ready": 409,
     "job-over": 409,
     "answer-erased": 409,
+    "weights-format": 409,
+    "weights-mismatch": 409,
     "request-in-progress": 409,
     "upload-too-large": 413,
     "image-too-many-pixels": 413,

@@ -14,7 +14,8 @@ from core.hyperdreambooth import personalize as method
 from core.hyperdreambooth import sampling
 from core.hyperdreambooth.blend import blend
 from core.hyperdreambooth.diffusion import load_bundle
-from core.hyperdreambooth.weights import LidbWeights, from_bytes, to_bytes
+from core.hyperdreambooth.exports import Layout
+from core.hyperdreambooth.weights import LidbWeights, from_bytes, layout_of, to_bytes
 from core.settings import Settings
 from worker.engine import OnProgress, Part, Personalized, PersonalizeOptions, Row
 
@@ -41,6 +42,11 @@ class DiffusionEngine:
     def fingerprint(self) -> str:
         """See Engine."""
         return self._bundle.fingerprint
+
+    @property
+    def layout(self) -> Layout:
+        """See Engine."""
+        return layout_of(self._bundle)
 
     def personalize(
         self,

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from core.errors import SettingsError
+from core.hyperdreambooth.exports import Layout
 from core.settings import Settings
 
 OnProgress = Callable[[str, int, int], None]
@@ -71,6 +72,10 @@ class Engine(Protocol):
     @property
     def fingerprint(self) -> str:
         """The bundle's hash: weights made with another one do not fit."""
+
+    @property
+    def layout(self) -> Layout:
+        """What the API has to know of the bundle to make files for other programs."""
 
     def personalize(
         self,

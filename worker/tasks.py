@@ -21,6 +21,7 @@ from core.errors import (
     JobCanceled,
     ObjectNotFound,
     OutOfTime,
+    StoreUnavailable,
     SubjectNotFound,
     SubjectNotReady,
     Unavailable,
@@ -35,6 +36,7 @@ from core.jobs import (
     Preview,
     Weights,
     WeightsStage,
+    layouts,
 )
 from core.jobs.keys import image_id
 from core.jobs.work import Assignment, Work
@@ -72,6 +74,7 @@ class Answerer:
         self._told_to_stop = told_to_stop
         self._patience = patience
         self._batch = batch
+        self._described = False
 
     def answer(self, kind: JobKind, ref: str) -> int:
         """Do the job that the bell was rung for, or what waits in its stead; gives how many jobs were taken."""
@@ -86,8 +89,20 @@ class Answerer:
             first = assignments[0].job
             with log_context(job_id=first.id, request_id=first.request_id):
                 _log.info("jobs.claimed", extra={"kind": kind.value, "jobs": len(assignments)})
+                if kind is JobKind.PERSONALIZE or not self._described:
+                    self._describe_bundle()
                 self._run(assignments)
         return len(assignments)
+
+    def _describe_bundle(self) -> None:
+        """Let the API know what it needs to export weights of this bundle; at every new person, for it is little."""
+        pins = self._engine.layout.pins
+        try:
+            store, layout = self._work.jobs.archive.store, self._engine.layout.to_json()
+            layouts.write_down(store, str(pins["fingerprint"]), str(pins["basis"]), layout)
+            self._described = True
+        except StoreUnavailable:
+            _log.warning("layout.not_written", exc_info=True)
 
     def _run(self, assignments: list[Assignment]) -> None:
         """Run jobs; whatever happens, each of them is ended or given back."""

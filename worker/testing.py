@@ -20,6 +20,8 @@ from jaxtyping import UInt8
 from pydantic import BaseModel
 
 from core.errors import BundleError, JobCanceled
+from core.hyperdreambooth.config import LidbConfig
+from core.hyperdreambooth.exports import LayerShape, Layout
 from core.settings import Settings
 from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
 
@@ -44,6 +46,13 @@ class FakeEngine:
     name = "fake"
     fingerprint = "fake-1"
     size = 8
+    layout = Layout(
+        pins={"bundle": "fake", "fingerprint": "fake-1", "basis": "fake-basis"},
+        lidb=LidbConfig(),
+        layers=(LayerShape("unet.layer", 8, 8),),
+        resolution=8,
+        text_width=8,
+    )
 
     def __init__(self, settings: Settings) -> None:
         self._folder = Path(settings.data_dir)

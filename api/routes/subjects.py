@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
 from api import schemas
 from api.answers import is_personalizing, receipt_answer, subject_answer
 from api.auth import Personalizes, Tenant
-from api.caching import NOT_MODIFIED, cacheable
 from api.dependencies import Desk, Finder, RequestIdOf
 from api.errors import COMMON, InvalidFields, MalformedRequest, invalid_fields, problems
 from api.idempotency import Idempotent
 from api.uploads import MAX_PHOTOS, FaceFinder, Form, face_crop, read_form
 from core import errors
-from core.jobs import Consent, Jobs, Subject, WeightsStage
+from core.jobs import Consent, Jobs, Subject
 from core.jobs.keys import is_id
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
@@ -156,36 +155,6 @@ def delete_subject(subject_id: str, desk: Desk, tenant: Tenant) -> schemas.Delet
     From then on everything of the subject is 404. Deleting it again gives the same receipt for 24 hours.
     """
     return receipt_answer(desk.delete_subject(tenant, subject_id))
-
-
-@router.get(
-    "/{subject_id}/weights",
-    summary="Download a subject's weights",
-    response_class=Response,
-    responses={
-        200: {
-            "description": "A `.lidb` file: safetensors with metadata that describes itself.",
-            "headers": {"ETag": {"description": "The file's hash.", "schema": {"type": "string"}}},
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        },
-        **NOT_MODIFIED,
-        **problems(errors.SubjectNotFound, errors.SubjectNotReady, errors.InvalidInput, errors.StoreUnavailable),
-    },
-)
-def read_weights(
-    subject_id: str,
-    desk: Desk,
-    tenant: Tenant,
-    stage: Annotated[
-        WeightsStage, Query(description="After finetuning, or as first predicted.")
-    ] = WeightsStage.REFINED,
-    format: Annotated[Literal["lidb"], Query(description="The file format.")] = "lidb",  # noqa: A002
-    if_none_match: Annotated[str | None, Header()] = None,
-) -> Response:
-    """The personal change alone, about 100 KB. Biometric data: keep it as safe as the photo."""
-    data = desk.weights(tenant, subject_id, stage)
-    headers = {"Content-Disposition": f'attachment; filename="{subject_id}.{stage}.{format}"'}
-    return cacheable(Response(data, headers=headers, media_type="application/octet-stream"), if_none_match)
 
 
 def _current(desk: Jobs, tenant: str, subject: Subject) -> schemas.SubjectAnswer:

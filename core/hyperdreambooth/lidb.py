@@ -3,9 +3,9 @@
     dW = A_aux  A  B  B_aux        A_aux: n x a,  A: a x r,  B: r x b,  B_aux: b x m
 
 ``A_aux`` has orthonormal columns and ``B_aux`` orthonormal rows; both are frozen and the same for everybody. ``A`` and
-``B`` are the person. The basis is a function of the seed and of each target's name and shape alone, drawn on the CPU
-with a generator of its own in float64, so that every machine, device and thread count makes the same one; its hash is
-taken after rounding to 1e-4, so that a last bit of some linear-algebra library cannot change it.
+``B`` are the person. The basis is a function of the seed and of each target's name and shape alone, made on the CPU in
+float64 of basis.py's numbers, so that every machine, device and thread count makes the same one; its hash is taken
+after rounding to 1e-4, so that a last bit of some linear-algebra library cannot change it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from core.hyperdreambooth.basis import BasisKind, gaussians
+from core.hyperdreambooth.config import LidbConfig
 from core.hyperdreambooth.targets import Target
-
-BasisKind = Literal["orthonormal", "gaussian"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ class Basis(Mapping[str, Auxiliary]):
     ) -> None:
         self.targets = tuple(targets)
         self.seed, self.a, self.b, self.kind = seed, a, b, kind
-        self._factors = {target.name: _draw(target, seed, a, b, kind) for target in self.targets}
+        config = LidbConfig(a=a, b=b, seed=seed, basis=kind)
+        self._factors = {target.name: _auxiliary(target, config) for target in self.targets}
         self.hash = self._hash()
 
     def __getitem__(self, name: str) -> Auxiliary:
@@ -121,13 +121,9 @@ def relax(person: Person, rank: int, *, generator: torch.Generator) -> dict[str,
     return relaxed
 
 
-def _draw(target: Target, seed: int, a: int, b: int, kind: BasisKind) -> Auxiliary:
-    key = hashlib.sha256(f"{seed}/{target.name}/{target.n}x{target.m}".encode()).digest()
-    generator = torch.Generator("cpu").manual_seed(int.from_bytes(key[:8], "big") >> 1)
-    inner_a, inner_b = target.capped(a, b)
-    left = torch.randn(target.n, inner_a, generator=generator, dtype=torch.float64)
-    right = torch.randn(target.m, inner_b, generator=generator, dtype=torch.float64)
-    if kind == "orthonormal":
+def _auxiliary(target: Target, config: LidbConfig) -> Auxiliary:
+    left, right = (torch.from_numpy(numbers) for numbers in gaussians(target, config))
+    if config.basis == "orthonormal":
         left, right = _orthonormal_columns(left), _orthonormal_columns(right)
     else:
         left, right = left / target.n**0.5, right / target.m**0.5

@@ -9,6 +9,7 @@ pages.py    a page of that list
 events.py   what those who follow a job are told
 idempotency.py  answers that were given, and who is giving one
 usage.py    how much each tenant had done, by day
+layouts.py  what the API has to know of base models
 service.py  both together: what the API and the worker call
 """
 

@@ -12,6 +12,7 @@ erasing/{tenant}/{subject}                     an empty marker: somebody who was
 keys/{key}.json                                an API key's hash, and whose it is
 idempotency/{day}/{tenant}/{digest}.json       what was answered to a creating request, for a day (idempotency.py)
 idempotency/{day}/{tenant}/about/{subject}/{digest}   an empty marker: that answer is about the subject
+bundles/{fingerprint}-{basis}.json             what exports need to know of a base model (layouts.py)
 usage/{day}/{tenant}/{facts}                   an empty object: a job ended; its name says how (usage.py)
 """
 
@@ -26,8 +27,9 @@ ERASING = "erasing/"
 API_KEYS = "keys/"
 IDEMPOTENCY = "idempotency/"
 USAGE = "usage/"
+BUNDLES = "bundles/"
 RESERVED = frozenset(
-    {"pending", "erasures", "erasing", "keys", "idempotency", "usage"}
+    {"pending", "erasures", "erasing", "keys", "idempotency", "usage", "bundles"}
     | {"batches", "webhooks", "deliveries", "bells", "queued", "running", "turn"}
 )
 """Names that no tenant may have: they stand beside the tenants in the store, or in Redis."""
@@ -116,6 +118,11 @@ def about(day: str, tenant: str, subject_id: str) -> str:
 def usage(day: str, tenant: str) -> str:
     """The prefix of what a tenant used on a day (`2024-05-04`, UTC)."""
     return f"{USAGE}{day}/{tenant}/"
+
+
+def layout(fingerprint: str, basis: str) -> str:
+    """What exports need to know of a base model."""
+    return f"{BUNDLES}{fingerprint}-{basis}.json"
 
 
 def image_id(job_id: str, index: int) -> str:

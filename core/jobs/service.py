@@ -267,7 +267,8 @@ class Jobs:
             job = self.ledger.get(f"{tenant}/{subject.job_id}")
             key = job.preview.weights_key if job and job.preview else None
         if not key:
-            raise SubjectNotReady(f"Subject {subject_id} has no {stage} weights; wait until its job has succeeded.")
+            waits = "ask for stage=refined" if weights else "wait until its job has succeeded"
+            raise SubjectNotReady(f"Subject {subject_id} has no {stage} weights; {waits}.")
         return key
 
 

@@ -51,6 +51,7 @@ def test_a_photo_becomes_weights_step_by_step(engine: Engine) -> None:
     )
     assert engine.name == "tiny-random"
     assert len(engine.fingerprint) == 16
+    assert engine.layout.pins["fingerprint"] == engine.fingerprint
     assert ("finetune", 2, 2) in steps
     assert "finetune" in made.seconds
 

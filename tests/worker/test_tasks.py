@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from core.errors import SubjectNotFound, SubjectNotReady, WeightsMismatch
-from core.jobs import GenerateResult, Job, JobState, Share, Subject, SubjectStatus, WeightsStage
+from core.errors import StoreUnavailable, SubjectNotFound, SubjectNotReady, WeightsMismatch
+from core.hyperdreambooth.exports import Layout
+from core.jobs import GenerateResult, Job, JobState, Share, Subject, SubjectStatus, WeightsStage, layouts
 from core.jobs.events import event_key, read_event
 from core.jobs.keys import image_id
 from core.jobs.model import time_of
@@ -26,8 +27,8 @@ def pictures_of(shop: Shop, job: Job) -> list[bytes]:
 
 
 def left_of(shop: Shop) -> list[str]:
-    """The parts of the store that still have something, but for what was used: that names nobody."""
-    return sorted(key.split("/")[0] for key in shop.store.list("") if not key.startswith("usage/"))
+    """The parts of the store that still have something, but for what names nobody."""
+    return sorted(key.split("/")[0] for key in shop.store.list("") if not key.startswith(("usage/", "bundles/")))
 
 
 def test_personalising_makes_weights_and_says_how(shop: Shop) -> None:
@@ -42,6 +43,23 @@ def test_personalising_makes_weights_and_says_how(shop: Shop) -> None:
     assert (subject.likeness, subject.kept_step) == (0.5, 3)
     assert {"finetune", "total"} <= set(subject.seconds)
     assert not [key for key in shop.store.objects if "photos" in key]
+
+
+def test_the_base_model_is_described_for_the_api(shop: Shop) -> None:
+    put = shop.store.put
+
+    def out_of_order(*_: object, **__: object) -> None:
+        shop.store.put = put  # type: ignore[method-assign]
+        raise StoreUnavailable
+
+    subject, job = shop.new_subject()
+    shop.store.put = out_of_order  # type: ignore[method-assign]
+    shop.answer(job)
+    assert shop.jobs.subject("local", subject.id).status is SubjectStatus.READY
+    with pytest.raises(SubjectNotReady, match="base model"):
+        layouts.look_up(shop.store, "fake-1", "fake-basis")
+    shop.answer(shop.generation(subject))
+    assert Layout.from_json(layouts.look_up(shop.store, "fake-1", "fake-basis")) == shop.engine.layout
 
 
 def test_several_photos_of_several_sizes_go_in_together(shop: Shop) -> None:

@@ -143,7 +143,7 @@ def test_a_file_with_numbers_that_are_not_finite_does_not_open(bundle):
 
 def test_a_file_over_the_limit_is_not_read(monkeypatch, bundle):
     data = to_bytes(packed(bundle))
-    monkeypatch.setattr("core.hyperdreambooth.weights.LARGEST", len(data) - 1)
+    monkeypatch.setattr("core.hyperdreambooth.lidb_file.LARGEST", len(data) - 1)
     with pytest.raises(WeightsFormat, match="at most"):
         from_bytes(data)
 
