@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from types import FrameType
 
 import uvicorn
 
 from api.app import create_app
+from api.feed import Feed
 from core.errors import SettingsError, StoreUnavailable
 from core.log import configure_logging
 from core.settings import load_settings
@@ -15,8 +18,22 @@ SHUTDOWN_SECONDS = 5
 """For requests that are being answered when it is told to stop; those that wait for a job would take a minute."""
 
 
+class Server(uvicorn.Server):
+    """A server that ends the streams of events at once when it is told to stop: they would last until it is cut off."""
+
+    feed: Feed
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn.Server."""
+        self.feed.is_ending = True
+        super().handle_exit(sig, frame)
+
+
 def main() -> int:
-    """Serve until told to stop; 2 when the settings are wrong, or the store cannot be asked for keys."""
+    """Serve until told to stop.
+
+    2 when the settings are wrong, or the store cannot be asked for keys; 3 when it cannot listen there.
+    """
     try:
         settings = load_settings()
         app = create_app(settings)
@@ -24,15 +41,20 @@ def main() -> int:
         sys.stderr.write(f"{error.title()} {error.detail}\n")
         return 2
     configure_logging(settings.log_level)
-    uvicorn.run(
-        app,
-        host=settings.api_host,
-        port=settings.api_port,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    server = Server(
+        uvicorn.Config(
+            app,
+            host=settings.api_host,
+            port=settings.api_port,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
     )
-    return 0
+    server.feed = app.state.feed
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 3
 
 
 if __name__ == "__main__":

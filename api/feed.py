@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from core.broker import redis_errors
 from core.errors import BrokerUnavailable, TooManyFollowers
 from core.jobs.events import MOST_EVENTS, Event, event_key, order_of, read_event
 
+_log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.2
 """Time between two looks at what is followed."""
 REST_SECONDS = 0.05
@@ -41,8 +43,10 @@ class _Waiter:
 class Reader:
     """Reads for all followers of one event loop."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, is_ending: Callable[[], bool] = lambda: False) -> None:
+        """`is_ending`: nobody is kept waiting any more."""
         self._redis = redis
+        self._is_ending = is_ending
         self._waiting: set[_Waiter] = set()
         self._arrived = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="feed")
@@ -78,26 +82,27 @@ class Reader:
     async def _run(self) -> None:
         while True:
             self._arrived.clear()
+            waiting = list(self._waiting)
             try:
-                await self._serve(list(self._waiting))
+                await self._serve(waiting)
                 pause = REST_SECONDS
             except BrokerUnavailable:
                 pause = OUTAGE_SECONDS
+            except Exception:  # noqa: BLE001 - all followers wait for this task: nothing may end it
+                _log.exception("feed.broke")
+                pause = OUTAGE_SECONDS
+            for waiter in waiting:
+                if waiter.once or self._is_ending():
+                    waiter.served.set()
             await asyncio.sleep(pause)
             with move_on_after(LOOK_SECONDS if self._waiting else None):
                 await self._arrived.wait()
 
     async def _serve(self, waiting: list[_Waiter]) -> None:
-        try:
-            events = await self._read(waiting)
-        except BrokerUnavailable:
-            for waiter in waiting:
-                if waiter.once:
-                    waiter.served.set()
-            raise
+        events = await self._read(waiting)
         for waiter in waiting:
             waiter.found = [each for each in events[waiter.key] if order_of(each.id) > order_of(waiter.after)]
-            if waiter.found or waiter.once:
+            if waiter.found:
                 waiter.served.set()
 
     async def _read(self, waiting: Iterable[_Waiter]) -> dict[str, list[Event]]:
@@ -125,6 +130,8 @@ class Feed:
         """`connect` makes a client that decodes to str, and answers or raises within a second."""
         self._connect = connect
         self._reader: Reader | None = None
+        self.is_ending = False
+        """Set when the process is told to stop: the streams end, and their followers begin new ones elsewhere."""
         self.followers = 0
 
     def refuse_too_many(self) -> None:
@@ -137,7 +144,7 @@ class Feed:
         """Follow something: `async with feed.follow() as reader`."""
         self.followers += 1
         try:
-            self._reader = reader = self._reader or Reader(self._connect())
+            self._reader = reader = self._reader or Reader(self._connect(), lambda: self.is_ending)
             yield reader
         finally:
             self.followers -= 1

@@ -53,7 +53,7 @@ async def told(feed: Feed, desk: Jobs, job: Job, after: str) -> AsyncGenerator[s
                 yield ": still here\n\n"
             else:
                 yield written(event.id, await to_thread.run_sync(event_answer, desk, job, event))
-            if time.monotonic() > until:
+            if feed.is_ending or time.monotonic() > until:
                 return
 
 

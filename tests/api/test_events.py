@@ -284,6 +284,30 @@ def test_a_stream_does_not_last_for_ever(http, job, monkeypatch):
     assert followed(http, job).types == ["queued"]
 
 
+def test_a_process_that_is_told_to_stop_ends_its_streams(http, app, job):
+    heard = Heard()
+    follower = threading.Thread(target=listen, args=(http, job, heard))
+    follower.start()
+    until(lambda: heard.types == ["queued"])
+    app.state.feed.is_ending = True
+    until(lambda: not follower.is_alive(), seconds=2)
+
+
+def test_a_mistake_in_one_event_does_not_end_the_others(http, job, desk, monkeypatch, caplog):
+    monkeypatch.setattr(feeding, "OUTAGE_SECONDS", 0.1)
+    heard = Heard()
+    follower = threading.Thread(target=listen, args=(http, job, heard))
+    follower.start()
+    until(lambda: heard.types == ["queued"])
+    read_event = feeding.read_event
+    monkeypatch.setattr(feeding, "read_event", None)
+    desk.cancel("local", job.id)
+    until(lambda: "feed.broke" in caplog.text)
+    monkeypatch.setattr(feeding, "read_event", read_event)
+    follower.join()
+    assert heard.types == ["queued", "canceled"]
+
+
 def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, claim, desk):
     held = claim(job.id)
     heard = [Heard() for _ in range(40)]
@@ -305,7 +329,7 @@ def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, c
             follower.join()
     assert {tuple(each.versions) for each in heard} == {(1, 2, 3, 4)}
     until(lambda: app.state.feed.followers == 0)
-    assert [c for c in desk.ledger.redis.client_list() if c["cmd"] == "xrange"] == []
+    until(lambda: not [c for c in desk.ledger.redis.client_list() if c["cmd"] == "xrange"])
 
 
 def test_a_client_that_goes_away_is_noticed(http, app, job):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from core.errors import BundleError, InvalidInput, JobCanceled, WeightsRefused
 from core.settings import Settings
-from worker.engine import Engine, Part, PersonalizeOptions, Row, load_engine
+from worker.engine import Engine, Part, Personalized, PersonalizeOptions, Row, load_engine
 
 pytestmark = pytest.mark.slow
 PHOTOS = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
@@ -105,3 +107,33 @@ def test_what_does_not_fit_is_refused(engine: Engine) -> None:
 def test_a_bundle_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         load_engine(Settings(bundle=str(tmp_path / "nothing")))
+
+
+def test_a_preview_drawn_in_between_changes_nothing(engine: Engine) -> None:
+    from core.hyperdreambooth.testing import random_bundle
+
+    seeing = copy.copy(engine)
+    seeing._bundle = random_bundle()  # type: ignore[attr-defined]
+    drawn: list[np.ndarray] = []
+    steps: list[str] = []
+
+    def draw(weights: bytes) -> None:
+        row = Row("a [V] face", "", weights, 3, None)
+        drawn.append(seeing.preview(row, on_progress=lambda stage, *_: steps.append(stage), should_stop=lambda: False))
+        assert np.array_equal(drawn[0], generate(seeing, [row], steps=20)[0])
+
+    def made(on_preview: Callable[[bytes], None]) -> Personalized:
+        return seeing.personalize(
+            PHOTOS,
+            PersonalizeOptions(seed=3),
+            on_progress=lambda *_: None,
+            on_preview=on_preview,
+            should_stop=lambda: False,
+        )
+
+    with_it, without_it = made(draw), made(lambda _: None)
+    assert (with_it.weights, with_it.preview) == (without_it.weights, without_it.preview)
+    assert drawn[0].shape == (16, 16, 3)
+    assert len(steps) > 20
+    with pytest.raises(JobCanceled):
+        seeing.preview(Row("a", "", with_it.weights, 0, None), on_progress=lambda *_: None, should_stop=lambda: True)

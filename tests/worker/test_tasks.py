@@ -222,16 +222,26 @@ def test_what_cannot_get_better_fails_at_once(shop: Shop, monkeypatch: pytest.Mo
     assert found.error.code == "weights-mismatch"
 
 
-def test_cancel_stops_within_two_steps(shop: Shop) -> None:
+@pytest.mark.parametrize("what", ["personalize", "generate"])
+@pytest.mark.parametrize("step", [4, 17, 40])
+def test_cancel_stops_within_two_steps(shop: Shop, what: str, step: int) -> None:
+    subject = shop.ready_subject() if what == "generate" else None
     shop.rehearse(steps=50)
-    subject, job = shop.new_subject()
-    shop.at_step(10, lambda: shop.jobs.cancel("local", job.id))
+    job = shop.generation(subject) if subject else shop.new_subject()[1]
+    asked_at: list[int] = []
+
+    def ask() -> None:
+        asked_at.append(shop.now(job).step)
+        shop.jobs.cancel("local", job.id)
+
+    shop.at_step(step, ask)
     shop.answer(job)
-    (stopped,) = shop.diary("personalize.stopped")
-    assert int(str(stopped["step"])) <= 12
+    (stopped,) = shop.diary(f"{what}.stopped")
+    assert int(str(stopped["step"])) - 1 <= asked_at[0] + 2, "steps that were done"
     assert shop.now(job).state is JobState.CANCELED
-    assert shop.jobs.subject("local", subject.id).status is SubjectStatus.CANCELED
-    assert not [key for key in shop.store.objects if key.endswith((".png", ".lidb"))]
+    assert not [key for key in shop.store.objects if f"/jobs/{job.id}/" in key and key.endswith((".png", ".lidb"))]
+    if what == "personalize":
+        assert shop.jobs.subject("local", job.subject_id).status is SubjectStatus.CANCELED
 
 
 def at_finetuning(shop: Shop, look: Callable[[], Any]) -> list[Any]:

@@ -115,7 +115,7 @@ class TestPersonalize:
         assert done.preview is previews[0]
         assert done.likeness is not None
         assert -1 <= done.likeness <= 1
-        assert set(done.seconds) == {"hypernetwork", "finetune", "likeness"}
+        assert set(done.seconds) == {"hypernetwork", "preview", "finetune", "likeness"}
 
     def test_without_a_hypernetwork_it_starts_from_zero_with_more_steps(self):
         done = personalize(random_bundle(with_hypernetwork=False), self.photo)
