@@ -3,7 +3,7 @@
 {tenant}/subjects/{subject}/subject.json       the document
 {tenant}/subjects/{subject}/photos/0.png       aligned, until personalising ends
 {tenant}/subject-jobs/{subject}/{job}          an empty marker: the job belongs to the subject, and dies with it
-{tenant}/job-list/{when}.{kind}.{subject}.{state}  an empty object: that there is such a job (listing.py)
+{tenant}/job-list/{when}.{kind}.{state}        an empty object: that there is such a job (listing.py)
 {tenant}/jobs/{job}/{fence}/...                what one attempt made; the number of its claim keeps attempts apart
 {tenant}/jobs/{job}/outcome.json               how the job ended, written once
 pending/{tenant}/{job}.json                    what was accepted and is not over

@@ -1,6 +1,6 @@
 """Which jobs a tenant has, newest first, by the names of empty objects: no record is read to find the right ones.
 
-{tenant}/job-list/{when}.{kind}.{subject}.{state}
+{tenant}/job-list/{when}.{kind}.{state}
 
 `when` is the job's id turned around digit by digit, so that the store's order begins with the newest job; its first
 four digits are a folder, one for about nine hours. `state` is `open` until the job is over. Who writes the final name
@@ -29,13 +29,12 @@ class Entry:
 
     job_id: str
     kind: JobKind
-    subject_id: str
     state: JobState | None
 
 
 def note(store: Store, job: Job) -> None:
     """Put the job on the list, or write down how it ended. Raises StoreUnavailable."""
-    facts = f"{_name(job.tenant, job.id)}{job.kind}.{job.subject_id}."
+    facts = f"{_name(job.tenant, job.id)}{job.kind}."
     if not job.state.is_final:
         store.put(facts + OPEN, b"")
         return
@@ -72,6 +71,6 @@ def _name(tenant: str, job_id: str) -> str:
 
 
 def _read(name: str) -> Entry:
-    when, kind, subject_id, state = name.replace("/", "", 1).split(".")
+    when, kind, state = name.replace("/", "", 1).split(".")
     final = None if state == OPEN else JobState(state)
-    return Entry(f"job_{when.translate(_TURNED)}", JobKind(kind), subject_id, final)
+    return Entry(f"job_{when.translate(_TURNED)}", JobKind(kind), final)

@@ -42,11 +42,7 @@ class Wanted:
 
     def may_fit(self, entry: listing.Entry) -> bool:
         """The same, as far as a name can tell: a job that was open may be over by now."""
-        return (
-            (self.state is None or entry.state in (None, self.state))
-            and self.kind in (None, entry.kind)
-            and self.subject_id in (None, entry.subject_id)
-        )
+        return (self.state is None or entry.state in (None, self.state)) and self.kind in (None, entry.kind)
 
 
 @dataclass(frozen=True)

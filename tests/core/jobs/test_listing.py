@@ -50,9 +50,9 @@ def test_the_newest_job_comes_first(store: Store) -> None:
 def test_a_name_says_what_the_job_is(store: Store) -> None:
     job = a_job(kind=JobKind.PERSONALIZE)
     note(store, job)
-    assert list(newest_first(store, "local")) == [Entry(job.id, JobKind.PERSONALIZE, SUBJECT, None)]
+    assert list(newest_first(store, "local")) == [Entry(job.id, JobKind.PERSONALIZE, None)]
     note(store, job.model_copy(update={"state": JobState.FAILED}))
-    assert list(newest_first(store, "local")) == [Entry(job.id, JobKind.PERSONALIZE, SUBJECT, JobState.FAILED)]
+    assert list(newest_first(store, "local")) == [Entry(job.id, JobKind.PERSONALIZE, JobState.FAILED)]
 
 
 @pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED])
