@@ -16,10 +16,11 @@ from api.limits import Limiter, LimitHeaders
 from api.metrics import Metrics, Observe
 from api.middleware import BodyLimit, RequestId
 from api.openapi import install_openapi
-from api.routes import events, generations, images, jobs, service, subjects, usage, weights
+from api.routes import events, generations, images, jobs, service, subjects, usage, webhooks, weights
 from core.broker import connect, connect_async
 from core.jobs import Jobs, open_jobs
 from core.jobs.idempotency import Answers
+from core.jobs.webhooks import Webhooks
 from core.keyring import KeyRing
 from core.settings import Settings, load_settings
 
@@ -52,7 +53,8 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     app.state.metrics = Metrics()
     app.state.decoders = CapacityLimiter(DECODERS)
     app.state.exporters = CapacityLimiter(EXPORTERS)
-    for routes in (subjects, weights, generations, jobs, events, images, usage, service):
+    app.state.webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
+    for routes in (subjects, weights, generations, jobs, events, images, webhooks, usage, service):
         app.include_router(routes.router)
     errors.install(app)
     app.add_exception_handler(Replay, replayed)

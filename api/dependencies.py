@@ -10,7 +10,9 @@ from api.feed import Feed
 from api.metrics import Metrics
 from api.uploads import FaceFinder
 from core.jobs import Jobs
+from core.jobs.webhooks import Webhooks
 from core.settings import Settings
+from core.webhooks.targets import Resolver, system_resolver
 
 
 async def the_desk(request: Request) -> Jobs:
@@ -38,6 +40,17 @@ async def the_metrics(request: Request) -> Metrics:
     return metrics
 
 
+async def the_webhooks(request: Request) -> Webhooks:
+    """The webhooks of this application."""
+    webhooks: Webhooks = request.app.state.webhooks
+    return webhooks
+
+
+async def the_resolver() -> Resolver:
+    """What looks up the names of webhooks."""
+    return system_resolver
+
+
 async def the_request_id(request: Request) -> str:
     """The id the middleware gave to this request."""
     return str(request.state.request_id)
@@ -54,4 +67,6 @@ ServiceSettings = Annotated[Settings, Depends(the_settings)]
 Finder = Annotated[FaceFinder, Depends(the_face_finder)]
 RequestIdOf = Annotated[str, Depends(the_request_id)]
 EventFeed = Annotated[Feed, Depends(the_feed)]
+TheWebhooks = Annotated[Webhooks, Depends(the_webhooks)]
+NameResolver = Annotated[Resolver, Depends(the_resolver)]
 ServiceMetrics = Annotated[Metrics, Depends(the_metrics)]

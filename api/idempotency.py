@@ -63,7 +63,8 @@ WAIT_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 _KEPT_HEADERS = ("content-type", "location")
 _MAX_FORM_BYTES = 32 * 1024 * 1024
-_SUBJECT_ID = re.compile(rb"sub_[0-9a-z]{25}")
+_THING_ID = re.compile(rb"(?:sub|whk)_[0-9a-z]{25}")
+"""What can be deleted, and then takes the answers that name it along."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Promise:
     fingerprint: str
     token: str
     about: frozenset[str]
-    """The subjects that the request names."""
+    """The subjects and webhooks that the request names."""
 
 
 class Replay(Exception):
@@ -110,7 +111,7 @@ async def idempotent(request: Request, tenant: Tenant, key: KeyHeader = None) ->
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n{key}".encode()).hexdigest()
     token = await _first(answers, tenant, digest, fingerprint)
     named = b" ".join([request.url.path.encode(), body if _is_json(request) else b""])
-    about = frozenset(found.decode() for found in _SUBJECT_ID.findall(named))
+    about = frozenset(found.decode() for found in _THING_ID.findall(named))
     request.state.promise = Promise(tenant, digest, fingerprint, token, about)
 
 
@@ -261,7 +262,7 @@ async def _keep(scope: Scope, promise: Promise, start: Message, body: bytes) -> 
         headers={name: headers[name] for name in _KEPT_HEADERS if name in headers},
         body=body.decode(),
     )
-    about = promise.about | {found.decode() for found in _SUBJECT_ID.findall(body)}
+    about = promise.about | {found.decode() for found in _THING_ID.findall(body)}
     answers: Answers = scope["app"].state.answers
     try:
         await to_thread.run_sync(partial(answers.remember, promise.tenant, promise.digest, answer, about))

@@ -11,6 +11,7 @@ from api import idempotency
 from api.errors import PROBLEM_JSON, problems
 from api.examples import example_of
 from api.schemas import IMAGE_ID, JOB_ID, SUBJECT_ID, JobEvent, PersonalizeOptions, Problem
+from api.schemas_webhooks import WEBHOOK_ID
 
 JSON = "application/json"
 
@@ -26,6 +27,7 @@ _PARAMETERS = {
     "subject_id": ("A subject's `id`.", SUBJECT_ID),
     "job_id": ("A job's `id`.", JOB_ID),
     "image_id": ("A picture's `id`.", IMAGE_ID),
+    "webhook_id": ("A webhook's `id`.", WEBHOOK_ID),
     "if-none-match": ("The `ETag` of an answer that the caller has: 304 when it is still the same.", None),
 }
 """What is said of parameters that several operations have, with an example; by their names in small letters."""

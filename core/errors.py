@@ -8,12 +8,12 @@
     │  │  ├ NoFace  ├ SeveralFaces  ├ FaceTooSmall  ├ FaceTooBlurred  └ FaceTurnedAway
     │  ├ WeightsRefused
     │  │  ├ WeightsFormat  └ WeightsMismatch
-    │  ├ TenantRefused
+    │  ├ TenantRefused  ├ WebhookRefused
     │  └ IdempotencyKeyReused
     ├ NotFound
-    │  ├ SubjectNotFound  ├ JobNotFound  ├ ImageNotFound  ├ ObjectNotFound  └ KeyNotFound
+    │  ├ SubjectNotFound  ├ JobNotFound  ├ ImageNotFound  ├ ObjectNotFound  ├ KeyNotFound  └ WebhookNotFound
     ├ Conflict
-    │  ├ SubjectNotReady  ├ JobOver  └ AnswerErased
+    │  ├ SubjectNotReady  ├ JobOver  ├ AnswerErased  ├ TooManyWebhooks  └ WebhookDisabled
     ├ Unavailable
     │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ TooManyFollowers  ├ BrokerUnavailable  └ StoreUnavailable
     ├ JobStopped
@@ -156,6 +156,12 @@ class TenantRefused(InvalidInput):
     code = "tenant-refused"
 
 
+class WebhookRefused(InvalidInput):
+    """This service does not send anything to that address."""
+
+    code = "webhook-refused"
+
+
 class IdempotencyKeyReused(InvalidInput):
     """This Idempotency-Key was sent with another request before."""
 
@@ -198,6 +204,12 @@ class KeyNotFound(NotFound):
     code = "key-not-found"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    code = "webhook-not-found"
+
+
 class Conflict(HyperDreamBoothError):
     """The thing is not in a state that allows this."""
 
@@ -220,6 +232,18 @@ class AnswerErased(Conflict):
     """What this Idempotency-Key made was deleted."""
 
     code = "answer-erased"
+
+
+class TooManyWebhooks(Conflict):
+    """This tenant has as many webhooks as it may have."""
+
+    code = "too-many-webhooks"
+
+
+class WebhookDisabled(Conflict):
+    """The webhook is disabled: its address said that it is gone."""
+
+    code = "webhook-disabled"
 
 
 class Unavailable(HyperDreamBoothError):

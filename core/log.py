@@ -58,7 +58,18 @@ def configure_logging(level: str = "INFO", stream: IO[str] | None = None) -> Non
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Theirs say every request and every message, with their arguments.
-    for name in ("celery", "kombu", "amqp", "multiprocessing", "botocore", "boto3", "urllib3", "PIL", "httpx"):
+    for name in (
+        "celery",
+        "kombu",
+        "amqp",
+        "multiprocessing",
+        "botocore",
+        "boto3",
+        "urllib3",
+        "PIL",
+        "httpx",
+        "httpcore",
+    ):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     """For each tenant; 0: no limit."""
     limit_local: bool = False
     """Whether the two limits hold for the tenant `local` as well."""
+    webhooks_per_tenant: int = Field(default=10, ge=0, le=100)
+    webhooks_allow_private: bool = False
+    """Whether webhooks may be on this machine or in this network, and without TLS: for development and tests."""
     keep_photos: bool = False
     """Keep the aligned photo after personalising; otherwise it is deleted when personalising ends."""
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from core.errors import BrokerUnavailable, SubjectNotFound
-from core.jobs import keys, listing, usage
+from core.jobs import keys, listing, usage, webhooks
 from core.jobs.archive import Archive
 from core.jobs.ledger import Ledger
 from core.jobs.model import Job, JobKind, JobState, PersonalizeResult, Receipt, Subject, SubjectStatus
@@ -33,6 +33,7 @@ def settle(archive: Archive, ledger: Ledger, job: Job, *, keep_photos: bool) -> 
         _settle_subject(archive, first, keep_photos=keep_photos)
     usage.note(archive.store, first)
     listing.note(archive.store, first)
+    webhooks.tell_ended(archive.store, ledger.redis, first)
     archive.drop_other_attempts(first)
     archive.drop_accepted(job.tenant, job.id)
     ledger.expire(job.ref)
@@ -53,6 +54,10 @@ def erase(archive: Archive, ledger: Ledger, receipt: Receipt) -> Receipt:
     except BrokerUnavailable:
         _log.warning("erase.without_redis", extra={"subject_id": receipt.subject_id})
     archive.erase(receipt)
+    if not receipt.told:
+        webhooks.tell_deleted(archive.store, ledger.redis, receipt)
+        receipt = receipt.model_copy(update={"told": True})
+        archive.put_receipt(receipt)
     return receipt
 
 

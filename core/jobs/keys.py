@@ -14,13 +14,16 @@ idempotency/{day}/{tenant}/{digest}.json       what was answered to a creating r
 idempotency/{day}/{tenant}/about/{subject}/{digest}   an empty marker: that answer is about the subject
 bundles/{fingerprint}-{basis}.json             what exports need to know of a base model (layouts.py)
 usage/{day}/{tenant}/{facts}                   an empty object: a job ended; its name says how (usage.py)
+{tenant}/webhooks/{webhook}.json               where a tenant wants to be told, and the secret it is signed with
+deliveries/{tenant}/{webhook}/{message}.json   what is told there, and how the attempts went (webhooks.py)
+undelivered/{tenant}/{webhook}/{message}       an empty marker: that delivery is not over
 """
 
 from __future__ import annotations
 
 import re
 
-_ID = re.compile(r"(sub|job|img)_[0-9a-z]{25}(-[0-9]{1,4})?")
+_ID = re.compile(r"(sub|job|img|whk|msg)_[0-9a-z]{25}(-[0-9]{1,4})?")
 PENDING = "pending/"
 ERASURES = "erasures/"
 ERASING = "erasing/"
@@ -28,9 +31,11 @@ API_KEYS = "keys/"
 IDEMPOTENCY = "idempotency/"
 USAGE = "usage/"
 BUNDLES = "bundles/"
+DELIVERIES = "deliveries/"
+UNDELIVERED = "undelivered/"
 RESERVED = frozenset(
     {"pending", "erasures", "erasing", "keys", "idempotency", "usage", "bundles"}
-    | {"batches", "webhooks", "deliveries", "bells", "queued", "running", "turn"}
+    | {"batches", "webhooks", "deliveries", "undelivered", "bells", "queued", "running", "turn"}
 )
 """Names that no tenant may have: they stand beside the tenants in the store, or in Redis."""
 
@@ -123,6 +128,26 @@ def usage(day: str, tenant: str) -> str:
 def layout(fingerprint: str, basis: str) -> str:
     """What exports need to know of a base model."""
     return f"{BUNDLES}{fingerprint}-{basis}.json"
+
+
+def webhooks(tenant: str) -> str:
+    """The prefix of a tenant's webhooks."""
+    return f"{tenant}/webhooks/"
+
+
+def webhook(tenant: str, webhook_id: str) -> str:
+    """A webhook's document."""
+    return f"{webhooks(tenant)}{webhook_id}.json"
+
+
+def deliveries(tenant: str, webhook_id: str) -> str:
+    """The prefix of what was, and is to be, delivered to a webhook."""
+    return f"{DELIVERIES}{tenant}/{webhook_id}/"
+
+
+def undelivered(tenant: str, webhook_id: str) -> str:
+    """The prefix of the markers of deliveries to a webhook that are not over."""
+    return f"{UNDELIVERED}{tenant}/{webhook_id}/"
 
 
 def image_id(job_id: str, index: int) -> str:

@@ -5,6 +5,7 @@ Times are seconds since 1970 (UTC) as floats. Ids sort by the time they were mad
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -21,6 +22,12 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 def new_id(prefix: str) -> str:
     """`prefix`, an underscore, 9 characters of milliseconds and 16 random ones (80 bits)."""
     return f"{prefix}_{_digits(int(time.time() * 1000), 9)}{_digits(secrets.randbits(80), 16)}"
+
+
+def derived_id(prefix: str, at: float, what: str) -> str:
+    """An id of the same form that is always the same for the same time (in seconds since 1970) and text."""
+    bits = int.from_bytes(hashlib.sha256(what.encode()).digest()[:10], "big")
+    return f"{prefix}_{_digits(int(at * 1000), 9)}{_digits(bits, 16)}"
 
 
 def time_of(identifier: str) -> float:
@@ -296,3 +303,5 @@ class Receipt(Record):
     tenant: str
     deleted_at: float
     job_ids: tuple[str, ...] = ()
+    told: bool = False
+    """Whether the webhooks have it: they are told once."""

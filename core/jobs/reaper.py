@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from core.errors import HyperDreamBoothError
-from core.jobs import idempotency, keys, listing, usage
+from core.jobs import idempotency, keys, listing, usage, webhooks
 from core.jobs.ending import erase
 from core.jobs.model import Job, PersonalizeRequest, time_of
 from core.jobs.service import Jobs
@@ -45,6 +45,7 @@ class Reaper:
             self.jobs.archive.drop_receipts(time.time() - _RECEIPT_SECONDS)
             idempotency.drop_old(self.jobs.archive.store)
             usage.drop_old(self.jobs.archive.store)
+            webhooks.drop_old(self.jobs.archive.store)
 
     def reap(self) -> None:
         """Take back what dead workers held, and ring for what waits too long."""

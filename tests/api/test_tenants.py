@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
 
 from api.app import create_app
-from api.dependencies import the_face_finder
+from api.dependencies import the_face_finder, the_resolver
 from api.idempotency import idempotent
 from core.keyring import KeyRing
 from core.settings import Settings
@@ -17,6 +17,7 @@ from core.settings import Settings
 OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect"}
 """What tells nothing of any tenant."""
 PROMPT = "a pencil sketch of a [V] face"
+WEBHOOK_URL = "https://hooks.example.com/acme"
 
 
 def operations(app):
@@ -36,6 +37,7 @@ EVERY = operations(create_app(Settings()))
 def app(settings, desk, finder):
     app = create_app(settings, desk=desk)
     app.dependency_overrides[the_face_finder] = lambda: finder
+    app.dependency_overrides[the_resolver] = lambda: lambda name, port: ["93.184.215.14"]
     return app
 
 
@@ -61,7 +63,14 @@ def things(tenants, photo, personalized, generated):
     (image,) = generated(job["id"], "acme")
     assert acme.get(f"/v1/jobs/{job['id']}").json()["status"] == "succeeded"
     queued = acme.post("/v1/generations", json={"subject_id": subject["id"], "prompt": PROMPT}).json()
-    return {"subject_id": subject["id"], "job_id": queued["id"], "over_id": job["id"], "image_id": image}
+    webhook = acme.post("/v1/webhooks", json={"url": WEBHOOK_URL}).json()
+    return {
+        "subject_id": subject["id"],
+        "job_id": queued["id"],
+        "over_id": job["id"],
+        "image_id": image,
+        "webhook_id": webhook["id"],
+    }
 
 
 def tried(client, method, path, things, photo):
@@ -76,6 +85,8 @@ def tried(client, method, path, things, photo):
         "/v1/subjects": {"files": {"photo": photo}, "data": {"consent": "true"}},
         "/v1/generations": {"json": {"subject_id": things["subject_id"], "prompt": PROMPT}},
         "/v1/jobs/{job_id}/cancel": {},
+        "/v1/webhooks": {"json": {"url": "https://hooks.example.com/"}},
+        "/v1/webhooks/{webhook_id}/test": {},
     }
     if method in ("POST", "PUT", "PATCH"):
         assert name in bodies, f"{name}: say in `bodies` what is sent there, with acme's things in it"
@@ -89,6 +100,8 @@ OWN = {
     ("GET", "/v1/jobs"),
     ("GET", "/v1/models"),
     ("GET", "/v1/usage"),
+    ("POST", "/v1/webhooks"),
+    ("GET", "/v1/webhooks"),
 }
 """What another tenant may do as well, and then sees only its own."""
 
@@ -101,10 +114,10 @@ def test_another_tenants_things_are_not_there(tenants, things, store, photo, met
     for thing in ["Ada", "acme", *things.values()]:
         assert thing not in answer.text.replace(answer.request.url.path, "") or answer.status_code == 404
     if (method, path) in OWN:
-        assert answer.status_code in (200, 202)
+        assert answer.status_code in (200, 201, 202)
     else:
         assert answer.status_code == 404, answer.text
-        assert answer.json()["code"] in {"subject-not-found", "job-not-found", "image-not-found"}
+        assert answer.json()["code"] in {"subject-not-found", "job-not-found", "image-not-found", "webhook-not-found"}
     assert {key: data for key, data in store.objects.items() if "acme" in key} == theirs
     assert acme.get(f"/v1/jobs/{things['job_id']}").json()["status"] == "queued"
 

@@ -1,0 +1,329 @@
+"""Webhooks: where tenants want to be told, what they are told, and how the attempts went. The store's side.
+
+A delivery is a document of its own and, until it is over, an empty marker beside it. Who makes something happen writes
+both, before the happening counts as written down: it is told at least once, whoever dies meanwhile. The message's id is
+made from what happened, so that noting it again changes nothing, and whoever hears it twice can know.
+
+Telling is left to core/webhooks/. When each delivery is due stands in Redis (schedule.py), and in the document, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pydantic import Field
+from redis import Redis
+
+from core.errors import BrokerUnavailable, ObjectNotFound, TooManyWebhooks, WebhookNotFound
+from core.jobs import keys
+from core.jobs.idempotency import blank
+from core.jobs.model import Job, JobKind, JobState, Receipt, Record, derived_id, new_id, time_of
+from core.jobs.schedule import Due, Schedule
+from core.storage import Store
+
+KEPT_DELIVERIES = 100
+"""Deliveries that are over, of each webhook."""
+KEPT_SECONDS = 72 * 3600
+"""How long they are kept at most."""
+
+_log = logging.getLogger(__name__)
+
+
+class Event(StrEnum):
+    """What can be told. `tell` takes any of them; a new kind is a line here, and a call where it happens."""
+
+    JOB_SUCCEEDED = "job.succeeded"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELED = "job.canceled"
+    SUBJECT_READY = "subject.ready"
+    SUBJECT_DELETED = "subject.deleted"
+    TEST = "webhook.test"
+    """Asked for by the tenant, and sent whatever else the webhook is for."""
+
+
+_ENDINGS = {
+    JobState.SUCCEEDED: Event.JOB_SUCCEEDED,
+    JobState.FAILED: Event.JOB_FAILED,
+    JobState.CANCELED: Event.JOB_CANCELED,
+}
+
+
+class DeliveryState(StrEnum):
+    """What became of a delivery; all but the first are final."""
+
+    PENDING = "pending"
+    """To be sent, for the first time or again."""
+    DELIVERED = "delivered"
+    """The other side answered with a 2xx."""
+    GIVEN_UP = "given_up"
+    """It did not for 24 hours, or said 410 (Gone)."""
+    DROPPED = "dropped"
+    """The webhook was disabled before."""
+
+
+class Attempt(Record):
+    """One try. `status` is what was answered, or None: then `error` says why nothing was."""
+
+    at: float
+    seconds: float
+    status: int | None = None
+    error: str | None = None
+
+
+class Delivery(Record):
+    """One message to one webhook. `body` is sent as it stands; `id` is the message's, at every webhook the same."""
+
+    id: str
+    tenant: str
+    webhook_id: str
+    type: str
+    body: str
+    created_at: float
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: tuple[Attempt, ...] = ()
+    next_at: float | None = None
+
+
+class Webhook(Record):
+    """Where to tell. `events` None: everything. `secret` is what Standard Webhooks calls it: `whsec_` and base64."""
+
+    id: str
+    tenant: str
+    url: str = Field(repr=False)
+    secret: str = Field(repr=False)
+    events: tuple[str, ...] | None = None
+    description: str | None = None
+    created_at: float
+    disabled_at: float | None = None
+
+    def wants(self, event: Event) -> bool:
+        """Whether it is to be told of this."""
+        return self.disabled_at is None and (event is Event.TEST or self.events is None or event in self.events)
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something to tell: `data` are ids and states. `about` names it, so that it is the same message again."""
+
+    tenant: str
+    event: Event
+    at: float
+    about: str
+    data: dict[str, str]
+
+    @property
+    def message_id(self) -> str:
+        """The same whenever it is noted."""
+        return derived_id("msg", self.at, f"{self.tenant} {self.event} {self.about}")
+
+    @property
+    def body(self) -> str:
+        """The payload: type, time, data."""
+        when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return json.dumps({"type": self.event, "timestamp": when, "data": self.data}, separators=(",", ":"))
+
+
+class Webhooks:
+    """The webhooks of all tenants, and their deliveries. Raises StoreUnavailable; Redis may be away."""
+
+    def __init__(self, store: Store, redis: Redis) -> None:
+        """`redis` decodes its answers to str."""
+        self.store = store
+        self._schedule = Schedule(redis)
+
+    def create(
+        self, tenant: str, url: str, events: tuple[str, ...] | None, *, description: str | None, most: int
+    ) -> Webhook:
+        """A new webhook, with its secret; the tenant may have `most` of them. Raises TooManyWebhooks."""
+        webhook = Webhook(
+            id=new_id("whk"),
+            tenant=tenant,
+            url=url,
+            secret=new_secret(),
+            events=events,
+            description=description,
+            created_at=time.time(),
+        )
+        full = TooManyWebhooks(f"A tenant may have {most} webhooks: delete one of them first.")
+        if len(self._ids(tenant)) >= most:
+            raise full
+        self.put(webhook)
+        if len(self._ids(tenant)) > most:  # others came at the same moment: there are never more, rather fewer
+            self.store.delete(keys.webhook(tenant, webhook.id))
+            raise full
+        return webhook
+
+    def put(self, webhook: Webhook) -> None:
+        """Write it down."""
+        _put(self.store, keys.webhook(webhook.tenant, webhook.id), webhook)
+
+    def get(self, tenant: str, webhook_id: str) -> Webhook:
+        """Raises WebhookNotFound."""
+        found = self.find(tenant, webhook_id) if keys.is_id(webhook_id, "whk") else None
+        if found is None:
+            raise WebhookNotFound(f"There is no webhook {webhook_id[:40]}.")
+        return found
+
+    def find(self, tenant: str, webhook_id: str) -> Webhook | None:
+        """The webhook, or None."""
+        try:
+            return Webhook.model_validate_json(self.store.get(keys.webhook(tenant, webhook_id)))
+        except ObjectNotFound:
+            return None
+
+    def all(self, tenant: str) -> Iterator[Webhook]:
+        """A tenant's webhooks in the order they were made."""
+        for webhook_id in self._ids(tenant):
+            if webhook := self.find(tenant, webhook_id):
+                yield webhook
+
+    def disable(self, webhook: Webhook) -> None:
+        """Send it nothing more, unless it was deleted meanwhile."""
+        if self.find(webhook.tenant, webhook.id):
+            self.put(webhook.model_copy(update={"disabled_at": time.time()}))
+
+    def delete(self, tenant: str, webhook_id: str) -> None:
+        """Remove it, its secret, and all its deliveries, also those that are due. Raises WebhookNotFound."""
+        webhook = self.get(tenant, webhook_id)
+        self.store.delete(keys.webhook(tenant, webhook.id))
+        blank(self.store, tenant, webhook.id)
+        self.sweep(tenant, webhook.id)
+
+    def sweep(self, tenant: str, webhook_id: str) -> None:
+        """Remove the deliveries of a webhook that is not there any more."""
+        self.store.delete_prefix(keys.deliveries(tenant, webhook_id))
+        self.store.delete_prefix(keys.undelivered(tenant, webhook_id))
+        try:
+            self._schedule.forget(tenant, webhook_id)
+        except BrokerUnavailable:
+            _log.warning("webhook.left_in_redis", extra={"webhook_id": webhook_id})  # a turn finds nothing to send
+
+    def tell(self, happening: Happening) -> list[Delivery]:
+        """Note the happening for every webhook that wants it. Noting it again changes nothing."""
+        return [
+            self.queue(webhook, happening) for webhook in self.all(happening.tenant) if webhook.wants(happening.event)
+        ]
+
+    def queue(self, webhook: Webhook, happening: Happening) -> Delivery:
+        """Note the happening for one webhook: from here on it is told at least once."""
+        fresh = Delivery(
+            id=happening.message_id,
+            tenant=webhook.tenant,
+            webhook_id=webhook.id,
+            type=happening.event,
+            body=happening.body,
+            created_at=happening.at,
+            next_at=happening.at,
+        )
+        delivery = self.delivery(webhook.tenant, webhook.id, fresh.id)
+        if delivery is None:
+            delivery = fresh
+            self.put_delivery(delivery)
+        if delivery.state is DeliveryState.PENDING:
+            self.store.put(keys.undelivered(webhook.tenant, webhook.id) + delivery.id, b"")
+            try:
+                self._schedule.add(Due(webhook.tenant, webhook.id, delivery.id))
+            except BrokerUnavailable:
+                _log.warning(
+                    "delivery.not_scheduled", extra={"webhook_id": webhook.id}
+                )  # who delivers finds the marker
+        return delivery
+
+    def test(self, webhook: Webhook) -> Delivery:
+        """Send a message that says nothing."""
+        name = secrets.token_hex(16)
+        data = {"webhook_id": webhook.id}
+        return self.queue(webhook, Happening(webhook.tenant, Event.TEST, time.time(), name, data))
+
+    def delivery(self, tenant: str, webhook_id: str, message_id: str) -> Delivery | None:
+        """One delivery, or None."""
+        try:
+            return Delivery.model_validate_json(self.store.get(_delivery(tenant, webhook_id, message_id)))
+        except ObjectNotFound:
+            return None
+
+    def put_delivery(self, delivery: Delivery) -> None:
+        """Write down how it stands; once it is over its marker goes."""
+        _put(self.store, _delivery(delivery.tenant, delivery.webhook_id, delivery.id), delivery)
+        if delivery.state is not DeliveryState.PENDING:
+            self.unmark(delivery.tenant, delivery.webhook_id, delivery.id)
+
+    def unmark(self, tenant: str, webhook_id: str, message_id: str) -> None:
+        """There is nothing more to do about it."""
+        self.store.delete(keys.undelivered(tenant, webhook_id) + message_id)
+
+    def log(self, tenant: str, webhook_id: str, *, limit: int) -> list[Delivery]:
+        """The last deliveries, the newest first."""
+        names = self._names(tenant, webhook_id)[::-1][:limit]
+        found = (self.delivery(tenant, webhook_id, name) for name in names)
+        return [delivery for delivery in found if delivery]
+
+    def shorten_log(self, tenant: str, webhook_id: str) -> None:
+        """Of the deliveries that are over keep the last KEPT_DELIVERIES. Reads names only."""
+        names = self._names(tenant, webhook_id)
+        if len(names) > KEPT_DELIVERIES:
+            prefix = keys.undelivered(tenant, webhook_id)
+            pending = {key.removeprefix(prefix) for key in self.store.list(prefix)}
+            for name in [name for name in names if name not in pending][:-KEPT_DELIVERIES]:
+                self.store.delete(_delivery(tenant, webhook_id, name))
+
+    def undelivered(self) -> Iterator[Due]:
+        """Everything that is not over."""
+        for key in self.store.list(keys.UNDELIVERED):
+            yield Due(*key.removeprefix(keys.UNDELIVERED).split("/"))
+
+    def _names(self, tenant: str, webhook_id: str) -> list[str]:
+        prefix = keys.deliveries(tenant, webhook_id)
+        return [key.removeprefix(prefix).removesuffix(".json") for key in self.store.list(prefix)]
+
+    def _ids(self, tenant: str) -> list[str]:
+        prefix = keys.webhooks(tenant)
+        return [key.removeprefix(prefix).removesuffix(".json") for key in self.store.list(prefix)]
+
+
+def tell_ended(store: Store, redis: Redis, job: Job) -> None:
+    """Tell that a job is over, and, when it made somebody ready, that as well. Raises StoreUnavailable."""
+    at = job.created_at if job.finished_at is None else job.finished_at
+    data = {"job_id": job.id, "subject_id": job.subject_id, "kind": job.kind.value, "status": job.state.value}
+    webhooks = Webhooks(store, redis)
+    webhooks.tell(Happening(job.tenant, _ENDINGS[job.state], at, job.id, data))
+    if job.kind is JobKind.PERSONALIZE and job.state is JobState.SUCCEEDED:
+        ready = {"subject_id": job.subject_id, "job_id": job.id, "status": "ready"}
+        webhooks.tell(Happening(job.tenant, Event.SUBJECT_READY, at, job.id, ready))
+
+
+def tell_deleted(store: Store, redis: Redis, receipt: Receipt) -> None:
+    """Tell that a subject is no more. Raises StoreUnavailable."""
+    data = {"subject_id": receipt.subject_id, "status": "deleted"}
+    happening = Happening(receipt.tenant, Event.SUBJECT_DELETED, receipt.deleted_at, receipt.subject_id, data)
+    Webhooks(store, redis).tell(happening)
+
+
+def drop_old(store: Store) -> None:
+    """Forget deliveries that have been over for long. Reads names only."""
+    pending = {key.removeprefix(keys.UNDELIVERED) for key in store.list(keys.UNDELIVERED)}
+    for key in list(store.list(keys.DELIVERIES)):
+        name = key.removeprefix(keys.DELIVERIES).removesuffix(".json")
+        if name not in pending and time_of(name.rpartition("/")[2]) < time.time() - KEPT_SECONDS:
+            store.delete(key)
+
+
+def new_secret() -> str:
+    """A secret to sign with: 32 random bytes."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _delivery(tenant: str, webhook_id: str, message_id: str) -> str:
+    return f"{keys.deliveries(tenant, webhook_id)}{message_id}.json"
+
+
+def _put(store: Store, key: str, record: Record) -> None:
+    store.put(key, record.model_dump_json().encode(), content_type="application/json")

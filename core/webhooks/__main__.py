@@ -1,0 +1,53 @@
+"""`python -m core.webhooks`: the courier, until it is told to stop (SIGINT, SIGTERM)."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+
+import anyio
+
+from core.broker import connect
+from core.errors import SettingsError
+from core.jobs.schedule import Schedule
+from core.jobs.webhooks import Webhooks
+from core.log import configure_logging
+from core.settings import Settings, load_settings
+from core.storage import open_store
+from core.webhooks.courier import Courier
+from core.webhooks.post import Post
+
+_log = logging.getLogger("core.webhooks")
+
+
+async def serve(settings: Settings) -> None:
+    """Deliver until a signal comes; then end what was begun."""
+    redis = connect(settings)
+    courier = Courier(
+        Webhooks(open_store(settings), redis),
+        Schedule(redis),
+        Post(allow_private=settings.webhooks_allow_private),
+    )
+    stop = anyio.Event()
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as group:
+            group.start_soon(courier.run, stop)
+            _log.info("courier.ready")
+            async for _ in signals:
+                stop.set()
+                break
+
+
+def main() -> None:
+    """Read the settings and run."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        anyio.run(serve, settings)
+    except SettingsError as error:
+        sys.exit(f"{error.title()} {error.detail}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Signatures as https://www.standardwebhooks.com describes them: whoever has the secret can know who sent a message."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+PREFIX = "whsec_"
+
+
+def headers(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The three headers of a message that is sent at `timestamp` (seconds since 1970)."""
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign(secret, message_id, timestamp, body),
+    }
+
+
+def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """`v1,` and the HMAC-SHA256 of id, time and body in base64, with what is behind `whsec_` as the key."""
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

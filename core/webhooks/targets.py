@@ -1,0 +1,182 @@
+"""Which addresses may be told: public ones, over TLS. Nobody can have this service look into its own network.
+
+A URL is taken only when it can be read in one way: a plain name or a plain address, without user, fragment or escapes.
+Its name is resolved once; all its addresses must be public; and the connection goes to the addresses that were checked
+(post.py), so that a name that resolves differently a moment later changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
+
+from core.errors import WebhookRefused
+
+MAX_URL = 2048
+PORTS = frozenset({443, 8443})
+MOST_ADDRESSES = 4
+"""Of a name: more are not tried."""
+
+Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
+"""The addresses of a name, for a port. Raises OSError when there are none."""
+
+_URL = re.compile(
+    r"(?P<scheme>[a-z]{1,10})://"
+    r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
+    r"(?P<query>\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
+)
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?")
+_LOCAL_NAMES = ("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa")
+"""Last labels of names that are never public."""
+_NOT_PUBLIC_V4 = tuple(
+    ip_network(block)
+    for block in (
+        "0.0.0.0/8",  # this host
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carriers' own
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # a cloud's own, at every machine there
+        "169.254.0.0/16",  # the link, and clouds' metadata
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",  # documentation, as two more below
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # measurements
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/3",  # multicast, reserved, broadcast
+    )
+)
+_PUBLIC_V6 = IPv6Network("2000::/3")
+_NOT_PUBLIC_V6 = tuple(
+    IPv6Network(block)
+    for block in (
+        "2001::/23",  # protocols' own, Teredo among them
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: an IPv4 address within, whichever
+        "3ffe::/16",
+        "3fff::/20",  # documentation
+    )
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""Where a network has IPv6 only, IPv4 addresses are resolved to these: the last 32 bits count."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to send: read from a URL, not yet looked up. `path` has the query."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address | None:
+        """The address that the URL itself names, or None for a name."""
+        try:
+            return ip_address(self.host)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A target whose `addresses` may be connected to."""
+
+    target: Target
+    addresses: tuple[str, ...]
+
+
+def system_resolver(name: str, port: int) -> Sequence[str]:
+    """What the system says. It may take as long as the system lets it."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
+
+
+def check(url: str, resolve: Resolver = system_resolver, *, allow_private: bool = False) -> Checked:
+    """The target of a URL and the addresses to connect to. Raises WebhookRefused.
+
+    `allow_private`: for development, any address, any port, and plain HTTP.
+    """
+    target = parse(url, allow_private=allow_private)
+    addresses = [str(target.address)] if target.address else _resolve(target, resolve)
+    if not allow_private and not all(is_public(address) for address in addresses):
+        raise _refused(f"{target.host} is not a public address; only those on the internet are told.")
+    return Checked(target, tuple(addresses[:MOST_ADDRESSES]))
+
+
+def parse(url: str, *, allow_private: bool = False) -> Target:
+    """Read a URL, strictly; nothing is looked up. Raises WebhookRefused."""
+    found = _URL.fullmatch(url) if len(url) <= MAX_URL else None
+    if found is None:
+        raise _refused(
+            "Send an absolute https URL of at most 2048 ASCII characters, without user, password and fragment; "
+            "a name with other letters is written in its xn-- form."
+        )
+    if found["scheme"] != "https" and not (allow_private and found["scheme"] == "http"):
+        raise _refused("Only https is spoken: send a URL that starts with https://.")
+    port = int(found["port"] or (443 if found["scheme"] == "https" else 80))
+    if port not in PORTS and not (allow_private and 0 < port < 65536):
+        raise _refused(f"Only the ports {' and '.join(map(str, sorted(PORTS)))} are connected to.")
+    host = _host(found["host"].lower(), allow_private=allow_private)
+    return Target(found["scheme"], host, port, (found["path"] or "/") + (found["query"] or ""))
+
+
+def is_public(address: str) -> bool:
+    """Whether an address, as a resolver gives it, is one on the internet that belongs to one host."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv4Address):
+        return parsed.is_global and not any(parsed in block for block in _NOT_PUBLIC_V4)
+    if parsed.scope_id is not None:
+        return False
+    if parsed in _NAT64:
+        return is_public(str(IPv4Address(int(parsed) & 0xFFFFFFFF)))
+    return parsed in _PUBLIC_V6 and parsed.is_global and not any(parsed in block for block in _NOT_PUBLIC_V6)
+
+
+def _host(host: str, *, allow_private: bool) -> str:
+    """The name, or the address without brackets."""
+    if host.startswith("["):
+        try:
+            return str(IPv6Address(host[1:-1]))
+        except ValueError:
+            raise _refused(f"{host} is not an IPv6 address.") from None
+    labels = host.split(".")
+    if _is_number(labels[-1]):  # what else ends in a number is read as an address by some, and by each in its own way
+        try:
+            return str(IPv4Address(host))
+        except ValueError:
+            raise _refused(f"{host} is neither a name nor an IPv4 address as it is written: 203.0.113.7.") from None
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        raise _refused(f"{host[:100]} is not a host's name.")
+    if not allow_private and (len(labels) < 2 or labels[-1] in _LOCAL_NAMES):
+        raise _refused(f"{host} is not a name on the internet.")
+    return host
+
+
+def _is_number(label: str) -> bool:
+    return label.isdecimal() or re.fullmatch(r"0x[0-9a-f]*", label) is not None
+
+
+def _resolve(target: Target, resolve: Resolver) -> list[str]:
+    try:
+        addresses = list(dict.fromkeys(resolve(target.host, target.port)))
+    except (OSError, UnicodeError):
+        addresses = []
+    if not addresses:
+        raise _refused(f"{target.host} has no address.")
+    return addresses
+
+
+def _refused(detail: str) -> WebhookRefused:
+    return WebhookRefused(detail, field="url")

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from core.broker import LocalRedis, connect
+from core.jobs.schedule import Schedule
+from core.jobs.webhooks import Webhooks
+from core.settings import Settings
+from core.testing import MemoryStore
+
+
+@pytest.fixture
+def redis(local_redis: LocalRedis) -> Iterator[Redis]:
+    redis = connect(Settings(redis_url=local_redis.url))
+    redis.flushall()
+    yield redis
+    redis.close()
+
+
+@pytest.fixture
+def webhooks(redis: Redis) -> Webhooks:
+    return Webhooks(MemoryStore(), redis)
+
+
+@pytest.fixture
+def schedule(redis: Redis) -> Schedule:
+    return Schedule(redis)
