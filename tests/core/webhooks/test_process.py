@@ -1,0 +1,114 @@
+"""The courier as the process that it is: it delivers, it is killed, it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from core.broker import LocalRedis, connect
+from core.jobs.webhooks import DeliveryState, Webhooks
+from core.settings import Settings
+from core.storage import open_store
+
+pytestmark = pytest.mark.process
+
+
+@contextmanager
+def receiver(heard: list[str], behave: Callable[[int], int]) -> Iterator[str]:
+    """A server that notes the ids of messages, and answers the n-th one with a status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.headers["webhook-id"])
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(behave(len(heard)))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def courier(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    environ = {
+        **os.environ,
+        "HDB_REDIS_URL": settings.redis_url,
+        "HDB_DATA_DIR": str(settings.data_dir),
+        "HDB_WEBHOOKS_ALLOW_PRIVATE": "true",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "core.webhooks"], env=environ, stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: LocalRedis, tmp_path: Path) -> None:
+    settings = Settings(redis_url=local_redis.url, data_dir=tmp_path)
+    redis = connect(settings)
+    redis.flushall()
+    webhooks = Webhooks(open_store(settings), redis)
+    heard: list[str] = []
+
+    def behave(number: int) -> int:
+        time.sleep(3.0 if number == 1 else 0.0)
+        return 200
+
+    with receiver(heard, behave) as url:
+        webhook = webhooks.create("acme", url, None, description=None, most=10)
+        delivery = webhooks.test(webhook)
+        with courier(settings) as first:
+            wait_for(lambda: len(heard) == 1)
+            first.kill()
+        redis.flushall()  # and Redis comes back empty
+        with courier(settings) as second:
+
+            def is_delivered() -> bool:
+                found = webhooks.delivery("acme", webhook.id, delivery.id)
+                return found is not None and found.state is DeliveryState.DELIVERED
+
+            wait_for(is_delivered)
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(10) == 0
+    assert heard == [delivery.id] * 2
+    assert list(webhooks.undelivered()) == []
+    redis.close()
+
+
+def test_wrong_settings_end_it_with_a_sentence(tmp_path: Path) -> None:
+    environ = {**os.environ, "HDB_STORE": "ftp://nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-m", "core.webhooks"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "settings are wrong" in done.stderr
+    assert "Traceback" not in done.stderr
