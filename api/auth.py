@@ -1,7 +1,7 @@
 """Who may ask: holders of an API key, or, as long as there are no keys, this machine alone.
 
 Keys are those of HDB_API_KEYS, for the tenant `local`, and those in the store, each for its own tenant
-(core/keyring.py, `python -m api.keys`). What the store says is believed for 30 seconds: a revoked key may live as long.
+(core/keyring.py, `hdb keys`). What the store says is believed for 30 seconds: a revoked key may live as long.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Door:
         if not self._local and not is_loopback(settings.api_host) and self._ring.is_empty():
             raise SettingsError(
                 f"Without API keys the service listens on loopback only, not on {settings.api_host}: make a key "
-                "(python -m api.keys create), set HDB_API_KEYS, or HDB_API_HOST=127.0.0.1."
+                "(hdb keys create), set HDB_API_KEYS, or HDB_API_HOST=127.0.0.1."
             )
 
     async def asks_for_keys(self) -> bool:

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from core.errors import SettingsError
 
 PREFIX = "HDB_"
+OF_CLIENTS = frozenset({"HDB_URL", "HDB_API_KEY"})
+"""Variables that the command line `hdb` reads; the service leaves them alone."""
 EMBEDDED_BUNDLE = Path(__file__).parent / "hyperdreambooth" / "bundles" / "faces-64"
 
 
@@ -106,7 +108,7 @@ class Settings(BaseSettings):
 
 def refuse_unknown(environ: Mapping[str, str]) -> None:
     """Raise ValueError when the environment has an `HDB_*` variable that no setting reads."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OF_CLIENTS
     unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise ValueError(f"unknown environment variables: {', '.join(unknown)}")

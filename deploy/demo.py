@@ -12,12 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
 
 from PIL import Image
 
+from api.cli.progress import ProgressLine
 from api.client import Client, JobFailed, Problem
-from api.schemas import JobAnswer
 from core.errors import HyperDreamBoothError
 from deploy.contact_sheet import contact_sheet
 from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, stopped_by_signals
@@ -50,36 +49,6 @@ class Report:
     total_seconds: float
     likeness: float | None
     images: list[dict[str, str]]
-
-
-class ProgressLine:
-    """Shows how far a job is: one line that is redrawn on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, out: TextIO, *, width: int = 28) -> None:
-        """`width` is that of the bar, in characters."""
-        self._out = out
-        self._width = width
-        self._shown: tuple[str, int] | None = None
-
-    def __call__(self, job: JobAnswer) -> None:
-        """The job is as far as it says."""
-        if not job.stage or job.step is None or not job.total:
-            return
-        stage, step, total = job.stage, job.step, job.total
-        tenth = 10 * step // total
-        if self._out.isatty():
-            filled = self._width * step // total
-            bar = "#" * filled + "." * (self._width - filled)
-            self._out.write(f"\r  {stage:<14} [{bar}] {step} of {total}  ")
-        elif self._shown != (stage, tenth):
-            self._out.write(f"  {stage:<14} {step} of {total}\n")
-        self._shown = (stage, tenth)
-        self._out.flush()
-
-    def end(self, line: str) -> None:
-        """What came of it."""
-        self._out.write(f"\n  {line}\n" if self._out.isatty() and self._shown else f"  {line}\n")
-        self._out.flush()
 
 
 def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[str] = PROMPTS) -> Report:

@@ -13,7 +13,11 @@ layouts.py  what the API has to know of base models
 webhooks.py where tenants want to be told, and what they are told
 schedule.py when each of them is told next: Redis' side of it (core/webhooks/ tells them)
 service.py  both together: what the API and the worker call
+
+Who wants only the words (states, kinds) gets no queue and no store with them: `Jobs` is loaded when it is asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from core.jobs.model import (
     LOCAL_TENANT,
@@ -38,7 +42,9 @@ from core.jobs.model import (
     WeightsStage,
     new_id,
 )
-from core.jobs.service import Jobs, open_jobs
+
+if TYPE_CHECKING:
+    from core.jobs.service import Jobs, open_jobs
 
 __all__ = [
     "LOCAL_TENANT",
@@ -65,3 +71,11 @@ __all__ = [
     "new_id",
     "open_jobs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Jobs", "open_jobs"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from core.jobs import service  # noqa: PLC0415 - that is the point
+
+    return getattr(service, name)

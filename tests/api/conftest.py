@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from api.app import create_app
 from api.dependencies import the_face_finder
+from api.examples import example_of
+from api.schemas import JobAnswer
 from api.testing import as_file, drawn_face
 from core.broker import connect
 from core.errors import PhotoRefused
@@ -96,6 +103,33 @@ def client(settings: Settings, desk: Jobs, finder: StubFinder) -> Iterator[TestC
     address = ("127.0.0.1", 50000)
     with TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False, client=address) as client:
         yield client
+
+
+def job_document(**changes: Any) -> dict[str, Any]:
+    """A job as the service tells of it: the example of its model, with these changes."""
+    schema = JobAnswer.model_json_schema(mode="serialization")
+    return {**example_of(schema, schema["$defs"]), **changes}
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The application as a real server, in a thread; gives its address."""
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def address(client: TestClient) -> Iterator[str]:
+    """Where the application answers over HTTP."""
+    with served(client.app) as url:
+        yield url
 
 
 @pytest.fixture

@@ -8,15 +8,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api import feed as feeding
@@ -30,6 +28,7 @@ from core.jobs.ledger import Ledger, Limits, Progress
 from core.local_redis import LocalRedis
 from core.settings import Settings
 from core.testing import MemoryBell, MemoryStore
+from tests.api.conftest import served
 
 SEED = 20240504
 
@@ -64,18 +63,6 @@ class Heard:
     @property
     def versions(self) -> list[int]:
         return [data["version"] for _, _, data in self.events]
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from api import auth, keys
+from api import auth
 from api.app import create_app
+from api.cli.program import main
 from core.errors import SettingsError, StoreUnavailable
 from core.keyring import KeyRing
 from core.settings import Settings
@@ -103,7 +104,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HDB_DATA_DIR", str(tmp_path))
 
     def run(*argv):
-        status = keys.main(argv)
+        status = main(["keys", *argv])
         return (status, *capsys.readouterr())
 
     return run
@@ -127,7 +128,7 @@ def test_keys_are_made_listed_and_revoked_from_the_command_line(command, tmp_pat
 
 def test_mistakes_are_answered_with_a_sentence(command, monkeypatch):
     status, _, said = command("revoke", "nothing")
-    assert (status, said) == (1, "There is no such key. There is no key nothing.\n")
+    assert (status, said) == (1, "hdb: There is no such key.\nThere is no key nothing.\n")
     status, _, said = command("create", "--tenant", "A/B", "--name", "x")
     assert status == 1
     assert "small letters" in said

@@ -29,6 +29,12 @@ def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
         load_settings()
 
 
+def test_the_command_lines_own_variables_are_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDB_URL", "http://127.0.0.1:8000")
+    monkeypatch.setenv("HDB_API_KEY", "hdb_1_2")
+    load_settings()
+
+
 @pytest.mark.parametrize(("name", "value"), [("queue_limit", "0"), ("store", "ftp://x"), ("log_level", "LOUD")])
 def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"HDB_{name.upper()}", value)

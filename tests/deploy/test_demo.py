@@ -1,6 +1,5 @@
 """The demo, over HTTP against real processes, with the fake engine in the worker."""
 
-import io
 import json
 from pathlib import Path
 
@@ -8,29 +7,9 @@ import pytest
 from PIL import Image
 
 from api.client import Client, Problem
-from api.schemas import JobAnswer
-from deploy.demo import PICTURES_PER_PROMPT, PROMPTS, ProgressLine, demonstrate, main
+from deploy.demo import PICTURES_PER_PROMPT, PROMPTS, demonstrate, main
 from deploy.local import DEMO_FACE, LocalService
 from tests.deploy.conftest import FAKE
-
-JOB = {
-    "id": "job_1",
-    "kind": "personalize",
-    "status": "running",
-    "subject_id": "sub_1",
-    "created_at": "2024-05-04T10:20:30Z",
-    "attempt": 1,
-    "links": {"self": "/v1/jobs/job_1", "subject": "/v1/subjects/sub_1"},
-}
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def at(step: int) -> JobAnswer:
-    return JobAnswer.model_validate({**JOB, "stage": "finetune", "step": step, "total": 40})
 
 
 @pytest.fixture
@@ -43,26 +22,6 @@ def landscape(tmp_path: Path) -> Path:
 def test_there_are_at_least_six_prompts_of_the_person() -> None:
     assert len(set(PROMPTS)) >= 6
     assert all("[V]" in prompt for prompt in PROMPTS)
-
-
-def test_progress_is_one_line_on_a_terminal() -> None:
-    out = Terminal()
-    progress = ProgressLine(out)
-    progress(JobAnswer.model_validate(JOB))
-    for step in range(41):
-        progress(at(step))
-    progress.end("done")
-    assert out.getvalue().count("\n") == 2
-    assert "] 40 of 40" in out.getvalue()
-
-
-def test_progress_is_a_line_now_and_then_elsewhere() -> None:
-    out = io.StringIO()
-    progress = ProgressLine(out)
-    for step in range(41):
-        progress(at(step))
-    progress.end("done")
-    assert len(out.getvalue().splitlines()) == 12
 
 
 @pytest.mark.process

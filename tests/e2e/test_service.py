@@ -61,7 +61,7 @@ def until(condition, seconds: float = 20.0) -> None:
 def test_from_photo_to_pictures(service, client, photo):
     subject = client.create_subject(photo, consent=True, name="Nobody", steps=5)
     seen = []
-    client.wait(subject.job_id, on_progress=seen.append, timeout=60, interval=0.02)
+    client.wait(subject.job_id, on_progress=seen.append, timeout=60)
     assert seen[-1].status is JobState.SUCCEEDED
     ready = client.subject(subject.id)
     assert (ready.status, ready.photos_kept) == ("ready", 0)

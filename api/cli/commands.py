@@ -1,0 +1,160 @@
+"""What each command does. All of them raise Problem, JobFailed, NoPictures and OSError; results go to stdout."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from api import schemas
+from api.cli.output import Output, note
+from api.cli.progress import ProgressLine
+from api.client import Client
+from core.jobs import JobState
+
+SUFFIXES = {"lidb": ".lidb", "peft": ".peft.safetensors", "kohya": ".kohya.safetensors"}
+
+
+class NoPictures(Exception):
+    """The job has no pictures; says why."""
+
+
+def personalize(client: Client, asked: Namespace, out: Output) -> None:
+    """Photos become a subject."""
+    options = _given(asked, "name", "class_noun", "rank", "steps", "seed")
+    subject = client.create_subject(asked.photos, consent=True, **options)
+    if asked.wait:
+        _wait(client, subject.job_id)
+        subject = client.subject(subject)
+    out.show(subject, subject.id)
+
+
+def generate(client: Client, asked: Namespace, out: Output) -> None:
+    """A prompt becomes pictures."""
+    options = _given(asked, "n", "seed", "steps", "width", "height", "guidance_scale", "negative_prompt", "stage")
+    job = client.generate(asked.whose, asked.prompt, **options)
+    for warning in job.warnings:
+        note(warning)
+    if asked.wait:
+        job = _wait(client, job.id)
+        out.show(job, *_pictures(client, job, asked))
+    else:
+        out.show(job, job.id)
+
+
+def subjects(client: Client, _: Namespace, out: Output) -> None:
+    """A table of subjects."""
+    columns = {
+        "ID": lambda subject: subject.id,
+        "STATUS": lambda subject: subject.status,
+        "NAME": lambda subject: subject.name or "-",
+        "LIKENESS": lambda subject: "-" if subject.likeness is None else f"{subject.likeness:.2f}",
+        "CREATED": lambda subject: _when(subject.created_at),
+    }
+    out.show_all(client.subjects(), columns)
+
+
+def jobs(client: Client, asked: Namespace, out: Output) -> None:
+    """A table of jobs."""
+    columns = {
+        "ID": lambda job: job.id,
+        "KIND": lambda job: job.kind,
+        "STATUS": lambda job: job.status,
+        "PROGRESS": lambda job: _progress(job) or "-",
+        "SUBJECT": lambda job: job.subject_id,
+        "CREATED": lambda job: _when(job.created_at),
+    }
+    found = client.jobs(status=asked.status, kind=asked.kind, subject=asked.subject)
+    out.show_all(islice(found, asked.n), columns)
+
+
+def job(client: Client, asked: Namespace, out: Output) -> None:
+    """A job, and its pictures."""
+    found = _wait(client, asked.job) if asked.wait else client.job(asked.job)
+    lines = ["  ".join(filter(None, (found.id, found.kind, found.status, _progress(found))))]
+    if found.error:
+        lines += [found.error.detail]
+    if asked.out is not None:
+        if found.status is not JobState.SUCCEEDED:
+            raise NoPictures(f"The job is {found.status}: it has no pictures. Wait for it with --wait.")
+        lines += _pictures(client, found, asked)
+    out.show(found, *lines)
+
+
+def cancel(client: Client, asked: Namespace, out: Output) -> None:
+    """A job stops."""
+    found = client.cancel(asked.job)
+    is_asked = "" if found.status.is_final else ", and was asked to stop"
+    out.show(found, f"{found.id}  {found.kind}  {found.status}{is_asked}")
+
+
+def weights(client: Client, asked: Namespace, out: Output) -> None:
+    """A weights file."""
+    data = client.weights(asked.subject, format=asked.format, stage=asked.stage)
+    file = asked.out or Path(asked.subject + SUFFIXES[asked.format])
+    file.write_bytes(data)
+    out.show(Written(file=str(file), bytes=len(data)), str(file))
+
+
+def delete(client: Client, asked: Namespace, out: Output) -> None:
+    """A subject is erased."""
+    receipt = client.delete_subject(asked.subject)
+    out.show(receipt, f"{receipt.subject_id} and what its {len(receipt.job_ids)} jobs made are erased.")
+
+
+class Written(schemas.Answer):
+    """A file."""
+
+    file: str
+    bytes: int
+
+
+def _wait(client: Client, job_id: str) -> schemas.JobAnswer:
+    progress = ProgressLine(sys.stderr)
+    with _said_to_go_on(job_id):
+        try:
+            return client.wait(job_id, on_progress=progress)
+        finally:
+            progress.end()
+
+
+@contextmanager
+def _said_to_go_on(job_id: str) -> Iterator[None]:
+    """Whoever stops waiting learns how to come back."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"The job goes on: hdb job {job_id} --wait, or hdb cancel {job_id}.")
+        raise
+
+
+def _pictures(client: Client, found: schemas.JobAnswer, asked: Namespace) -> list[str]:
+    """Write the job's pictures; where they are."""
+    asked.out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for image in found.images or []:
+        file = asked.out / f"{image.id}.{asked.format}"
+        file.write_bytes(client.image(image, kind=asked.format))
+        files.append(str(file))
+    return files
+
+
+def _progress(found: schemas.JobAnswer) -> str:
+    if found.status is JobState.RUNNING and found.stage:
+        return f"{found.stage} {found.step} of {found.total}"
+    if found.status is JobState.QUEUED and found.position is not None:
+        return f"{found.position} before it"
+    return ""
+
+
+def _given(asked: Namespace, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(asked, name)) is not None}
+
+
+def _when(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M")

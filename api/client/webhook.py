@@ -1,0 +1,37 @@
+"""Is a delivery from the service? Standard Webhooks: an HMAC over its id, its time and its body."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+
+MOST_SECONDS_OFF = 300
+"""How old (or early) a delivery may be: an old one may be somebody who recorded it."""
+
+
+class ForgedDelivery(Exception):
+    """The delivery was not signed with this secret, or not lately."""
+
+
+def verify_webhook(body: bytes, headers: Mapping[str, str], secret: str, *, now: float | None = None) -> bytes:
+    """The body, when it is the service's. `secret` is what `create_webhook` answered with (`whsec_...`).
+
+    `headers` are those of the request, by any spelling; `now` is the time in seconds since 1970. Raises ForgedDelivery.
+    """
+    given = {name.lower(): value for name, value in headers.items()}
+    name, stamp, signatures = (given.get(f"webhook-{part}", "") for part in ("id", "timestamp", "signature"))
+    if not stamp.isdecimal() or abs((time.time() if now is None else now) - int(stamp)) > MOST_SECONDS_OFF:
+        raise ForgedDelivery("The delivery has no time, or is too old.")
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise ForgedDelivery("This is no webhook's secret.") from None
+    digest = hmac.digest(key, f"{name}.{stamp}.".encode() + body, hashlib.sha256)
+    wanted = b"v1," + base64.b64encode(digest)
+    if not any(hmac.compare_digest(wanted, signature.encode()) for signature in signatures.split()):
+        raise ForgedDelivery("The delivery is not signed with this secret.")
+    return body

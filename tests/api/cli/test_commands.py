@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def at_once(monkeypatch, personalized, generated):
+    """A worker that has done a job by the time that somebody waits for it."""
+    from api.client import Client
+
+    wait = Client.wait
+
+    def work_and_wait(self, job, **options):
+        end = personalized if self.job(job).kind == "personalize" else generated
+        end(job)
+        return wait(self, job, **options)
+
+    monkeypatch.setattr(Client, "wait", work_and_wait)
+
+
+def test_personalize_prints_the_subjects_id(hdb, me, at_once, desk):
+    done = hdb("personalize", me, me, "--consent", "--name", "Ada", "--steps", "7", "--class-noun", "man")
+    assert done.status == 0
+    subject = desk.subject("local", done.out.strip())
+    assert (subject.name, subject.class_noun, subject.status) == ("Ada", "man", "ready")
+
+
+def test_without_waiting_it_is_the_same_id(hdb, me, desk):
+    done = hdb("personalize", me, "--consent", "--no-wait")
+    assert desk.subject("local", done.out.strip()).status == "personalizing"
+
+
+def test_generate_writes_pictures_and_prints_where(hdb, subject_id, at_once):
+    done = hdb("generate", subject_id, "a pencil sketch", "-n", "2", "--seed", "5", "-o", "out", "--format", "webp")
+    assert done.status == 0
+    assert "[V]" in done.err, "the prompt had none, and the service says so"
+    files = [Path(line) for line in done.out.splitlines()]
+    assert len(files) == 2
+    for file in files:
+        with Image.open(file) as picture:
+            assert (file.parent, picture.format) == (Path("out"), "WEBP")
+
+
+def test_a_job_is_shown_waited_for_and_fetched(hdb, subject_id, generated):
+    job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
+    assert hdb("job", job).out == f"{job}  generate  queued  0 before it\n"
+    refused = hdb("job", job, "-o", "out")
+    assert (refused.status, refused.err) == (
+        1,
+        "hdb: The job is queued: it has no pictures. Wait for it with --wait.\n",
+    )
+    generated(job)
+    done = hdb("job", job, "--wait", "-o", "out")
+    first, file = done.out.splitlines()
+    assert first == f"{job}  generate  succeeded"
+    assert Path(file).is_file()
+
+
+def test_a_running_job_says_how_far_it_is(hdb, subject_id, claim):
+    job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
+    claim(job).at("generate", 3, 30)
+    assert hdb("job", job).out == f"{job}  generate  running  generate 3 of 30\n"
+    assert hdb("cancel", job).out == f"{job}  generate  running, and was asked to stop\n"
+
+
+def test_a_queued_job_is_canceled_at_once(hdb, subject_id):
+    job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
+    assert hdb("cancel", job).out == f"{job}  generate  canceled\n"
+    done = hdb("cancel", job)
+    assert done.status == 1
+    assert done.err.startswith("hdb: ")
+
+
+def test_subjects_are_a_table(hdb, subject_id):
+    head, row = hdb("subjects").out.splitlines()
+    assert head.split() == ["ID", "STATUS", "NAME", "LIKENESS", "CREATED"]
+    assert row.split()[:4] == [subject_id, "ready", "-", "0.50"]
+
+
+def test_jobs_are_a_table(hdb, subject_id, claim, desk):
+    job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
+    claim(job).at("generate", 3, 30)
+    head, first, second = hdb("jobs").out.splitlines()
+    assert head.split() == ["ID", "KIND", "STATUS", "PROGRESS", "SUBJECT", "CREATED"]
+    assert first.split()[:3] == [job, "generate", "running"]
+    assert "generate 3 of 30" in first
+    assert second.split()[1:4] == ["personalize", "succeeded", "-"]
+    assert len(hdb("jobs", "-n", "1").out.splitlines()) == 2
+    assert len(hdb("jobs", "--status", "succeeded", "--kind", "personalize", "--json").out.splitlines()) == 1
+    assert hdb("jobs", "--status", "lost").status == 2
+
+
+def test_weights_go_into_a_file(hdb, subject_id):
+    assert hdb("weights", subject_id).out == f"{subject_id}.lidb\n"
+    assert Path(f"{subject_id}.lidb").read_bytes() == b"refined"
+    done = hdb("weights", subject_id, "--stage", "preview", "-o", "me.lidb", "--json")
+    assert json.loads(done.out) == {"file": "me.lidb", "bytes": 7}
+    assert Path("me.lidb").read_bytes() == b"preview"
+
+
+def test_delete_says_what_is_gone(hdb, subject_id):
+    done = hdb("delete", subject_id)
+    assert (done.status, done.out) == (0, f"{subject_id} and what its 1 jobs made are erased.\n")
+    assert hdb("subjects").out.splitlines()[1:] == []

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from api.cli.progress import ProgressLine
+from api.schemas import JobAnswer
+from tests.api.conftest import job_document
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def job(**changes: Any) -> JobAnswer:
+    return JobAnswer.model_validate(job_document(status="running", stage=None) | changes)
+
+
+def run(out: io.StringIO) -> str:
+    progress = ProgressLine(out)
+    progress(job(status="queued", position=2))
+    progress(job(status="queued", position=0))
+    progress(job())
+    for step in range(41):
+        progress(job(stage="finetune", step=step, total=40))
+    progress.end("done")
+    return out.getvalue()
+
+
+def test_it_is_one_line_on_a_terminal():
+    shown = run(Terminal())
+    assert shown.count("\n") == 2
+    assert "waiting        2 before it" in shown
+    assert f"[{'#' * 28}] 40 of 40" in shown
+
+
+def test_it_is_a_line_now_and_then_elsewhere():
+    lines = run(io.StringIO()).splitlines()
+    assert len(lines) == 13
+    assert lines[0] == "  waiting        2 before it"
+    assert lines[-2:] == ["  finetune       40 of 40", "  done"]
+
+
+def test_nothing_is_said_of_a_job_that_has_nothing_to_tell():
+    out = Terminal()
+    progress = ProgressLine(out)
+    progress(job())
+    progress.end()
+    assert out.getvalue() == ""

@@ -1,0 +1,167 @@
+"""Both clients, against the application in this process: whatever one does, the other does as well."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from api.client import AsyncClient, Client, JobFailed, Problem, Retry
+from core.jobs import JobKind, JobState
+from tests.api.conftest import job_document
+
+ONCE = Retry(tries=1)
+
+
+class Patiently:
+    """The asynchronous client, called as if it were the other one."""
+
+    def __init__(self, make: Callable[[], AsyncClient]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            async def run() -> Any:
+                async with self._make() as client:
+                    answer = getattr(client, name)(*args, **options)
+                    if isinstance(answer, AsyncIterator):
+                        return [item async for item in answer]
+                    return await answer
+
+            return anyio.run(run)
+
+        return call
+
+
+@pytest.fixture(params=["blocking", "asynchronous"])
+def remote(request, address) -> Iterator[Any]:
+    """A client, speaking to the application."""
+    if request.param == "blocking":
+        with Client(address, retry=ONCE) as blocking:
+            yield blocking
+    else:
+        yield Patiently(lambda: AsyncClient(address, retry=ONCE))
+
+
+def test_both_have_the_same_methods():
+    def methods(kind):
+        return {name: found for name, found in vars(kind).items() if not name.startswith("_")}
+
+    blocking, other = methods(Client), methods(AsyncClient)
+    assert set(blocking) - {"close"} == set(other) - {"aclose"}
+    for name in set(blocking) & set(other):
+        assert inspect.signature(blocking[name]).parameters == inspect.signature(other[name]).parameters, name
+
+
+def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated):
+    file = tmp_path / "me.png"
+    file.write_bytes(photo)
+    subject = remote.create_subject(file, consent=True, name="Ada", steps=7)
+    personalized(subject.job_id)
+    seen: list[Any] = []
+    assert remote.wait(subject, on_progress=seen.append).status is JobState.SUCCEEDED
+    assert [job.status for job in seen] == [JobState.SUCCEEDED]
+    assert remote.subject(subject).weights.bytes == 7
+    assert remote.weights(subject.id) == b"refined"
+    job = remote.generate(subject, "a [V] face", n=2, seed=1)
+    generated(job.id)
+    images = remote.wait(job).images
+    assert [image.seed for image in images] == [1, 2]
+    assert remote.image(images[0])[1:4] == b"PNG"
+    assert remote.image(images[0].id, kind="webp")[8:12] == b"WEBP"
+    assert [found.id for found in remote.subjects()] == [subject.id]
+    assert [found.id for found in remote.jobs()] == [job.id, subject.job_id]
+    assert [found.id for found in remote.jobs(kind=JobKind.GENERATE, status=JobState.SUCCEEDED, subject=subject)] == [
+        job.id
+    ]
+    assert [event.type for event in remote.events(job)][-1] == "succeeded"
+    assert remote.models()[0].id == "faces-64"
+    assert remote.usage(days=1).total.pictures == 2
+    assert remote.delete_subject(subject).job_ids == sorted([subject.job_id, job.id])
+
+
+def test_lists_are_read_to_their_end(remote, client, desk, photo, monkeypatch):
+    monkeypatch.setattr("api.client.calls.PAGE", 2)
+    desk.ledger.limits = desk.ledger.limits.__class__(queue_limit=10)
+    made = [remote.create_subject(photo, consent=True).id for _ in range(5)]
+    assert [subject.id for subject in remote.subjects()] == made
+
+
+def test_personalize_waits_and_gives_the_subject_as_it_is_then(remote, photo, personalized):
+    def look(job):
+        if job.status is JobState.QUEUED:
+            personalized(job.id)
+
+    subject = remote.personalize([photo, photo], consent=True, on_progress=look, timeout=30)
+    assert (subject.status, subject.likeness) == ("ready", 0.5)
+
+
+def test_progress_is_told_when_it_changes(remote, photo, claim, personalized):
+    subject = remote.create_subject([photo], consent=True)
+    seen = []
+
+    def look(job):
+        seen.append(job.status)
+        if len(seen) == 1:
+            threading.Timer(0.1, personalized, [subject.job_id]).start()
+
+    remote.wait(subject.job_id, on_progress=look)
+    assert seen[0] is JobState.QUEUED
+    assert seen[-1] is JobState.SUCCEEDED
+
+
+def test_problems_carry_what_the_service_said(remote, photo):
+    with pytest.raises(Problem, match="Input should be 'true'") as caught:
+        remote.create_subject(photo, consent=False)
+    problem = caught.value
+    assert (problem.code, problem.status, problem.field) == ("invalid-input", 422, "consent")
+    assert problem.request_id.startswith("req_")
+    assert problem.title == "The request cannot be carried out as it stands."
+    with pytest.raises(Problem, match="no subject") as caught:
+        remote.generate("sub_x", "a [V] face")
+    assert caught.value.code == "subject-not-found"
+    with pytest.raises(Problem) as caught:
+        remote.subject("../jobs")
+    assert caught.value.status == 404
+
+
+def test_a_job_that_ends_badly_is_an_error(remote, photo):
+    job_id = remote.create_subject(photo, consent=True).job_id
+    with pytest.raises(TimeoutError, match=job_id):
+        remote.wait(job_id, timeout=0.1, on_progress=lambda job: None)
+    assert remote.cancel(job_id).status is JobState.CANCELED
+    with pytest.raises(JobFailed, match="canceled") as caught:
+        remote.wait(job_id)
+    assert caught.value.job.id == job_id
+
+
+def test_a_key_is_sent():
+    seen = []
+
+    def carry(asked: httpx.Request) -> httpx.Response:
+        seen.append(asked.headers["authorization"])
+        return httpx.Response(200, json={"models": []})
+
+    Client(api_key="hdb_1_2", transport=httpx.MockTransport(carry)).models()
+    assert seen == ["Bearer hdb_1_2"]
+
+
+def test_a_coroutine_may_listen():
+    seen = []
+
+    async def look(job):
+        await anyio.lowlevel.checkpoint()
+        seen.append(job.status)
+
+    async def run() -> None:
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, json=job_document()))
+        async with AsyncClient(transport=transport) as remote:
+            await remote.wait("job_1", on_progress=look)
+
+    anyio.run(run)
+    assert seen == [JobState.SUCCEEDED]

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+
+import httpx
+import pytest
+
+from api.client import Client, Problem, Retry
+from api.client.retry import retry_after
+
+QUICK = Retry(first=0.001)
+BUSY = httpx.Response(503, headers={"retry-after": "0"})
+GOOD = httpx.Response(200, json={"models": []})
+CUT_OFF = httpx.ReadError("cut off")
+
+
+def answering(
+    *answers: httpx.Response | httpx.TransportError, retry: Retry = QUICK
+) -> tuple[Client, list[httpx.Request]]:
+    asked: list[httpx.Request] = []
+
+    def carry(request: httpx.Request) -> httpx.Response:
+        answer = answers[min(len(asked), len(answers) - 1)]
+        asked.append(request)
+        if isinstance(answer, httpx.TransportError):
+            raise answer
+        return answer
+
+    return Client(transport=httpx.MockTransport(carry), retry=retry), asked
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_read_is_sent_again(status):
+    client, asked = answering(httpx.Response(status, headers={"retry-after": "0"}), httpx.ConnectError("no"), GOOD)
+    assert client.models() == []
+    assert len(asked) == 3
+
+
+def test_what_creates_is_sent_again_with_its_key():
+    client, asked = answering(CUT_OFF, BUSY, httpx.Response(409, headers={"retry-after": "0"}))
+    with pytest.raises(Problem, match="409"):
+        client.generate("sub_x", "a [V] face")
+    assert len(asked) == 4
+    assert len({request.headers["idempotency-key"] for request in asked}) == 1
+    with pytest.raises(Problem):
+        client.generate("sub_x", "a [V] face")
+    assert asked[-1].headers["idempotency-key"] != asked[0].headers["idempotency-key"]
+
+
+def test_what_is_not_safe_is_sent_again_only_when_nothing_was_taken():
+    client, asked = answering(CUT_OFF)
+    with pytest.raises(Problem, match="cannot be reached") as caught:
+        client.cancel("job_x")
+    assert len(asked) == 1, "it may have been carried out"
+    assert (caught.value.code, caught.value.status) == ("unreachable", 0)
+    for harmless in (httpx.ConnectError("no"), httpx.Response(429, headers={"retry-after": "0"})):
+        client, asked = answering(harmless)
+        with pytest.raises(Problem):
+            client.cancel("job_x")
+        assert len(asked) == QUICK.tries
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 422, 500])
+def test_what_cannot_help_is_not_tried(status):
+    client, asked = answering(httpx.Response(status))
+    with pytest.raises(Problem) as caught:
+        client.models()
+    assert (len(asked), caught.value.status, caught.value.code) == (1, status, "unexpected-answer")
+
+
+def test_retry_after_is_honoured_as_far_as_patience_goes():
+    client, asked = answering(httpx.Response(503, headers={"retry-after": "1"}), GOOD)
+    begun = time.monotonic()
+    client.models()
+    assert 1.0 <= time.monotonic() - begun < 3
+    client, asked = answering(httpx.Response(429, headers={"retry-after": "3600"}))
+    with pytest.raises(Problem):
+        client.models()
+    assert len(asked) == 1
+
+
+def test_pauses_double_within_limits():
+    retry = Retry(tries=99, first=0.001, longest=0.002)
+    client, asked = answering(*[BUSY.__class__(503)] * 5, GOOD, retry=retry)
+    begun = time.monotonic()
+    client.models()
+    assert len(asked) == 6
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("7", 7), ("", None), ("soon", None), ("-1", None), (formatdate(0, usegmt=True), 0)]
+)
+def test_retry_after_is_seconds_or_a_date(value, seconds):
+    assert retry_after(httpx.Response(503, headers={"retry-after": value})) == seconds
+
+
+def test_an_answer_of_somebody_else_is_a_problem():
+    client, _ = answering(httpx.Response(200, text="<html>welcome</html>"))
+    with pytest.raises(Problem, match="the address of this service"):
+        client.models()
+
+
+def test_files_are_fetched_from_where_the_service_sends_to_and_photos_go_nowhere():
+    elsewhere = httpx.Response(303, headers={"location": "https://store.example/file?signature=1"})
+    client, asked = answering(elsewhere, httpx.Response(200, content=b"weights"))
+    client._http.headers["authorization"] = "Bearer key"
+    assert client.weights("sub_x", format="peft") == b"weights"
+    assert asked[0].url.params["format"] == "peft"
+    assert asked[1].url.host == "store.example"
+    assert "authorization" not in asked[1].headers
+    client, asked = answering(httpx.Response(307, headers={"location": "https://evil.example/"}))
+    with pytest.raises(Problem):
+        client.create_subject(b"photo", consent=True)
+    assert len(asked) == 1
