@@ -16,7 +16,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup run demo test check check-code check-deploy format lock clean
+.PHONY: help setup run demo test check check-code check-deploy format docs lock clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ check-deploy: setup
 format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup ## write docs/api.md anew from the OpenAPI document
+	$(BIN)/python -m api.reference docs/api.md
 
 lock: ## write constraints.txt anew from what pip resolves today
 	rm -rf .venv-lock

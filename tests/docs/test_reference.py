@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import re
+
+from api import reference
+from api.app import create_app
+from core.settings import Settings
+from deploy.local import ROOT
+
+DOCUMENT = create_app(Settings()).openapi()
+
+
+def test_the_reference_is_up_to_date():
+    now = reference.reference(DOCUMENT)
+    assert (ROOT / "docs" / "api.md").read_text() == now, "docs/api.md is out of date: make docs"
+
+
+def test_it_is_written_where_it_is_asked_for(tmp_path, capsys):
+    assert reference.main([str(tmp_path / "api.md")]) == 0
+    assert (tmp_path / "api.md").read_text() == reference.reference(DOCUMENT)
+    assert reference.main([]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_it_has_every_operation_and_every_code():
+    text = reference.reference(DOCUMENT)
+    for path, operations in DOCUMENT["paths"].items():
+        for method in operations:
+            assert f"### {method.upper()} {path}\n" in text
+    assert len(re.findall(r"^\| 401 \| `unauthorized` \|", text, flags=re.MULTILINE)) > 5
+    assert text.count("```") % 2 == 0
+
+
+def test_every_link_of_the_documents_leads_somewhere():
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
