@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from anyio import CancelScope, move_on_after
 from redis.asyncio import Redis
@@ -88,9 +89,6 @@ class Reader:
                 pause = REST_SECONDS
             except BrokerUnavailable:
                 pause = OUTAGE_SECONDS
-            except Exception:  # noqa: BLE001 - all followers wait for this task: nothing may end it
-                _log.exception("feed.broke")
-                pause = OUTAGE_SECONDS
             for waiter in waiting:
                 if waiter.once or self._is_ending():
                     waiter.served.set()
@@ -116,11 +114,17 @@ class Reader:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for key, after in starts.items():
                     pipeline.xrange(key, min=f"({after}", count=MOST_EVENTS)
-                streams = await pipeline.execute()
-        return {
-            key: [read_event(event_id, fields) for event_id, fields in stream]
-            for key, stream in zip(starts, streams, strict=True)
-        }
+                streams = await pipeline.execute(raise_on_error=False)
+        return {key: _events(stream) for key, stream in zip(starts, streams, strict=True)}
+
+
+def _events(stream: Any) -> list[Event]:
+    """What Redis answered for one stream. What is wrong with it must not concern those who follow other jobs."""
+    try:
+        return [read_event(event_id, fields) for event_id, fields in stream]
+    except (TypeError, ValueError, KeyError):
+        _log.exception("feed.unreadable", extra={"answer": type(stream).__name__})
+        return []
 
 
 class Feed:

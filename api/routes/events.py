@@ -95,8 +95,7 @@ async def follow_job(
 def _seen(last_event_id: str) -> str:
     """Raises InvalidFields for what is not an event's id."""
     try:
-        order_of(last_event_id or FIRST)
+        return "{}-{}".format(*order_of(last_event_id or FIRST))
     except ValueError:
         problem = schemas.FieldProblem(field="Last-Event-ID", message="Send the id of an event, or nothing.")
         raise InvalidFields([problem]) from None
-    return last_event_id or FIRST

@@ -16,8 +16,9 @@ from core.jobs.model import Job, JobState, Preview, Record
 
 MOST_EVENTS = 400
 """More than a stream holds: it is cut in blocks of a hundred."""
-_ID = re.compile(r"(\d{1,20})-(\d{1,20})")
-_LARGEST = 2**64
+_ID = re.compile(r"([0-9]{1,19})-([0-9]{1,19})")
+_END = 2**63
+"""Far from what Redis gives, and far from where it refuses to look for more."""
 
 
 class EventType(StrEnum):
@@ -72,7 +73,7 @@ def event_key(ref: str) -> str:
 def order_of(event_id: str) -> tuple[int, int]:
     """What events are sorted by. Raises ValueError when `event_id` is not an event's id."""
     found = _ID.fullmatch(event_id)
-    if found is None or max(int(found[1]), int(found[2])) >= _LARGEST:
+    if found is None or max(int(found[1]), int(found[2])) >= _END:
         raise ValueError("not an event's id")
     return int(found[1]), int(found[2])
 

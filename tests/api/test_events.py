@@ -280,19 +280,35 @@ def test_a_process_that_is_told_to_stop_ends_its_streams(http, app, job):
     until(lambda: not follower.is_alive(), seconds=2)
 
 
-def test_a_mistake_in_one_event_does_not_end_the_others(http, job, desk, monkeypatch, caplog):
-    monkeypatch.setattr(feeding, "OUTAGE_SECONDS", 0.1)
-    heard = Heard()
-    follower = threading.Thread(target=listen, args=(http, job, heard))
-    follower.start()
-    until(lambda: heard.types == ["queued"])
-    read_event = feeding.read_event
-    monkeypatch.setattr(feeding, "read_event", None)
+@pytest.mark.parametrize("mistake", ["no stream", "no event"])
+def test_a_stream_that_cannot_be_read_concerns_nobody_else(http, job, desk, photo, monkeypatch, caplog, mistake):
+    monkeypatch.setattr(following, "QUIET_SECONDS", 0.3)
+    made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
+    other, redis = desk.job("local", made["job_id"]), desk.ledger.redis
+    redis.delete(event_key(other.ref))
+    _ = redis.set(event_key(other.ref), "x") if mistake == "no stream" else redis.xadd(event_key(other.ref), {"a": "b"})
+    heard = [Heard(), Heard()]
+    followers = [
+        threading.Thread(target=listen, args=(http, each, ear)) for each, ear in zip([job, other], heard, strict=True)
+    ]
+    for follower in followers:
+        follower.start()
+    until(lambda: "feed.unreadable" in caplog.text and heard[0].types == ["queued"])
     desk.cancel("local", job.id)
-    until(lambda: "feed.broke" in caplog.text)
-    monkeypatch.setattr(feeding, "read_event", read_event)
-    follower.join()
-    assert heard.types == ["queued", "canceled"]
+    followers[0].join()
+    assert heard[0].types == ["queued", "canceled"]
+    redis.delete(event_key(other.ref))
+    desk.cancel("local", other.id)
+    followers[1].join()
+    assert heard[1].types[-1] == "canceled"
+
+
+@pytest.mark.parametrize("far", [f"{2**63 - 1}-{2**63 - 1}", "000-000", f"{2**62}-007"])
+def test_ids_from_elsewhere_do_no_harm(http, job, personalized, far):
+    personalized(job.id)
+    heard = Heard([(far, "running", {"version": 0})])
+    listen(http, job, heard)
+    assert heard.types[-1] == "succeeded"
 
 
 def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, claim, desk):
@@ -335,7 +351,7 @@ def test_a_slow_reader_gets_everything(http, job, claim):
     assert heard.versions == list(range(1, 184))
 
 
-@pytest.mark.parametrize("value", ["x", "1", "1-x", "-1", f"{2**64}-0", "1-1-1"])
+@pytest.mark.parametrize("value", ["x", "1", "1-x", "-1", f"{2**63}-0", "1-1-1"])
 def test_a_malformed_id_is_refused(client, photo, value):
     job_id = client.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()["job_id"]
     answer = client.get(f"/v1/jobs/{job_id}/events", headers={"last-event-id": value})
