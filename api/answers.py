@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from api import schemas
-from core.jobs import Failure, GenerateResult, Image, Job, JobKind, JobState, Receipt, Subject, SubjectStatus
+from core.jobs import Failure, GenerateResult, Image, Job, JobKind, JobState, Receipt, Subject
 
 
 def when(seconds: float | None) -> datetime | None:
@@ -23,6 +23,8 @@ def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectA
         created_at=datetime.fromtimestamp(subject.created_at, UTC),
         consent=_consent(subject),
         photos_kept=len(subject.photos),
+        photos_sent=subject.photos_sent,
+        refining=subject.refining,
         job_id=subject.job_id,
         **_progress(job),
         likeness=subject.likeness,
@@ -40,7 +42,7 @@ def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectA
 
 def is_personalizing(subject: Subject) -> bool:
     """Whether its job has something to tell."""
-    return subject.status is SubjectStatus.PERSONALIZING
+    return subject.is_busy
 
 
 def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | None = None) -> schemas.JobAnswer:

@@ -83,6 +83,7 @@ STATUS = {
     "method-not-allowed": 405,
     "conflict": 409,
     "subject-not-ready": 409,
+    "subject-busy": 409,
     "job-over": 409,
     "answer-erased": 409,
     "weights-format": 409,

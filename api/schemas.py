@@ -87,6 +87,15 @@ class SubjectForm(Asked):
     consent: Literal["true"]
     name: Name | None = None
     class_noun: ClassNoun | None = None
+    keep_photos: Literal["true", "false"] = "false"
+    options: str = "{}"
+
+
+class PhotosForm(Asked):
+    """The fields beside more photos; without `keep_photos` they are kept if the ones before were."""
+
+    consent: Literal["true"]
+    keep_photos: Literal["true", "false"] | None = None
     options: str = "{}"
 
 
@@ -222,7 +231,14 @@ class SubjectAnswer(Answer):
     class_noun: str | None = Field(default=None, examples=["face"])
     created_at: datetime = Field(examples=[EXAMPLE_TIME])
     consent: ConsentGiven | None = Field(default=None, examples=[{"at": EXAMPLE_TIME, "version": CONSENT_VERSION}])
-    photos_kept: int = Field(description="Aligned photos in the store; they go when personalising ends.", examples=[0])
+    photos_kept: int = Field(
+        description="Aligned photos in the store; they go when personalising ends, unless `keep_photos` was `true`.",
+        examples=[0],
+    )
+    photos_sent: int = Field(description="Photos that were sent in all.", examples=[1])
+    refining: bool = Field(
+        default=False, description="Whether a job makes better weights of more photos; these ones serve until then."
+    )
     job_id: str = Field(examples=[JOB_ID])
     stage: str | None = Field(default=None, description="What is being done now.")
     step: int | None = None

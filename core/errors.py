@@ -13,7 +13,7 @@
     ├ NotFound
     │  ├ SubjectNotFound  ├ JobNotFound  ├ ImageNotFound  ├ ObjectNotFound  ├ KeyNotFound  └ WebhookNotFound
     ├ Conflict
-    │  ├ SubjectNotReady  ├ JobOver  ├ AnswerErased  ├ TooManyWebhooks  └ WebhookDisabled
+    │  ├ SubjectNotReady  ├ SubjectBusy  ├ JobOver  ├ AnswerErased  ├ TooManyWebhooks  └ WebhookDisabled
     ├ Unavailable
     │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ TooManyFollowers  ├ BrokerUnavailable  └ StoreUnavailable
     ├ JobStopped
@@ -220,6 +220,12 @@ class SubjectNotReady(Conflict):
     """The subject is not personalised yet."""
 
     code = "subject-not-ready"
+
+
+class SubjectBusy(Conflict):
+    """The subject is being personalised."""
+
+    code = "subject-busy"
 
 
 class JobOver(Conflict):

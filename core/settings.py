@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     webhooks_allow_private: bool = False
     """Whether webhooks may be on this machine or in this network, and without TLS: for development and tests."""
     keep_photos: bool = False
-    """Keep the aligned photo after personalising; otherwise it is deleted when personalising ends."""
+    """Keep the aligned photos after personalising; otherwise they go when it ends, unless the caller asked to keep."""
 
     queue_limit: int = Field(default=500, ge=1)
     """How many jobs may wait in each queue before new ones are refused."""

@@ -66,7 +66,11 @@ class DiffusionEngine:
             self._bundle,
             torch.from_numpy(photos),
             method.PersonalizeOptions(
-                rank=options.rank, steps=options.steps, seed=options.seed, class_noun=options.class_noun
+                rank=options.rank,
+                steps=options.steps,
+                seed=options.seed,
+                class_noun=options.class_noun,
+                start=None if options.start is None else from_bytes(options.start),
             ),
             on_progress=on_progress,
             on_preview=show,

@@ -24,12 +24,13 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class PersonalizeOptions:
-    """What the caller may choose; None means the bundle's default."""
+    """What the caller may choose; None means the bundle's default. `start`: weights of the person to go on from."""
 
     rank: int | None = None
     steps: int | None = None
     seed: int = 0
     class_noun: str | None = None
+    start: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,11 @@ class Engine(Protocol):
         on_preview: Callable[[bytes], None],
         should_stop: Callable[[], bool],
     ) -> Personalized:
-        """Photos of one person become weights. Raises JobCanceled when `should_stop` says so, which every step asks."""
+        """Photos of one person become weights. `on_preview` is not called when it goes on from `options.start`.
+
+        Raises WeightsRefused for a start that is not this bundle's, JobCanceled when `should_stop` says so, which every
+        step asks.
+        """
 
     def preview(
         self, row: Row, *, on_progress: OnProgress, should_stop: Callable[[], bool]

@@ -149,7 +149,13 @@ class Answerer:
         photos = pictures.stack([pictures.decode(self._read(key)) for key in request.photos])
         made = self._engine.personalize(
             photos,
-            PersonalizeOptions(request.rank, request.steps, request.seed, request.class_noun),
+            PersonalizeOptions(
+                request.rank,
+                request.steps,
+                request.seed,
+                request.class_noun,
+                self._read(request.start_key) if request.start_key else None,
+            ),
             on_progress=lease.on_progress,
             on_preview=show_preview,
             should_stop=lease.should_stop,

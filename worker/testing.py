@@ -71,7 +71,7 @@ class FakeEngine:
     ) -> Personalized:
         """See Engine: the preview is a hash of the photos, the weights one of photos and options."""
         preview = hashlib.sha256(photos.tobytes()).hexdigest().encode()
-        has_preview = self._rehearsal().hypernetwork
+        has_preview = self._rehearsal().hypernetwork and options.start is None
         if has_preview:
             on_progress("hypernetwork", 1, 1)
             on_preview(preview)

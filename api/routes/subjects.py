@@ -4,59 +4,30 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
 
 from api import schemas
 from api.answers import is_personalizing, receipt_answer, subject_answer
 from api.auth import Personalizes, Tenant
 from api.dependencies import Desk, Finder, RequestIdOf
-from api.errors import COMMON, InvalidFields, MalformedRequest, invalid_fields, problems
+from api.errors import COMMON, InvalidFields, problems
+from api.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
 from api.idempotency import Idempotent
-from api.uploads import MAX_PHOTOS, FaceFinder, Form, face_crop, read_form
+from api.uploads import read_form
 from core import errors
 from core.jobs import Consent, Jobs, Subject
 from core.jobs.keys import is_id
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
 
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["photo", "consent"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "photo": {
-                            "description": "JPEG, PNG or WebP with one face; at most 10 MB and 25 megapixels each.",
-                            "type": "array",
-                            "minItems": 1,
-                            "maxItems": MAX_PHOTOS,
-                            "items": {"type": "string", "format": "binary"},
-                        },
-                        "consent": {"description": "The person in the photo has agreed.", "enum": ["true"]},
-                        "name": {"type": "string", "minLength": 1, "maxLength": 100},
-                        "class_noun": {"type": "string", "pattern": r"^[A-Za-z][A-Za-z \-]{0,39}$"},
-                        "options": {
-                            "description": "JSON: " + ", ".join(schemas.PersonalizeOptions.model_fields),
-                            "type": "string",
-                            "contentMediaType": "application/json",
-                            "contentSchema": {"$ref": "#/components/schemas/PersonalizeOptions"},
-                        },
-                    },
-                },
-                "example": {"photo": ["me.jpg"], "consent": "true", "name": "Ada", "options": '{"steps": 40}'},
-                "encoding": {"photo": {"contentType": "image/jpeg, image/png, image/webp"}},
-            }
-        },
-    }
-}
+_FORM = photo_form(
+    {"name": "Ada", "options": '{"steps": 40}'},
+    name={"type": "string", "minLength": 1, "maxLength": 100},
+    class_noun={"type": "string", "pattern": r"^[A-Za-z][A-Za-z \-]{0,39}$"},
+)
 
 
 @router.post(
@@ -67,23 +38,7 @@ _FORM: dict[str, Any] = {
     openapi_extra=_FORM,
     responses={
         202: {"headers": {"Location": {"description": "The subject.", "schema": {"type": "string"}}}},
-        **problems(
-            MalformedRequest,
-            errors.UploadTooLarge,
-            errors.ImageTooManyPixels,
-            errors.UnsupportedMediaType,
-            errors.ImageBroken,
-            errors.ImageAnimated,
-            errors.NoFace,
-            errors.SeveralFaces,
-            errors.FaceTooSmall,
-            errors.FaceTooBlurred,
-            errors.FaceTurnedAway,
-            errors.InvalidInput,
-            errors.QueueFull,
-            errors.BrokerUnavailable,
-            errors.StoreUnavailable,
-        ),
+        **problems(*PHOTO_ERRORS),
     },
 )
 async def create_subject(
@@ -92,11 +47,12 @@ async def create_subject(
     """Send one or more photos of the same person, and their consent. Personalising starts at once.
 
     Each photo is judged before anything is stored: a refused one says why. Only the aligned face is stored, made anew
-    from pixels, and only until personalising ends. Follow `links.job`, or ask for the subject again.
+    from pixels, and only until personalising ends, unless `keep_photos` is `true`. Follow `links.job`, or ask for the
+    subject again.
     """
     form = await read_form(request)
-    fields, options = _validate(form)
-    crops = await _crop_all(form.photos, find_face, request.app.state.decoders)
+    fields, options = read_fields(form, schemas.SubjectForm)
+    crops = await crop_all(form.photos, find_face, request.app.state.decoders)
     subject, job = await to_thread.run_sync(
         partial(
             desk.create_subject,
@@ -105,6 +61,7 @@ async def create_subject(
             consent=Consent(at=time.time(), version=schemas.CONSENT_VERSION),
             name=fields.name,
             class_noun=fields.class_noun,
+            keep_photos=fields.keep_photos == "true",
             request_id=request_id,
             **options.model_dump(),
         )
@@ -165,22 +122,3 @@ def _current(desk: Jobs, tenant: str, subject: Subject) -> schemas.SubjectAnswer
         return subject_answer(subject, desk.job(tenant, subject.job_id))
     except errors.JobNotFound:
         return subject_answer(desk.subject(tenant, subject.id))
-
-
-def _validate(form: Form) -> tuple[schemas.SubjectForm, schemas.PersonalizeOptions]:
-    try:
-        fields = schemas.SubjectForm.model_validate(form.fields)
-    except ValidationError as error:
-        raise invalid_fields(error.errors()) from None
-    try:
-        options = schemas.PersonalizeOptions.model_validate_json(fields.options)
-    except ValidationError as error:
-        raise invalid_fields(error.errors(), within="options") from None
-    if not form.photos:
-        raise InvalidFields([schemas.FieldProblem(field="photo", message="Send at least one photo.")])
-    return fields, options
-
-
-async def _crop_all(photos: tuple[bytes, ...], find_face: FaceFinder, decoders: CapacityLimiter) -> list[bytes]:
-    """Decode, judge and align in threads: the loop goes on, and few photos are in memory as pixels at once."""
-    return [await to_thread.run_sync(face_crop, photo, find_face, limiter=decoders) for photo in photos]

@@ -10,25 +10,29 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from core.errors import BundleError
+from core.errors import BundleError, WeightsMismatch
 from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
 from core.hyperdreambooth.finetune import PROMPT, finetune
 from core.hyperdreambooth.hypernetwork import HyperNetwork
-from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.sampling import Row, generate
-from core.hyperdreambooth.weights import LidbWeights, describe
+from core.hyperdreambooth.weights import LidbWeights, describe, unpack
 
 
 @dataclass(frozen=True)
 class PersonalizeOptions:
-    """What a caller may choose; None takes the bundle's default."""
+    """What a caller may choose; None takes the bundle's default.
+
+    ``start``: weights of the same person, made of other photos, to go on from.
+    """
 
     rank: int | None = None
     steps: int | None = None
     seed: int = 0
     class_noun: str | None = None
+    start: LidbWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,10 @@ def personalize(
     Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness"; a bundle without a
     hypernetwork has the second one only, which then starts from zero and takes ``finetune.steps_from_zero`` steps.
     ``on_preview`` gets what the hypernetwork predicted before finetuning begins; its time is the stage "preview".
+    With a ``start`` there is nothing to predict, and ``finetune.steps`` do.
 
     Raises:
+        WeightsMismatch: ``start`` was made for another base model, or outside the basis.
         JobCanceled: ``should_stop`` said so; it is asked before each step.
     """
     options = options or PersonalizeOptions()
@@ -72,8 +78,9 @@ def personalize(
     settings = _settings(bundle, options)
     photos = resize(photos, bundle.resolution)
 
+    begun = None if options.start is None else _go_on(bundle, options.start)
     predicted, preview = None, None
-    if bundle.has_hypernetwork:
+    if bundle.has_hypernetwork and begun is None:
         report("hypernetwork", 0, 1)
         predicted = predict_weights(bundle, photos)
         preview = describe(bundle, unstack(predicted)[0], kind="lidb", class_noun=noun, kept_step=0)
@@ -83,7 +90,7 @@ def personalize(
             on_preview(preview)
             clock.lap("preview")
 
-    start = predicted or bundle.basis.zeros(1, generator=generator, batch=(1,))
+    start = begun or predicted or bundle.basis.zeros(1, generator=generator, batch=(1,))
     with torch.no_grad():
         latents = encode_pictures(bundle, photos)
     tuned = finetune(
@@ -157,12 +164,21 @@ def _network(bundle: Bundle) -> HyperNetwork:
     return bundle.hypernetwork
 
 
+def _go_on(bundle: Bundle, weights: LidbWeights) -> Person:
+    """Somebody's weights as factors with a leading dimension of one person."""
+    if weights.metadata.kind != "lidb":
+        raise WeightsMismatch("weights outside the basis cannot be gone on from: personalise anew, from all the photos")
+    return {name: Factors(f.left[None], f.right[None]) for name, f in unpack(weights, bundle).items()}
+
+
 def _settings(bundle: Bundle, options: PersonalizeOptions) -> FinetuneConfig:
     default = bundle.config.finetune
-    lowest = bundle.hypernetwork.config.rank if bundle.hypernetwork is not None else 1
-    return replace(
-        default, rank=max(options.rank or default.rank, lowest), steps=options.steps or bundle.finetuning_steps
-    )
+    if options.start is not None:
+        lowest, steps = options.start.metadata.rank, default.steps
+    else:
+        lowest = bundle.hypernetwork.config.rank if bundle.hypernetwork is not None else 1
+        steps = bundle.finetuning_steps
+    return replace(default, rank=max(options.rank or default.rank, lowest), steps=options.steps or steps)
 
 
 def _silent(_stage: str, _step: int, _of: int) -> None:

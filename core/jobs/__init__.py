@@ -10,6 +10,7 @@ events.py   what those who follow a job are told
 idempotency.py  answers that were given, and who is giving one
 usage.py    how much each tenant had done, by day
 layouts.py  what the API has to know of base models
+photos.py   more photos of somebody who is here already
 webhooks.py where tenants want to be told, and what they are told
 schedule.py when each of them is told next: Redis' side of it (core/webhooks/ tells them)
 service.py  both together: what the API and the worker call

@@ -74,19 +74,30 @@ def _settle_subject(archive: Archive, job: Job, *, keep_photos: bool) -> None:
         subject = archive.subject(job.tenant, job.subject_id)
     except SubjectNotFound:
         return
-    if subject.job_id == job.id:
-        archive.put_subject(_after(subject, job, keep_photos=keep_photos))
-    if not keep_photos:
-        archive.store.delete_prefix(keys.photos(job.tenant, job.subject_id))
+    keep = keep_photos or subject.keep_photos
+    # A job that is older than the subject's has been settled before. Ids sort by the time they were made.
+    is_latest = subject.job_id == job.id or (subject.job_id < job.id and job.state is JobState.SUCCEEDED)
+    if not keep:
+        for key in subject.photos if is_latest else ():
+            archive.store.delete(key)
+        archive.store.delete_prefix(keys.photos(job.tenant, job.subject_id, job.id))
+    if is_latest and (after := _after(subject, job, keep_photos=keep)) != subject:
+        archive.put_subject(after)
 
 
 def _after(subject: Subject, job: Job, *, keep_photos: bool) -> Subject:
-    """The subject's document after its job has ended."""
-    changes: dict[str, Any] = {"status": _STATUS[job.state], "error": job.error, "seconds": job.seconds}
+    """The subject's document after its job has ended. What it had stays when there is nothing better."""
+    status = SubjectStatus.READY if subject.weights else _STATUS[job.state]
+    changes: dict[str, Any] = {"status": status, "refining": False, "job_id": job.id, "error": job.error}
     if not keep_photos:
         changes["photos"] = ()
     if isinstance(job.result, PersonalizeResult):
         names = ("weights", "likeness", "kept_step", "bundle", "bundle_fingerprint")
         changes |= {name: getattr(job.result, name) for name in names}
-        changes["preview_image"] = job.preview.image if job.preview else None
+        if job.preview or not subject.weights:
+            changes["preview_image"] = job.preview.image if job.preview else None
+        else:
+            changes["weights"] = job.result.weights.model_copy(update={"preview_key": subject.weights.preview_key})
+    if isinstance(job.result, PersonalizeResult) or not subject.weights:
+        changes["seconds"] = job.seconds
     return subject.model_copy(update=changes)

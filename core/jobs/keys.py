@@ -1,7 +1,7 @@
 """Where everything lives in the store. The tenant is part of every key; what a job makes lies under the job.
 
 {tenant}/subjects/{subject}/subject.json       the document
-{tenant}/subjects/{subject}/photos/0.png       aligned, until personalising ends
+{tenant}/subjects/{subject}/photos/{job}/0.png   aligned, until personalising ends (or kept)
 {tenant}/subject-jobs/{subject}/{job}          an empty marker: the job belongs to the subject, and dies with it
 {tenant}/job-list/{when}.{kind}.{state}        an empty object: that there is such a job (listing.py)
 {tenant}/jobs/{job}/{fence}/...                what one attempt made; the number of its claim keeps attempts apart
@@ -60,9 +60,9 @@ def document(tenant: str, subject_id: str) -> str:
     return f"{subject(tenant, subject_id)}subject.json"
 
 
-def photos(tenant: str, subject_id: str) -> str:
-    """The prefix of a subject's photos."""
-    return f"{subject(tenant, subject_id)}photos/"
+def photos(tenant: str, subject_id: str, job_id: str) -> str:
+    """The prefix of the photos that a subject's job came with."""
+    return f"{subject(tenant, subject_id)}photos/{job_id}/"
 
 
 def markers(tenant: str, subject_id: str) -> str:

@@ -81,7 +81,7 @@ class SubjectStatus(StrEnum):
     """What a subject can be used for."""
 
     PERSONALIZING = "personalizing"
-    """Its job is queued or running."""
+    """Its first weights are being made: the job is queued or running."""
     READY = "ready"
     """It has weights."""
     FAILED = "failed"
@@ -122,6 +122,8 @@ class PersonalizeRequest(Record):
     steps: int | None = None
     seed: int = 0
     class_noun: str | None = None
+    start_key: str = ""
+    """Weights of the same person to go on from, in the store; empty: begin anew."""
 
     @property
     def subject_ids(self) -> tuple[str, ...]:
@@ -275,7 +277,10 @@ class Consent(Record):
 
 
 class Subject(Record):
-    """A person (or thing) that pictures can be made of. `job_id` is the job that personalises, or did."""
+    """A person (or thing) that pictures can be made of. `job_id` is the job that personalises, or did.
+
+    While it is `refining`, a job makes better weights of more photos, and the subject goes on with those it has.
+    """
 
     id: str
     tenant: str
@@ -285,7 +290,14 @@ class Subject(Record):
     name: str | None = None
     class_noun: str | None = None
     consent: Consent | None = None
+    consents: tuple[Consent, ...] = ()
+    """Those that came with more photos."""
     photos: tuple[str, ...] = ()
+    """Keys of the photos that its job learns from, and afterwards of those that are kept."""
+    photos_sent: int = 1
+    keep_photos: bool = False
+    """Whether the caller asked to keep them for refining."""
+    refining: bool = False
     weights: Weights | None = None
     preview_image: Image | None = None
     likeness: float | None = None
@@ -294,6 +306,11 @@ class Subject(Record):
     bundle_fingerprint: str | None = None
     seconds: dict[str, float] = {}
     error: Failure | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether its job is queued or running."""
+        return self.refining or self.status is SubjectStatus.PERSONALIZING
 
 
 class Receipt(Record):

@@ -70,19 +70,21 @@ class Jobs:
         rank: int | None = None,
         steps: int | None = None,
         seed: int = 0,
+        keep_photos: bool = False,
         request_id: str = "",
     ) -> tuple[Subject, Job]:
         """Store the aligned PNGs, accept a personalising job and ring for it.
 
         When this returns, the request is durable. Raises QueueFull and BrokerUnavailable; then nothing stays stored.
         """
-        self._refuse_when_full(JobKind.PERSONALIZE)
-        subject_id = new_id("sub")
-        names = tuple(f"{keys.photos(tenant, subject_id)}{index}.png" for index in range(len(photos)))
+        self.refuse_when_full(JobKind.PERSONALIZE)
+        subject_id, job_id = new_id("sub"), new_id("job")
+        folder = keys.photos(tenant, subject_id, job_id)
+        names = tuple(f"{folder}{index}.png" for index in range(len(photos)))
         request = PersonalizeRequest(
             subject_id=subject_id, photos=names, rank=rank, steps=steps, seed=seed, class_noun=class_noun
         )
-        accepted = _accepted(tenant, request, request_id)
+        accepted = _accepted(tenant, request, request_id, job_id)
         subject = Subject(
             id=subject_id,
             tenant=tenant,
@@ -93,6 +95,8 @@ class Jobs:
             class_noun=class_noun,
             consent=consent,
             photos=names,
+            photos_sent=len(photos),
+            keep_photos=keep_photos,
         )
 
         def store_all() -> None:
@@ -102,7 +106,10 @@ class Jobs:
                 self.archive.store.put(key, photo, content_type="image/png")
             self.archive.put_subject(subject)
 
-        job = self._accept(accepted, store_all)
+        def undo() -> None:
+            self.archive.store.delete_prefix(keys.subject(tenant, subject_id))
+
+        job = self.accept(accepted, store_all, undo)
         return subject, job
 
     def create_generation(self, tenant: str, request: GenerateRequest, *, request_id: str = "") -> Job:
@@ -110,7 +117,7 @@ class Jobs:
 
         Raises SubjectNotFound, SubjectNotReady, QueueFull, BrokerUnavailable; then nothing stays stored.
         """
-        self._refuse_when_full(JobKind.GENERATE)
+        self.refuse_when_full(JobKind.GENERATE)
         pinned = request.pinned(partial(self._weights_key, tenant, stage=request.stage))
 
         def check_again() -> None:
@@ -118,7 +125,7 @@ class Jobs:
             for subject_id in request.subject_ids:
                 self.archive.subject(tenant, subject_id)
 
-        return self._accept(_accepted(tenant, pinned, request_id), check_again)
+        return self.accept(_accepted(tenant, pinned, request_id), check_again)
 
     def job(self, tenant: str, job_id: str) -> Job:
         """How the job stands: from Redis while it is known there, then from the store. Raises JobNotFound."""
@@ -159,7 +166,7 @@ class Jobs:
         A job is over a moment before its subject's document says so: who saw the one must not miss the other.
         """
         subject = self.archive.subject(tenant, subject_id)
-        if subject.status is SubjectStatus.PERSONALIZING:
+        if subject.is_busy:
             with contextlib.suppress(BrokerUnavailable):
                 job = self.ledger.get(f"{tenant}/{subject.job_id}")
                 if job and job.state.is_final:
@@ -228,7 +235,7 @@ class Jobs:
         except BrokerUnavailable:
             _log.warning("bell.lost", extra={"ref": ref})
 
-    def _accept(self, accepted: Accepted, store_all: Callable[[], None]) -> Job:
+    def accept(self, accepted: Accepted, store_all: Callable[[], None], undo: Callable[[], None] = lambda: None) -> Job:
         """Make the request durable, store what belongs to it, queue it and ring; undo all of it when one step fails."""
         tenant, job_id, subject_ids = accepted.tenant, accepted.job_id, accepted.request.subject_ids
         try:
@@ -242,8 +249,7 @@ class Jobs:
                 self.archive.drop_accepted(tenant, job_id)
                 self.archive.unmark(tenant, subject_ids, job_id)
                 listing.forget(self.archive.store, tenant, job_id)
-                if isinstance(accepted.request, PersonalizeRequest):
-                    self.archive.store.delete_prefix(keys.subject(tenant, accepted.request.subject_id))
+                undo()
             raise
 
     def _enqueue(self, accepted: Accepted, *, bounded: bool) -> Job:
@@ -254,8 +260,8 @@ class Jobs:
         self.ring(job.kind, job.ref)
         return job
 
-    def _refuse_when_full(self, kind: JobKind) -> None:
-        """Before anything is written; this also finds out in time whether Redis is there."""
+    def refuse_when_full(self, kind: JobKind) -> None:
+        """Raises QueueFull. Before anything is written; this also finds out in time whether Redis is there."""
         if self.ledger.queued(kind) >= self.ledger.limits.queue_limit:
             raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
 
@@ -285,8 +291,9 @@ def open_jobs(settings: Settings, *, bell: Bell | None = None) -> Jobs:
     return Jobs(open_store(settings), Ledger(connect(settings), limits), bell, keep_photos=settings.keep_photos)
 
 
-def _accepted(tenant: str, request: Request, request_id: str) -> Accepted:
-    return Accepted(tenant=tenant, job_id=new_id("job"), created_at=time.time(), request_id=request_id, request=request)
+def _accepted(tenant: str, request: Request, request_id: str, job_id: str = "") -> Accepted:
+    job_id = job_id or new_id("job")
+    return Accepted(tenant=tenant, job_id=job_id, created_at=time.time(), request_id=request_id, request=request)
 
 
 def _probe(ping: Callable[[], None]) -> str:

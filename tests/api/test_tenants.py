@@ -83,6 +83,7 @@ def tried(client, method, path, things, photo):
         path = path.replace(f"{{{parameter}}}", things[parameter])
     bodies = {
         "/v1/subjects": {"files": {"photo": photo}, "data": {"consent": "true"}},
+        "/v1/subjects/{subject_id}/photos": {"files": {"photo": photo}, "data": {"consent": "true"}},
         "/v1/generations": {"json": {"subject_id": things["subject_id"], "prompt": PROMPT}},
         "/v1/jobs/{job_id}/cancel": {},
         "/v1/webhooks": {"json": {"url": "https://hooks.example.com/"}},

@@ -58,6 +58,23 @@ def test_a_photo_becomes_weights_step_by_step(engine: Engine) -> None:
     assert "finetune" in made.seconds
 
 
+def test_more_photos_go_on_from_weights(engine: Engine) -> None:
+    first = personalize(engine)
+
+    def go_on(start: bytes) -> bytes:
+        return engine.personalize(
+            np.concatenate([PHOTOS, PHOTOS[:, ::-1]]),
+            PersonalizeOptions(start=start),
+            on_progress=lambda *_: None,
+            on_preview=lambda _: None,
+            should_stop=lambda: False,
+        ).weights
+
+    assert go_on(first) != first
+    with pytest.raises(WeightsRefused):
+        go_on(b"not weights")
+
+
 def test_the_same_request_gives_the_same_bytes(engine: Engine) -> None:
     weights = personalize(engine)
     assert personalize(engine) == weights

@@ -11,10 +11,12 @@ from PIL import Image as Picture
 
 from core.errors import StoreUnavailable, SubjectNotFound, SubjectNotReady, WeightsMismatch
 from core.hyperdreambooth.exports import Layout
-from core.jobs import GenerateResult, Job, JobState, Share, Subject, SubjectStatus, WeightsStage, layouts
+from core.jobs import Consent, GenerateResult, Job, JobState, Share, Subject, SubjectStatus, WeightsStage, layouts
 from core.jobs.events import event_key, read_event
 from core.jobs.keys import image_id
 from core.jobs.model import time_of
+from core.jobs.photos import add_photos
+from tests.worker.conftest import photo
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Shop
@@ -64,6 +66,41 @@ def test_the_base_model_is_described_for_the_api(shop: Shop) -> None:
 
 def test_several_photos_of_several_sizes_go_in_together(shop: Shop) -> None:
     assert shop.ready_subject(photos=(12, 8)).status is SubjectStatus.READY
+
+
+def test_more_photos_go_on_from_the_weights_that_are_there(shop: Shop) -> None:
+    subject = shop.ready_subject()
+    before = shop.jobs.weights("local", subject.id)
+    preview = shop.jobs.weights("local", subject.id, WeightsStage.PREVIEW)
+    begun: list[Any] = []
+    personalize = shop.engine.personalize
+
+    def watch(pictures: Any, options: Any, **more: Any) -> Any:
+        begun.append((len(pictures), options.start, shop.jobs.weights("local", subject.id)))
+        return personalize(pictures, options, **more)
+
+    shop.engine.personalize = watch  # type: ignore[method-assign]
+    consent = Consent(at=2.0, version="1")
+    _, job = add_photos(shop.jobs, "local", subject.id, [photo(8), photo(12)], consent=consent)
+    shop.answer(job)
+    assert begun == [(2, before, before)], "while it is made, the subject has its weights"
+    after = shop.jobs.subject("local", subject.id)
+    assert (after.status, after.refining) == (SubjectStatus.READY, False)
+    assert shop.jobs.weights("local", subject.id) != before
+    assert shop.jobs.weights("local", subject.id, WeightsStage.PREVIEW) == preview
+    assert not [key for key in shop.store.objects if "photos" in key]
+
+
+def test_a_job_with_more_photos_that_is_canceled_half_way_changes_nothing(shop: Shop) -> None:
+    subject = shop.ready_subject()
+    before = shop.jobs.weights("local", subject.id)
+    shop.rehearse(steps=50)
+    _, job = add_photos(shop.jobs, "local", subject.id, [photo(8)], consent=Consent(at=2.0, version="1"))
+    shop.at_step(10, lambda: shop.jobs.cancel("local", job.id))
+    shop.answer(job)
+    assert shop.now(job).state is JobState.CANCELED
+    assert shop.jobs.subject("local", subject.id).status is SubjectStatus.READY
+    assert shop.jobs.weights("local", subject.id) == before
 
 
 def test_a_picture_says_what_it_is(shop: Shop) -> None:

@@ -52,7 +52,7 @@ def test_at_the_cap_the_subject_fails_with_the_reason(desk: Desk) -> None:
     assert after.error is not None
     assert after.error.code == "attempts-exhausted"
     assert list(desk.store.list("pending/")) == []
-    assert list(desk.store.list(keys.photos("local", subject.id))) == []
+    assert list(desk.store.list(keys.photos("local", subject.id, job.id))) == []
 
 
 def test_a_redis_that_comes_back_empty_loses_nothing(desk: Desk, an_hour_later: None) -> None:
@@ -99,7 +99,7 @@ def test_a_job_that_redis_forgot_the_end_of_is_not_run_again(desk: Desk) -> None
 
 def test_an_upload_whose_server_died_is_removed(desk: Desk, an_hour_later: None) -> None:
     subject_id, job_id = model.new_id("sub"), model.new_id("job")
-    photo = f"{keys.photos('local', subject_id)}0.png"
+    photo = f"{keys.photos('local', subject_id, job_id)}0.png"
     request = PersonalizeRequest(subject_id=subject_id, photos=(photo,))
     desk.jobs.archive.put_accepted(Accepted(tenant="local", job_id=job_id, created_at=time.time(), request=request))
     desk.store.put(photo, b"photo of a face")

@@ -150,7 +150,7 @@ def test_a_full_queue_takes_nothing_and_keeps_nothing(desk: Desk) -> None:
 
 
 def test_a_queue_that_fills_up_meanwhile_keeps_nothing_either(desk: Desk) -> None:
-    desk.jobs._refuse_when_full = lambda kind: None
+    desk.jobs.refuse_when_full = lambda kind: None
     for _ in range(20):
         desk.new_subject()
     before = dict(desk.store.objects)
