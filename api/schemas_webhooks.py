@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from api.schemas import EXAMPLE_TIME, Answer, Asked
-from core.jobs.webhooks import Attempt, Delivery, DeliveryState, Webhook
+from core.jobs.model import DeliveryState
 from core.webhooks.targets import MAX_URL
+
+if TYPE_CHECKING:
+    from core.jobs.webhooks import Attempt, Delivery, Webhook
 
 WEBHOOK_ID = "whk_01k2c9f4m3e8n5r7t2v6x0z4ab"
 MESSAGE_ID = "msg_01k2c9hq5w1d6g9j3m8q4s7vbc"

@@ -96,7 +96,7 @@ def cancel(client: Client, asked: Namespace, out: Output) -> None:
 def weights(client: Client, asked: Namespace, out: Output) -> None:
     """A weights file."""
     data = client.weights(asked.subject, format=asked.format, stage=asked.stage)
-    file = asked.out or Path(asked.subject + SUFFIXES[asked.format])
+    file = asked.out or Path(f"{asked.subject}.{asked.stage}{SUFFIXES[asked.format]}")
     file.write_bytes(data)
     out.show(Written(file=str(file), bytes=len(data)), str(file))
 

@@ -24,6 +24,7 @@ from api.client.calls import (
     Stage,
     SubjectOptions,
     SubjectRef,
+    WebhookRef,
     WeightsFormat,
     Whose,
 )
@@ -32,6 +33,7 @@ from api.client.problem import Problem
 from api.client.retry import DEFAULT_RETRY, Attempts, Retry
 from api.client.sync import DEFAULT_TIMEOUT, DEFAULT_URL
 from api.client.watch import Following, Watch, must_be_polled
+from api.schemas_webhooks import DeliveryAnswer, EventName, WebhookAnswer, WebhookCreated
 from core.jobs import JobKind, JobState
 
 T = TypeVar("T")
@@ -157,6 +159,32 @@ class AsyncClient:
     async def image(self, image: ImageRef, *, kind: ImageKind = "png") -> bytes:
         """See Client."""
         return await self._send(calls.image(image, kind))
+
+    async def create_webhook(
+        self, url: str, *, events: Sequence[EventName] | None = None, description: str | None = None
+    ) -> WebhookCreated:
+        """See Client."""
+        return await self._send(calls.create_webhook(url, events, description))
+
+    async def webhooks(self) -> list[WebhookAnswer]:
+        """See Client."""
+        return await self._send(calls.webhooks())
+
+    async def webhook(self, webhook: WebhookRef) -> WebhookAnswer:
+        """See Client."""
+        return await self._send(calls.webhook(webhook))
+
+    async def delete_webhook(self, webhook: WebhookRef) -> None:
+        """See Client."""
+        return await self._send(calls.delete_webhook(webhook))
+
+    async def test_webhook(self, webhook: WebhookRef) -> DeliveryAnswer:
+        """See Client."""
+        return await self._send(calls.test_webhook(webhook))
+
+    async def deliveries(self, webhook: WebhookRef, *, limit: int = 20) -> list[DeliveryAnswer]:
+        """See Client."""
+        return await self._send(calls.deliveries(webhook, limit))
 
     async def models(self) -> list[schemas.ModelAnswer]:
         """See Client."""

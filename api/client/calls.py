@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from api import schemas
+from api import schemas, schemas_webhooks
 from api.client.problem import unexpected
 from core.jobs import JobKind, JobState
 
@@ -30,6 +30,8 @@ JobRef: TypeAlias = str | schemas.JobAnswer | schemas.SubjectAnswer
 """A job or its id; a subject stands for the job that personalises it."""
 ImageRef: TypeAlias = str | schemas.ImageInfo
 """A picture or its id."""
+WebhookRef: TypeAlias = str | schemas_webhooks.WebhookAnswer
+"""A webhook or its id."""
 
 PAGE = 100
 """How much a list is asked for at once."""
@@ -59,6 +61,13 @@ class GenerateOptions(TypedDict, total=False):
     height: int | None
     negative_prompt: str
     stage: Stage
+
+
+class Thing(Protocol):
+    """What has an id."""
+
+    @property
+    def id(self) -> str: ...
 
 
 class Page(Protocol):
@@ -186,6 +195,43 @@ def image(ref: ImageRef, kind: ImageKind) -> Call[bytes]:
     return _get("images", _id(ref), read=_content, headers={"Accept": f"image/{kind}"})
 
 
+def create_webhook(
+    url: str, events: Sequence[schemas_webhooks.EventName] | None, description: str | None
+) -> Call[schemas_webhooks.WebhookCreated]:
+    """Somewhere to tell of what happens."""
+    asked = _given({"url": url, "events": None if events is None else list(events), "description": description})
+    return _create("webhooks", read=_model(schemas_webhooks.WebhookCreated), json=asked)
+
+
+def webhooks() -> Call[list[schemas_webhooks.WebhookAnswer]]:
+    """All webhooks."""
+    return _get("webhooks", read=lambda answer: parse(schemas_webhooks.WebhookList, answer).webhooks)
+
+
+def webhook(ref: WebhookRef) -> Call[schemas_webhooks.WebhookAnswer]:
+    """A webhook."""
+    return _get("webhooks", _id(ref), read=_model(schemas_webhooks.WebhookAnswer))
+
+
+def delete_webhook(ref: WebhookRef) -> Call[None]:
+    """End a webhook. Not to be repeated: the second time it is a 404."""
+    return Call("DELETE", _path("webhooks", _id(ref)), lambda _: None, repeatable=False)
+
+
+def test_webhook(ref: WebhookRef) -> Call[schemas_webhooks.DeliveryAnswer]:
+    """A message that only says hello."""
+    return _create("webhooks", _id(ref), "test", read=_model(schemas_webhooks.DeliveryAnswer))
+
+
+def deliveries(ref: WebhookRef, limit: int) -> Call[list[schemas_webhooks.DeliveryAnswer]]:
+    """What a webhook was told."""
+
+    def read(answer: httpx.Response) -> list[schemas_webhooks.DeliveryAnswer]:
+        return parse(schemas_webhooks.DeliveryList, answer).deliveries
+
+    return _get("webhooks", _id(ref), "deliveries", read=read, params={"limit": limit})
+
+
 def models() -> Call[list[schemas.ModelAnswer]]:
     """The bundles the service runs."""
     return _get("models", read=lambda answer: parse(schemas.ModelList, answer).models)
@@ -228,7 +274,7 @@ def _page(cursor: str | None) -> dict[str, str | int]:
     return {"limit": PAGE, **_given({"cursor": cursor})}
 
 
-def _id(ref: str | schemas.SubjectAnswer | schemas.JobAnswer | schemas.ImageInfo) -> str:
+def _id(ref: str | Thing) -> str:
     return ref if isinstance(ref, str) else ref.id
 
 

@@ -22,6 +22,7 @@ from api.client.calls import (
     Stage,
     SubjectOptions,
     SubjectRef,
+    WebhookRef,
     WeightsFormat,
     Whose,
 )
@@ -29,6 +30,7 @@ from api.client.events import Event
 from api.client.problem import Problem
 from api.client.retry import DEFAULT_RETRY, Attempts, Retry
 from api.client.watch import Following, Watch, must_be_polled
+from api.schemas_webhooks import DeliveryAnswer, EventName, WebhookAnswer, WebhookCreated
 from core.jobs import JobKind, JobState
 
 T = TypeVar("T")
@@ -155,6 +157,32 @@ class Client:
     def image(self, image: ImageRef, *, kind: ImageKind = "png") -> bytes:
         """A picture's bytes."""
         return self._send(calls.image(image, kind))
+
+    def create_webhook(
+        self, url: str, *, events: Sequence[EventName] | None = None, description: str | None = None
+    ) -> WebhookCreated:
+        """Have what happens posted to a public https address; the answer has the `secret` for `verify_webhook`."""
+        return self._send(calls.create_webhook(url, events, description))
+
+    def webhooks(self) -> list[WebhookAnswer]:
+        """All webhooks, oldest first."""
+        return self._send(calls.webhooks())
+
+    def webhook(self, webhook: WebhookRef) -> WebhookAnswer:
+        """A webhook, without its secret."""
+        return self._send(calls.webhook(webhook))
+
+    def delete_webhook(self, webhook: WebhookRef) -> None:
+        """Have nothing posted any more."""
+        return self._send(calls.delete_webhook(webhook))
+
+    def test_webhook(self, webhook: WebhookRef) -> DeliveryAnswer:
+        """Have a message posted now, that only says hello."""
+        return self._send(calls.test_webhook(webhook))
+
+    def deliveries(self, webhook: WebhookRef, *, limit: int = 20) -> list[DeliveryAnswer]:
+        """The newest messages of a webhook, and how each attempt went."""
+        return self._send(calls.deliveries(webhook, limit))
 
     def models(self) -> list[schemas.ModelAnswer]:
         """The bundles the service runs."""

@@ -6,8 +6,10 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
 import time
 from collections.abc import Mapping
+from typing import Any
 
 MOST_SECONDS_OFF = 300
 """How old (or early) a delivery may be: an old one may be somebody who recorded it."""
@@ -17,10 +19,11 @@ class ForgedDelivery(Exception):
     """The delivery was not signed with this secret, or not lately."""
 
 
-def verify_webhook(body: bytes, headers: Mapping[str, str], secret: str, *, now: float | None = None) -> bytes:
-    """The body, when it is the service's. `secret` is what `create_webhook` answered with (`whsec_...`).
+def verify_webhook(body: bytes, headers: Mapping[str, str], secret: str, *, now: float | None = None) -> dict[str, Any]:
+    """The message, when it is the service's: its `type`, `timestamp` and `data`. Raises ForgedDelivery.
 
-    `headers` are those of the request, by any spelling; `now` is the time in seconds since 1970. Raises ForgedDelivery.
+    `body` is the request's as it came, `headers` are its headers in any spelling, `secret` is what `create_webhook`
+    answered with (`whsec_...`); `now` is the time in seconds since 1970.
     """
     given = {name.lower(): value for name, value in headers.items()}
     name, stamp, signatures = (given.get(f"webhook-{part}", "") for part in ("id", "timestamp", "signature"))
@@ -34,4 +37,5 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secret: str, *, now:
     wanted = b"v1," + base64.b64encode(digest)
     if not any(hmac.compare_digest(wanted, signature.encode()) for signature in signatures.split()):
         raise ForgedDelivery("The delivery is not signed with this secret.")
-    return body
+    message: dict[str, Any] = json.loads(body)
+    return message

@@ -99,6 +99,19 @@ class WeightsStage(StrEnum):
     """After finetuning."""
 
 
+class DeliveryState(StrEnum):
+    """What became of a message to a webhook (webhooks.py); all but the first are final."""
+
+    PENDING = "pending"
+    """To be sent, for the first time or again."""
+    DELIVERED = "delivered"
+    """The other side answered with a 2xx."""
+    GIVEN_UP = "given_up"
+    """It did not for 24 hours, or said 410 (Gone)."""
+    DROPPED = "dropped"
+    """The webhook was disabled before."""
+
+
 class Record(BaseModel):
     """A frozen record. Fields that a newer version wrote are ignored: old workers can finish beside new ones."""
 

@@ -25,7 +25,7 @@ from redis import Redis
 from core.errors import BrokerUnavailable, ObjectNotFound, TooManyWebhooks, WebhookNotFound
 from core.jobs import keys
 from core.jobs.idempotency import blank
-from core.jobs.model import Job, JobKind, JobState, Receipt, Record, derived_id, new_id, time_of
+from core.jobs.model import DeliveryState, Job, JobKind, JobState, Receipt, Record, derived_id, new_id, time_of
 from core.jobs.schedule import Due, Schedule
 from core.storage import Store
 
@@ -54,19 +54,6 @@ _ENDINGS = {
     JobState.FAILED: Event.JOB_FAILED,
     JobState.CANCELED: Event.JOB_CANCELED,
 }
-
-
-class DeliveryState(StrEnum):
-    """What became of a delivery; all but the first are final."""
-
-    PENDING = "pending"
-    """To be sent, for the first time or again."""
-    DELIVERED = "delivered"
-    """The other side answered with a 2xx."""
-    GIVEN_UP = "given_up"
-    """It did not for 24 hours, or said 410 (Gone)."""
-    DROPPED = "dropped"
-    """The webhook was disabled before."""
 
 
 class Attempt(Record):

@@ -95,8 +95,8 @@ def test_jobs_are_a_table(hdb, subject_id, claim, desk):
 
 
 def test_weights_go_into_a_file(hdb, subject_id):
-    assert hdb("weights", subject_id).out == f"{subject_id}.lidb\n"
-    assert Path(f"{subject_id}.lidb").read_bytes() == b"refined"
+    assert hdb("weights", subject_id).out == f"{subject_id}.refined.lidb\n"
+    assert Path(f"{subject_id}.refined.lidb").read_bytes() == b"refined"
     done = hdb("weights", subject_id, "--stage", "preview", "-o", "me.lidb", "--json")
     assert json.loads(done.out) == {"file": "me.lidb", "bytes": 7}
     assert Path("me.lidb").read_bytes() == b"preview"

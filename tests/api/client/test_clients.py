@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from api.client import AsyncClient, Client, JobFailed, Problem, Retry
+from api.dependencies import the_resolver
 from core.jobs import JobKind, JobState
 from tests.api.conftest import job_document
 
@@ -83,6 +84,19 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     assert remote.models()[0].id == "faces-64"
     assert remote.usage(days=1).total.pictures == 2
     assert remote.delete_subject(subject).job_ids == sorted([subject.job_id, job.id])
+
+
+def test_webhooks(remote, client):
+    client.app.dependency_overrides[the_resolver] = lambda: lambda name, port: ["93.184.216.34"]
+    made = remote.create_webhook("https://example.com/hook", events=["job.succeeded"], description="mine")
+    assert made.secret.startswith("whsec_")
+    assert [found.id for found in remote.webhooks()] == [made.id]
+    assert remote.webhook(made).description == "mine"
+    sent = remote.test_webhook(made.id)
+    assert (sent.webhook_id, sent.type) == (made.id, "webhook.test")
+    assert [each.id for each in remote.deliveries(made, limit=5)] == [sent.id]
+    assert remote.delete_webhook(made) is None
+    assert remote.webhooks() == []
 
 
 def test_lists_are_read_to_their_end(remote, client, desk, photo, monkeypatch):
