@@ -20,18 +20,23 @@ from core.jobs import JobState
 SUFFIXES = {"lidb": ".lidb", "peft": ".peft.safetensors", "kohya": ".kohya.safetensors"}
 
 
+_HOW = ("keep_photos", "rank", "steps", "seed")
+
+
 class NoPictures(Exception):
     """The job has no pictures; says why."""
 
 
 def personalize(client: Client, asked: Namespace, out: Output) -> None:
     """Photos become a subject."""
-    options = _given(asked, "name", "class_noun", "rank", "steps", "seed")
-    subject = client.create_subject(asked.photos, consent=True, **options)
-    if asked.wait:
-        _wait(client, subject.job_id)
-        subject = client.subject(subject)
-    out.show(subject, subject.id)
+    options = _given(asked, "name", "class_noun", *_HOW)
+    _show_ready(client, client.create_subject(asked.photos, consent=True, **options), asked, out)
+
+
+def photos(client: Client, asked: Namespace, out: Output) -> None:
+    """A subject gets more photos."""
+    options = _given(asked, *_HOW)
+    _show_ready(client, client.add_photos(asked.subject, asked.photos, consent=True, **options), asked, out)
 
 
 def generate(client: Client, asked: Namespace, out: Output) -> None:
@@ -112,6 +117,14 @@ class Written(schemas.Answer):
 
     file: str
     bytes: int
+
+
+def _show_ready(client: Client, subject: schemas.SubjectAnswer, asked: Namespace, out: Output) -> None:
+    """The subject, when its job is done."""
+    if asked.wait:
+        _wait(client, subject.job_id)
+        subject = client.subject(subject)
+    out.show(subject, subject.id)
 
 
 def _wait(client: Client, job_id: str) -> schemas.JobAnswer:

@@ -89,13 +89,12 @@ def parser() -> ArgumentParser:
 
 def _add_making(add: Callable[..., ArgumentParser]) -> None:
     personalize = add("personalize", commands.personalize, "make a subject of photos of one person, and print its id")
-    personalize.add_argument("photos", nargs="+", type=_file, metavar="PHOTO", help="one or more of the same person")
-    personalize.add_argument("--consent", action="store_true", required=True, help="the person has agreed")
+    _add_photos(personalize)
     personalize.add_argument("--name", help="what to call the subject in lists")
     personalize.add_argument("--class-noun", metavar="NOUN", help="what [V] is: face")
-    for name, text in (("rank", "rank of the weights"), ("steps", "finetuning steps"), ("seed", "of the finetuning")):
-        personalize.add_argument(f"--{name}", type=int, metavar="N", help=text)
-    _add_wait(personalize, "do not wait until it is ready")
+    photos = add("photos", commands.photos, "add photos to a subject, which makes it better")
+    photos.add_argument("subject", metavar="SUBJECT", help="its id")
+    _add_photos(photos)
 
     generate = add("generate", commands.generate, "make pictures of a subject, and print where they are")
     generate.add_argument("whose", type=_whose, metavar="SUBJECT", help="its id; a blend reads ID=3,ID=1")
@@ -144,6 +143,15 @@ def _add_keys(group: Commands) -> None:
     revoke = names.add_parser("revoke", help="make a key worthless")
     revoke.add_argument("id", help="the part of the key between its underscores")
     revoke.set_defaults(run=keys.revoke)
+
+
+def _add_photos(command: ArgumentParser) -> None:
+    command.add_argument("photos", nargs="+", type=_file, metavar="PHOTO", help="one or more of the same person")
+    command.add_argument("--consent", action="store_true", required=True, help="the person has agreed")
+    command.add_argument("--keep-photos", action="store_true", default=None, help="for learning them with later ones")
+    for name, text in (("rank", "rank of the weights"), ("steps", "finetuning steps"), ("seed", "of the finetuning")):
+        command.add_argument(f"--{name}", type=int, metavar="N", help=text)
+    _add_wait(command, "do not wait until it is ready")
 
 
 def _add_wait(command: ArgumentParser, text: str) -> None:

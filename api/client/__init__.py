@@ -15,7 +15,7 @@ webhook.py     is a delivery from the service?
 """
 
 from api.client.aio import AsyncClient
-from api.client.calls import GenerateOptions, Photo, SubjectOptions
+from api.client.calls import GenerateOptions, Photo, PhotoOptions, SubjectOptions
 from api.client.events import Event
 from api.client.problem import JobFailed, Problem
 from api.client.retry import Retry
@@ -30,6 +30,7 @@ __all__ = [
     "GenerateOptions",
     "JobFailed",
     "Photo",
+    "PhotoOptions",
     "Problem",
     "Retry",
     "SubjectOptions",

@@ -21,6 +21,7 @@ from api.client.calls import (
     JobRef,
     Page,
     Photo,
+    PhotoOptions,
     Stage,
     SubjectOptions,
     SubjectRef,
@@ -91,6 +92,17 @@ class AsyncClient:
     ) -> schemas.SubjectAnswer:
         """See Client."""
         return await self._send(calls.create_subject(photos, consent=consent, options=options))
+
+    async def add_photos(
+        self,
+        subject: SubjectRef,
+        photos: Photo | Sequence[Photo],
+        *,
+        consent: bool,
+        **options: Unpack[PhotoOptions],
+    ) -> schemas.SubjectAnswer:
+        """See Client."""
+        return await self._send(calls.add_photos(subject, photos, consent=consent, options=options))
 
     async def subjects(self) -> AsyncIterator[schemas.SubjectAnswer]:
         """See Client."""

@@ -40,14 +40,23 @@ T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-class SubjectOptions(TypedDict, total=False):
-    """What personalising may be told; what is left out is the bundle's default. See `PersonalizeOptions`."""
+class PhotoOptions(TypedDict, total=False):
+    """What personalising may be told; what is left out is the bundle's default. See `PersonalizeOptions`.
 
-    name: str | None
-    class_noun: str | None
+    `keep_photos`: keep the aligned photos, so that more photos can be learnt together with them.
+    """
+
+    keep_photos: bool | None
     rank: int | None
     steps: int | None
     seed: int | None
+
+
+class SubjectOptions(PhotoOptions, total=False):
+    """What a new subject may be told besides."""
+
+    name: str | None
+    class_noun: str | None
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -111,10 +120,17 @@ def create_subject(
     photos: Photo | Sequence[Photo], *, consent: bool, options: SubjectOptions
 ) -> Call[schemas.SubjectAnswer]:
     """Photos of one person, and what to make of them."""
-    how = _given({key: options.get(key) for key in ("rank", "steps", "seed")})
     who = _given({key: options.get(key) for key in ("name", "class_noun")})
-    data = {"consent": _yes_or_no(consent), **who, "options": json.dumps(how)}
+    data = _form(consent, options) | who
     return _create("subjects", read=_model(schemas.SubjectAnswer), data=data, files=_files(photos))
+
+
+def add_photos(
+    ref: SubjectRef, photos: Photo | Sequence[Photo], *, consent: bool, options: PhotoOptions
+) -> Call[schemas.SubjectAnswer]:
+    """More photos of a subject's person."""
+    read = _model(schemas.SubjectAnswer)
+    return _create("subjects", _id(ref), "photos", read=read, data=_form(consent, options), files=_files(photos))
 
 
 def subjects(cursor: str | None) -> Call[schemas.SubjectPage]:
@@ -290,6 +306,14 @@ def _files(photos: Photo | Sequence[Photo]) -> list[tuple[str, tuple[str, bytes]
     """The photos under a name that says nothing: a file's own may be its person's."""
     several = [photos] if isinstance(photos, bytes | Path) else photos
     return [("photo", ("photo", photo.read_bytes() if isinstance(photo, Path) else photo)) for photo in several]
+
+
+def _form(consent: bool, options: PhotoOptions) -> dict[str, str]:
+    """The fields beside the photos."""
+    keep = options.get("keep_photos")
+    how = _given({key: options.get(key) for key in ("rank", "steps", "seed")})
+    asked = {"consent": _yes_or_no(consent), "keep_photos": None if keep is None else _yes_or_no(keep)}
+    return {**_given(asked), "options": json.dumps(how)}
 
 
 def _yes_or_no(answer: bool) -> str:

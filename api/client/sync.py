@@ -19,6 +19,7 @@ from api.client.calls import (
     JobRef,
     Page,
     Photo,
+    PhotoOptions,
     Stage,
     SubjectOptions,
     SubjectRef,
@@ -91,6 +92,20 @@ class Client:
     ) -> schemas.SubjectAnswer:
         """Upload photos of one person and begin to personalise. `consent`: that person has agreed."""
         return self._send(calls.create_subject(photos, consent=consent, options=options))
+
+    def add_photos(
+        self,
+        subject: SubjectRef,
+        photos: Photo | Sequence[Photo],
+        *,
+        consent: bool,
+        **options: Unpack[PhotoOptions],
+    ) -> schemas.SubjectAnswer:
+        """Upload more photos of a subject's person: it goes on with its weights until there are better ones.
+
+        `wait` for the subject to see how that goes.
+        """
+        return self._send(calls.add_photos(subject, photos, consent=consent, options=options))
 
     def subjects(self) -> Iterator[schemas.SubjectAnswer]:
         """All subjects, oldest first, read a page at a time."""

@@ -29,6 +29,14 @@ def test_personalize_prints_the_subjects_id(hdb, me, at_once, desk):
     assert (subject.name, subject.class_noun, subject.status) == ("Ada", "man", "ready")
 
 
+def test_more_photos_make_a_new_job(hdb, me, at_once, desk, subject_id):
+    before = desk.subject("local", subject_id)
+    done = hdb("photos", subject_id, me, me, "--consent", "--keep-photos", "--steps", "5")
+    assert (done.status, done.out) == (0, f"{subject_id}\n")
+    after = desk.subject("local", subject_id)
+    assert (after.job_id != before.job_id, after.photos_sent, len(after.photos)) == (True, 3, 2)
+
+
 def test_without_waiting_it_is_the_same_id(hdb, me, desk):
     done = hdb("personalize", me, "--consent", "--no-wait")
     assert desk.subject("local", done.out.strip()).status == "personalizing"

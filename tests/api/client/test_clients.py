@@ -115,6 +115,15 @@ def test_personalize_waits_and_gives_the_subject_as_it_is_then(remote, photo, pe
     assert (subject.status, subject.likeness) == ("ready", 0.5)
 
 
+def test_more_photos(remote, photo, personalized):
+    subject = remote.create_subject(photo, consent=True, keep_photos=True)
+    personalized(subject.job_id)
+    more = remote.add_photos(subject, [photo, photo], consent=True, steps=5)
+    assert (more.id, more.refining, more.photos_sent) == (subject.id, True, 3)
+    personalized(more.job_id)
+    assert remote.wait(more).id == more.job_id != subject.job_id
+
+
 def test_progress_is_told_when_it_changes(remote, photo, claim, personalized):
     subject = remote.create_subject([photo], consent=True)
     seen = []
