@@ -61,6 +61,7 @@ def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | N
         position=position,
         **_progress(job),
         cancel_requested=job.cancel_requested,
+        batch_id=job.batch_id or None,
         seconds=job.seconds,
         preview=image_answer(job.preview.image) if job.preview else None,
         images=[image_answer(image) for image in result.images] if isinstance(result, GenerateResult) else None,

@@ -16,7 +16,19 @@ from api.limits import Limiter, LimitHeaders
 from api.metrics import Metrics, Observe
 from api.middleware import BodyLimit, RequestId
 from api.openapi import install_openapi
-from api.routes import events, generations, images, jobs, photos, service, subjects, usage, webhooks, weights
+from api.routes import (
+    batches,
+    events,
+    generations,
+    images,
+    jobs,
+    photos,
+    service,
+    subjects,
+    usage,
+    webhooks,
+    weights,
+)
 from core.broker import connect, connect_async
 from core.jobs import Jobs, open_jobs
 from core.jobs.idempotency import Answers
@@ -54,7 +66,7 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     app.state.decoders = CapacityLimiter(DECODERS)
     app.state.exporters = CapacityLimiter(EXPORTERS)
     app.state.webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
-    for routes in (subjects, photos, weights, generations, jobs, events, images, webhooks, usage, service):
+    for routes in (subjects, photos, weights, generations, batches, jobs, events, images, webhooks, usage, service):
         app.include_router(routes.router)
     errors.install(app)
     app.add_exception_handler(Replay, replayed)

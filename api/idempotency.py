@@ -105,17 +105,34 @@ async def idempotent(request: Request, tenant: Tenant, key: KeyHeader = None) ->
     """
     if key is None:
         return
-    answers: Answers = request.app.state.answers
+    if getattr(request.state, "body_is_streamed", False):
+        request.state.idempotency_key = key
+        return
     body = await _body(request)
-    fingerprint = await _fingerprint(request, key, body)
-    digest = hashlib.sha256(f"{request.method} {request.url.path}\n{key}".encode()).hexdigest()
-    token = await _first(answers, tenant, digest, fingerprint)
     named = b" ".join([request.url.path.encode(), body if _is_json(request) else b""])
     about = frozenset(found.decode() for found in _THING_ID.findall(named))
-    request.state.promise = Promise(tenant, digest, fingerprint, token, about)
+    await _promise(request, tenant, key, await _content(request.headers, body), about)
 
 
 Idempotent = Depends(idempotent)
+
+
+async def idempotent_once_read(request: Request, tenant: str, content: str) -> None:
+    """The same for a body that is too large to be read twice: its route calls this when it has read it.
+
+    The route has set `request.state.body_is_streamed` before. `content` is a hash of the body; what was made of it is
+    not to be seen yet, and is discarded when this raises. Raises as `idempotent` does.
+    """
+    if key := getattr(request.state, "idempotency_key", None):
+        await _promise(request, tenant, key, content, frozenset())
+
+
+async def _promise(request: Request, tenant: str, key: str, content: Any, about: frozenset[str]) -> None:
+    answers: Answers = request.app.state.answers
+    fingerprint = _fingerprint(request, key, content)
+    digest = hashlib.sha256(f"{request.method} {request.url.path}\n{key}".encode()).hexdigest()
+    token = await _first(answers, tenant, digest, fingerprint)
+    request.state.promise = Promise(tenant, digest, fingerprint, token, about)
 
 
 async def replayed(_: Request, replay: Exception) -> Response:
@@ -208,9 +225,8 @@ async def _body(request: Request) -> bytes:
         raise MalformedRequest("The connection was closed before the body was complete.") from None
 
 
-async def _fingerprint(request: Request, key: str, body: bytes) -> str:
+def _fingerprint(request: Request, key: str, content: Any) -> str:
     """What the request asks for, as a hash that is keyed with what only its sender knows."""
-    content = await _content(request.headers, body)
     asked = json.dumps([request.url.query, content], sort_keys=True)
     return hmac.digest(key.encode(), asked.encode("utf-8", "surrogatepass"), "sha256").hex()
 

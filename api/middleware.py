@@ -15,6 +15,9 @@ MAX_FORM_BYTES = 20 * 1024 * 1024
 """Largest multipart body: several photos together."""
 MAX_JSON_BYTES = 64 * 1024
 """Largest body of any other kind."""
+MAX_BATCH_BYTES = {"application/json": 1024 * 1024, "application/jsonl": 32 * 1024 * 1024}
+MAX_BATCH_BYTES["application/x-ndjson"] = MAX_BATCH_BYTES["application/jsonl"]
+"""Largest bodies that make a batch."""
 MAX_DROPPED_BYTES = 64 * 1024 * 1024
 """How much of a refused body is read and dropped before its sender is cut off."""
 MAX_DROP_SECONDS = 10.0
@@ -59,8 +62,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        is_form = headers.get("content-type", "").startswith("multipart/form-data")
-        limit = MAX_FORM_BYTES if is_form else MAX_JSON_BYTES
+        limit = _limit(scope["path"], headers.get("content-type", "").partition(";")[0].strip().lower())
         declared = headers.get("content-length", "0")
         body = _Body(receive, send, limit, pending=declared != "0" or "transfer-encoding" in headers)
         body.is_held_back = headers.get("expect", "").lower() == "100-continue"
@@ -70,6 +72,12 @@ class BodyLimit:
         if body.is_too_large:
             body.is_too_large = False
             await _refuse(scope, body.receive, body.send, limit)
+
+
+def _limit(path: str, kind: str) -> int:
+    if kind == "multipart/form-data":
+        return MAX_FORM_BYTES
+    return MAX_BATCH_BYTES.get(kind, MAX_JSON_BYTES) if path == "/v1/batches" else MAX_JSON_BYTES
 
 
 class _Body:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import idempotency
+from api.batch_schemas import BATCH_ID, BatchCounts, BatchRequest
 from api.errors import PROBLEM_JSON, problems
 from api.examples import example_of
 from api.schemas import IMAGE_ID, JOB_ID, SUBJECT_ID, JobEvent, PersonalizeOptions, Problem
@@ -26,6 +27,7 @@ Photos and weights are biometric data: send them only with the consent of the pe
 _PARAMETERS = {
     "subject_id": ("A subject's `id`.", SUBJECT_ID),
     "job_id": ("A job's `id`.", JOB_ID),
+    "batch_id": ("A batch's `id`.", BATCH_ID),
     "image_id": ("A picture's `id`.", IMAGE_ID),
     "webhook_id": ("A webhook's `id`.", WEBHOOK_ID),
     "if-none-match": ("The `ETag` of an answer that the caller has: 304 when it is still the same.", None),
@@ -46,6 +48,11 @@ _JUST_ACCEPTED: dict[str, dict[str, Any]] = {
         "position": 2,
         **dict.fromkeys(("started_at", "finished_at", "images")),
         **_NOT_YET,
+    },
+    "BatchAnswer": {
+        "status": "running",
+        "finished_at": None,
+        "counts": {**dict.fromkeys(BatchCounts.model_fields, 0), "total": 4, "queued": 4},
     },
 }
 """How the examples of models differ in a 202: nothing has been done yet."""
@@ -72,7 +79,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
             _describe_parameters(operation)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for model in (Problem, PersonalizeOptions, JobEvent):
+    for model in (Problem, PersonalizeOptions, JobEvent, BatchRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

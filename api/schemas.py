@@ -109,7 +109,7 @@ class BlendPart(Asked):
 
 
 _ONE_OF = "Send either subject_id or a blend, and not both."
-_WHOSE: list[JsonValue] = [
+WHOSE: list[JsonValue] = [
     {
         "title": "Of one subject",
         "required": ["subject_id"],
@@ -136,7 +136,7 @@ class GenerationRequest(Asked):
                     "prompt": "a [V] face, oil painting",
                 },
             ],
-            "oneOf": _WHOSE,
+            "oneOf": WHOSE,
         }
     )
 
@@ -297,6 +297,7 @@ class JobAnswer(Answer):
     step: int | None = Field(default=None, examples=[30])
     total: int | None = Field(default=None, examples=[30])
     cancel_requested: bool = False
+    batch_id: str | None = Field(default=None, description="The batch whose item it is.")
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"generate": 2.4}])
     preview: ImageInfo | None = Field(
         default=None, description="Of a job that personalises: what the hypernetwork predicted, where there is one."
@@ -386,8 +387,8 @@ class UsageAnswer(Answer):
     total: Usage
     days: list[DayUsage] = Field(description="Days on which a job ended, oldest first.")
     live: dict[str, int] | None = Field(
-        description="Jobs that wait, by kind, and those that are `running`; null while that is not known.",
-        examples=[{"personalize": 0, "generate": 2, "running": 1}],
+        description="Jobs that wait, by kind, items of batches, and jobs that are `running`; null while that is not known.",
+        examples=[{"personalize": 0, "generate": 2, "batch": 0, "running": 1}],
     )
 
 

@@ -11,9 +11,10 @@
     │  ├ TenantRefused  ├ WebhookRefused
     │  └ IdempotencyKeyReused
     ├ NotFound
-    │  ├ SubjectNotFound  ├ JobNotFound  ├ ImageNotFound  ├ ObjectNotFound  ├ KeyNotFound  └ WebhookNotFound
+    │  ├ SubjectNotFound  ├ JobNotFound  ├ BatchNotFound  ├ ImageNotFound  ├ ObjectNotFound  ├ KeyNotFound
+    │  └ WebhookNotFound
     ├ Conflict
-    │  ├ SubjectNotReady  ├ SubjectBusy  ├ JobOver  ├ AnswerErased  ├ TooManyWebhooks  └ WebhookDisabled
+    │  ├ SubjectNotReady  ├ SubjectBusy  ├ JobOver  ├ BatchOver  ├ AnswerErased  ├ TooManyWebhooks  └ WebhookDisabled
     ├ Unavailable
     │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ TooManyFollowers  ├ BrokerUnavailable  └ StoreUnavailable
     ├ JobStopped
@@ -186,6 +187,12 @@ class JobNotFound(NotFound):
     code = "job-not-found"
 
 
+class BatchNotFound(NotFound):
+    """There is no such batch."""
+
+    code = "batch-not-found"
+
+
 class ImageNotFound(NotFound):
     """There is no such image."""
 
@@ -232,6 +239,12 @@ class JobOver(Conflict):
     """The job is already over."""
 
     code = "job-over"
+
+
+class BatchOver(Conflict):
+    """The batch is already over."""
+
+    code = "batch-over"
 
 
 class AnswerErased(Conflict):

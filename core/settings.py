@@ -67,6 +67,13 @@ class Settings(BaseSettings):
     """Seconds that a worker told to stop leaves its job to reach the end of a step, before it takes it away."""
     batch_jobs: int = Field(default=8, ge=1)
     batch_rows: int = Field(default=16, ge=1)
+    """How many jobs, and how many pictures, a worker makes in one go."""
+    batch_window: int = Field(default=64, ge=1)
+    """How many items of its batches each tenant may have in the queue: the next ones come when these are taken."""
+    batch_limit: int = Field(default=20, ge=1)
+    """How many batches a tenant may have that are not over."""
+    batch_kept_days: int = Field(default=30, ge=0)
+    """Days after which a batch that is over is deleted, with its pictures; 0: kept until somebody deletes it."""
     reap_seconds: float = Field(default=2.0, gt=0)
     ring_again_seconds: float = Field(default=60.0, gt=0)
     reconcile_seconds: float = Field(default=30.0, gt=0)

@@ -74,6 +74,8 @@ def _start_reaper(**_: object) -> None:
             reap_seconds=settings.reap_seconds,
             reconcile_seconds=settings.reconcile_seconds,
             erase_seconds=erase_seconds,
+            batch_window=settings.batch_window,
+            batch_kept_days=settings.batch_kept_days,
         )
         _reaper.append(ReaperThread(reaper))
         _reaper[0].start()

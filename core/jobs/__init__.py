@@ -3,6 +3,7 @@
 model.py    what a job, a request, a result, a subject are
 keys.py     where they live in the store and in Redis
 archive.py  the store's side: requests, outcomes, subjects, tombstones
+batches.py  many generations at once; drafting.py takes them in, feeding.py takes them to the queue
 ledger.py   Redis' side: who is doing what (lua/ has the transitions)
 listing.py  the names of all jobs, newest first, in the store
 pages.py    a page of that list

@@ -23,6 +23,7 @@ class Accepted(Record):
     job_id: str
     created_at: float
     request_id: str = ""
+    batch_id: str = ""
     request: Request
 
     def as_job(self) -> Job:
@@ -33,6 +34,7 @@ class Accepted(Record):
             kind=JobKind(self.request.kind),
             subject_id=self.request.subject_ids[0],
             blended_with=self.request.subject_ids[1:],
+            batch_id=self.batch_id,
             state=JobState.QUEUED,
             created_at=self.created_at,
             request_id=self.request_id,
@@ -162,12 +164,26 @@ class Archive:
         """Remove the subject, its jobs, and everything they made."""
         tenant = receipt.tenant
         for job_id in receipt.job_ids:
-            self.store.delete(keys.pending(tenant, job_id))
-            self.store.delete_prefix(keys.job(tenant, job_id))
-            listing.forget(self.store, tenant, job_id)
+            self.erase_job(tenant, job_id)
+        self._blank_in_batches(tenant, receipt.subject_id)
         blank(self.store, tenant, receipt.subject_id)
         self.store.delete_prefix(keys.subject(tenant, receipt.subject_id))
         self.store.delete_prefix(keys.markers(tenant, receipt.subject_id))
+
+    def erase_job(self, tenant: str, job_id: str) -> None:
+        """Remove a job and everything it made."""
+        self.store.delete(keys.pending(tenant, job_id))
+        self.store.delete_prefix(keys.job(tenant, job_id))
+        listing.forget(self.store, tenant, job_id)
+
+    def _blank_in_batches(self, tenant: str, subject_id: str) -> None:
+        """Have the feeder take the subject's items out of all batches: those that are over are opened again for it."""
+        prefix = keys.subject_batches(tenant, subject_id)
+        for marker in list(self.store.list(prefix)):
+            batch_id = marker.removeprefix(prefix)
+            self.store.put(f"{keys.blanked(tenant, batch_id)}{subject_id}", b"")
+            self.store.put(f"{keys.OPEN_BATCHES}{tenant}/{batch_id}", b"")
+            self.store.delete(marker)
 
     def _put(self, key: str, record: Record) -> None:
         self.store.put(key, record.model_dump_json().encode(), content_type=_JSON)

@@ -6,6 +6,15 @@
 {tenant}/job-list/{when}.{kind}.{state}        an empty object: that there is such a job (listing.py)
 {tenant}/jobs/{job}/{fence}/...                what one attempt made; the number of its claim keeps attempts apart
 {tenant}/jobs/{job}/outcome.json               how the job ended, written once
+{tenant}/batches/{batch}.json                  a batch (batches.py); written last: with it the batch is there
+{tenant}/batch-items/{batch}/{part}.jsonl      its items, a hundred in a part
+{tenant}/batch-items/{batch}/tally.json        how each of its items stands, a letter each
+{tenant}/batch-items/{batch}/canceled          an empty marker: nothing more of it is to be done
+{tenant}/batch-items/{batch}/erase/{subject}   an empty marker: the subject was deleted, its items are to be blanked
+{tenant}/subject-batches/{subject}/{batch}     an empty marker: the batch has items about the subject
+batches/open/{tenant}/{batch}                  an empty marker: the feeder has something to do with it (feeding.py)
+batches/over/{tenant}/{batch}                  an empty marker: all its items are over
+batches/deleted/{tenant}/{batch}               it is gone, and what is left of it is being erased
 pending/{tenant}/{job}.json                    what was accepted and is not over
 erasures/{tenant}/{subject}.json               what was deleted: ids and a time, kept for a day
 erasing/{tenant}/{subject}                     an empty marker: somebody who was late may still write to it
@@ -23,13 +32,16 @@ from __future__ import annotations
 
 import re
 
-_ID = re.compile(r"(sub|job|img|whk|msg)_[0-9a-z]{25}(-[0-9]{1,4})?")
+_ID = re.compile(r"(sub|job|img|bat|whk|msg)_[0-9a-z]{25}(-[0-9]{1,4})?")
 PENDING = "pending/"
 ERASURES = "erasures/"
 ERASING = "erasing/"
 API_KEYS = "keys/"
 IDEMPOTENCY = "idempotency/"
 USAGE = "usage/"
+OPEN_BATCHES = "batches/open/"
+OVER_BATCHES = "batches/over/"
+DELETED_BATCHES = "batches/deleted/"
 BUNDLES = "bundles/"
 DELIVERIES = "deliveries/"
 UNDELIVERED = "undelivered/"
@@ -148,6 +160,31 @@ def deliveries(tenant: str, webhook_id: str) -> str:
 def undelivered(tenant: str, webhook_id: str) -> str:
     """The prefix of the markers of deliveries to a webhook that are not over."""
     return f"{UNDELIVERED}{tenant}/{webhook_id}/"
+
+
+def batches(tenant: str) -> str:
+    """The prefix of a tenant's batches."""
+    return f"{tenant}/batches/"
+
+
+def batch(tenant: str, batch_id: str) -> str:
+    """A batch's document."""
+    return f"{batches(tenant)}{batch_id}.json"
+
+
+def batch_items(tenant: str, batch_id: str) -> str:
+    """The prefix of what a batch has besides its document."""
+    return f"{tenant}/batch-items/{batch_id}/"
+
+
+def blanked(tenant: str, batch_id: str) -> str:
+    """The prefix of the subjects whose items are to be blanked."""
+    return f"{batch_items(tenant, batch_id)}erase/"
+
+
+def subject_batches(tenant: str, subject_id: str) -> str:
+    """The prefix of the markers of the batches that have items about a subject."""
+    return f"{tenant}/subject-batches/{subject_id}/"
 
 
 def image_id(job_id: str, index: int) -> str:

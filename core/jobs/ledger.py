@@ -7,6 +7,7 @@ Redis Cluster; Celery wants that as well.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,8 @@ from core.jobs.model import Failure, Job, JobKind, JobState, Preview, Result
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(Result)
 _SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "preview", "reap")
+_QUEUES = {name: f"hdb:queued:{name}" for name in ("personalize", "generate", "batch")}
+"""One for each kind of job, and one for the items of batches, which wait until nothing else does."""
 _TIMES = ("created_at", "started_at", "finished_at")
 
 
@@ -96,6 +99,7 @@ class Ledger:
             "kind": job.kind.value,
             "subject_id": job.subject_id,
             "blended_with": " ".join(job.blended_with),
+            "batch_id": job.batch_id,
             "created_at": _milliseconds(job.created_at),
             "request_id": job.request_id,
             "batch_group": batch_group,
@@ -117,27 +121,34 @@ class Ledger:
             pipeline = self.redis.pipeline(transaction=False)
             for ref in refs:
                 pipeline.hgetall(_record(ref))
-                for kind in JobKind:
-                    pipeline.zrank(f"hdb:queued:{kind}", ref)
+                for queue in _QUEUES.values():
+                    pipeline.zrank(queue, ref)
             answers = iter(pipeline.execute())
         found: list[tuple[Job, int | None] | None] = []
         for _ in refs:
             fields = next(answers)
-            ranks = [rank for rank in [next(answers) for _ in JobKind] if rank is not None]
+            ranks = [rank for rank in [next(answers) for _ in _QUEUES] if rank is not None]
             found.append((read_job(fields), ranks[0] if ranks else None) if "state" in fields else None)
         return found
 
     def position(self, job: Job) -> int | None:
-        """How many jobs of its kind are before this one; None when it is not queued."""
+        """How many jobs are before this one in its queue; None when it is not queued."""
+        queue = _QUEUES["batch" if job.batch_id else job.kind.value]
         with redis_errors():
-            rank: Any = self.redis.zrank(f"hdb:queued:{job.kind}", job.ref)
+            rank: Any = self.redis.zrank(queue, job.ref)
         return None if rank is None else int(rank)
 
     def queued(self, kind: JobKind) -> int:
-        """How many jobs of this kind wait."""
+        """How many jobs of this kind wait, without those of batches."""
         with redis_errors():
-            count: Any = self.redis.zcard(f"hdb:queued:{kind}")
+            count: Any = self.redis.zcard(_QUEUES[kind.value])
         return int(count)
+
+    def queued_items(self) -> Counter[str]:
+        """How many items of batches wait, by tenant."""
+        with redis_errors():
+            refs: Any = self.redis.zrange(_QUEUES["batch"], 0, -1)
+        return Counter(ref.partition("/")[0] for ref in refs)
 
     def running(self) -> int:
         """How many jobs are running."""
@@ -146,8 +157,8 @@ class Ledger:
         return int(count)
 
     def live(self, tenant: str) -> dict[str, int]:
-        """How many of a tenant's jobs wait, by kind, and how many are running (under "running")."""
-        names = {kind.value: f"hdb:queued:{kind}" for kind in JobKind} | {"running": "hdb:running"}
+        """How many of a tenant's jobs wait, by queue, and how many are running (under "running")."""
+        names = _QUEUES | {"running": "hdb:running"}
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=False)
             for name in names.values():
@@ -158,7 +169,10 @@ class Ledger:
         }
 
     def claim(self, kind: JobKind, ref: str, *, max_jobs: int = 1, max_rows: int = 1) -> list[Claim]:
-        """Take the job that the bell was rung for (or the oldest), and others that fit into its batch; may be empty."""
+        """Take the job that the bell was rung for (or the oldest), and others that fit into its batch; may be empty.
+
+        Items of batches are taken when nothing else waits, whoever the bell was rung for.
+        """
         lease = _milliseconds(self.limits.lease)
         flat: Any = self._run("claim", kind.value, ref, lease, max_jobs, max_rows)
         triples = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
@@ -253,6 +267,11 @@ class Ledger:
         """
         with redis_errors():
             return bool(self.redis.set(f"hdb:turn:{name}", "1", px=_milliseconds(seconds), nx=True))
+
+    def end_turn(self, name: str) -> None:
+        """Let others have their turn."""
+        with redis_errors():
+            self.redis.delete(f"hdb:turn:{name}")
 
     def ping(self) -> None:
         """Raises BrokerUnavailable when Redis does not answer."""

@@ -245,7 +245,7 @@ class Job(Record):
     """A job as it stands. `seconds` are the timings of each stage.
 
     Every event of its stream counts `version` up by one; `event_id` is the id of the last one. `blended_with` are the
-    other subjects of a blend, after `subject_id`.
+    other subjects of a blend, after `subject_id`. `batch_id` is the batch whose item it is, or empty.
     """
 
     id: str
@@ -253,6 +253,7 @@ class Job(Record):
     kind: JobKind
     subject_id: str
     blended_with: tuple[str, ...] = ()
+    batch_id: str = ""
     state: JobState
     version: int = 0
     attempt: int = 0

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from core.errors import HyperDreamBoothError
 from core.jobs import idempotency, keys, listing, usage, webhooks
 from core.jobs.ending import erase
+from core.jobs.feeding import Feeder
 from core.jobs.model import Job, PersonalizeRequest, time_of
 from core.jobs.service import Jobs
 
@@ -25,19 +26,33 @@ class Reaper:
     """One look around at a time: `tick()`, every `reap_seconds`."""
 
     def __init__(
-        self, jobs: Jobs, *, reap_seconds: float = 2.0, reconcile_seconds: float = 30.0, erase_seconds: float = 1860.0
+        self,
+        jobs: Jobs,
+        *,
+        reap_seconds: float = 2.0,
+        reconcile_seconds: float = 30.0,
+        erase_seconds: float = 1860.0,
+        batch_window: int = 64,
+        batch_kept_days: int = 30,
     ) -> None:
-        """`erase_seconds`: how long after a deletion somebody who was late may still write to the subject."""
+        """`erase_seconds`: how long after a deletion somebody who was late may still write to the subject.
+
+        `batch_window` as in Feeder; batches are deleted after `batch_kept_days`, unless it is 0.
+        """
         self.jobs = jobs
         self.reap_seconds = reap_seconds
         self.reconcile_seconds = reconcile_seconds
         self.erase_seconds = erase_seconds
+        self.batch_kept_days = batch_kept_days
+        self.feeder = Feeder(jobs, window=batch_window, erase_seconds=erase_seconds)
 
     def tick(self) -> None:
         """Look around once, if it is this reaper's turn. Raises BrokerUnavailable when Redis is not there."""
         # Slightly early, so that a clock that is a little off does not skip every second turn.
         if self.jobs.ledger.turn("reap", self.reap_seconds * 0.9):
             self.reap()
+        if self.jobs.ledger.turn("feed", self.reap_seconds * 0.9):
+            self.feeder.feed()
         if self.jobs.ledger.turn("reconcile", self.reconcile_seconds):
             self.reconcile()
             self.finish_erasures()
@@ -46,6 +61,8 @@ class Reaper:
             idempotency.drop_old(self.jobs.archive.store)
             usage.drop_old(self.jobs.archive.store)
             webhooks.drop_old(self.jobs.archive.store)
+            if self.batch_kept_days:
+                self.feeder.drop_old(self.batch_kept_days * 24 * 3600.0)
 
     def reap(self) -> None:
         """Take back what dead workers held, and ring for what waits too long."""

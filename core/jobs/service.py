@@ -118,14 +118,26 @@ class Jobs:
         Raises SubjectNotFound, SubjectNotReady, QueueFull, BrokerUnavailable; then nothing stays stored.
         """
         self.refuse_when_full(JobKind.GENERATE)
-        pinned = request.pinned(partial(self._weights_key, tenant, stage=request.stage))
+        pinned = request.pinned(partial(self.weights_key, tenant, stage=request.stage))
+        return self.accept(_accepted(tenant, pinned, request_id), partial(self._check_subjects, tenant, request))
 
-        def check_again() -> None:
-            # A deletion that began meanwhile either finds the job, which is marked by now, or is seen here.
-            for subject_id in request.subject_ids:
-                self.archive.subject(tenant, subject_id)
+    def admit(self, item: Accepted) -> None:
+        """Accept an item of a batch, whatever else waits, and ring for it; nothing new when it is accepted already.
 
-        return self.accept(_accepted(tenant, pinned, request_id), check_again)
+        Nothing is undone when this fails half-way: it may be the second time, and the job may be running. Only when
+        a subject is no longer there nothing stays stored: raises SubjectNotFound.
+        """
+        tenant, subject_ids = item.tenant, item.request.subject_ids
+        self.archive.put_accepted(item)
+        self.archive.mark(tenant, subject_ids, item.job_id)
+        listing.note(self.archive.store, item.as_job())
+        try:
+            self._check_subjects(tenant, item.request)
+        except SubjectNotFound:
+            self.archive.erase_job(tenant, item.job_id)
+            self.archive.unmark(tenant, subject_ids, item.job_id)
+            raise
+        self._enqueue(item, bounded=False)
 
     def job(self, tenant: str, job_id: str) -> Job:
         """How the job stands: from Redis while it is known there, then from the store. Raises JobNotFound."""
@@ -181,9 +193,22 @@ class Jobs:
     def weights(self, tenant: str, subject_id: str, stage: WeightsStage = WeightsStage.REFINED) -> bytes:
         """A subject's .lidb file. Raises SubjectNotFound, SubjectNotReady."""
         try:
-            return self.archive.store.get(self._weights_key(tenant, subject_id, stage))
+            return self.archive.store.get(self.weights_key(tenant, subject_id, stage))
         except ObjectNotFound:
             raise SubjectNotFound(f"There is no subject {subject_id}.") from None
+
+    def weights_key(self, tenant: str, subject_id: str, stage: WeightsStage) -> str:
+        """Where a subject's weights are. Raises SubjectNotFound, SubjectNotReady."""
+        subject = self.subject(tenant, subject_id)
+        weights: Weights | None = subject.weights
+        key = weights and (weights.refined_key if stage is WeightsStage.REFINED else weights.preview_key)
+        if key is None and stage is WeightsStage.PREVIEW and subject.status is SubjectStatus.PERSONALIZING:
+            job = self.ledger.get(f"{tenant}/{subject.job_id}")
+            key = job.preview.weights_key if job and job.preview else None
+        if not key:
+            waits = "ask for stage=refined" if weights else "wait until its job has succeeded"
+            raise SubjectNotReady(f"Subject {subject_id} has no {stage} weights; {waits}.")
+        return key
 
     def image(self, tenant: str, image_id: str) -> bytes:
         """A generated picture as PNG. Raises ImageNotFound."""
@@ -212,8 +237,9 @@ class Jobs:
         return erase(self.archive, self.ledger, receipt)
 
     def queue_lengths(self) -> dict[str, int]:
-        """Queued jobs of each kind, and running ones: what to scale on."""
-        return {kind.value: self.ledger.queued(kind) for kind in JobKind} | {"running": self.ledger.running()}
+        """Queued jobs of each kind, queued items of batches, and running jobs: what to scale on."""
+        lengths = {kind.value: self.ledger.queued(kind) for kind in JobKind}
+        return lengths | {"batch": self.ledger.queued_items().total(), "running": self.ledger.running()}
 
     def check(self) -> dict[str, str]:
         """Whether Redis and the store answer: "ok" or the error's code under "redis" and "store". Never raises."""
@@ -234,6 +260,11 @@ class Jobs:
             self.bell.ring(kind.value, ref)
         except BrokerUnavailable:
             _log.warning("bell.lost", extra={"ref": ref})
+
+    def _check_subjects(self, tenant: str, request: Request) -> None:
+        """A deletion that began meanwhile either finds the job, which is marked by now, or is seen here."""
+        for subject_id in request.subject_ids:
+            self.archive.subject(tenant, subject_id)
 
     def accept(self, accepted: Accepted, store_all: Callable[[], None], undo: Callable[[], None] = lambda: None) -> Job:
         """Make the request durable, store what belongs to it, queue it and ring; undo all of it when one step fails."""
@@ -264,18 +295,6 @@ class Jobs:
         """Raises QueueFull. Before anything is written; this also finds out in time whether Redis is there."""
         if self.ledger.queued(kind) >= self.ledger.limits.queue_limit:
             raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
-
-    def _weights_key(self, tenant: str, subject_id: str, stage: WeightsStage) -> str:
-        subject = self.subject(tenant, subject_id)
-        weights: Weights | None = subject.weights
-        key = weights and (weights.refined_key if stage is WeightsStage.REFINED else weights.preview_key)
-        if key is None and stage is WeightsStage.PREVIEW and subject.status is SubjectStatus.PERSONALIZING:
-            job = self.ledger.get(f"{tenant}/{subject.job_id}")
-            key = job.preview.weights_key if job and job.preview else None
-        if not key:
-            waits = "ask for stage=refined" if weights else "wait until its job has succeeded"
-            raise SubjectNotReady(f"Subject {subject_id} has no {stage} weights; {waits}.")
-        return key
 
 
 def open_jobs(settings: Settings, *, bell: Bell | None = None) -> Jobs:

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api import idempotency
-from api.routes import subjects
+from api import forms, idempotency
 from api.testing import as_file, drawn_face
 from core.errors import NoFace, StoreUnavailable
 
@@ -124,7 +123,7 @@ def slow_finder(finder, monkeypatch):
         assert go.wait(20)
         return b"crop"
 
-    monkeypatch.setattr(subjects, "face_crop", crop)
+    monkeypatch.setattr(forms, "face_crop", crop)
     return begun, go
 
 

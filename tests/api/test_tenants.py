@@ -64,7 +64,9 @@ def things(tenants, photo, personalized, generated):
     assert acme.get(f"/v1/jobs/{job['id']}").json()["status"] == "succeeded"
     queued = acme.post("/v1/generations", json={"subject_id": subject["id"], "prompt": PROMPT}).json()
     webhook = acme.post("/v1/webhooks", json={"url": WEBHOOK_URL}).json()
+    batch = acme.post("/v1/batches", json={"prompts": [PROMPT], "subject_ids": [subject["id"]]}).json()
     return {
+        "batch_id": batch["id"],
         "subject_id": subject["id"],
         "job_id": queued["id"],
         "over_id": job["id"],
@@ -86,6 +88,8 @@ def tried(client, method, path, things, photo):
         "/v1/subjects/{subject_id}/photos": {"files": {"photo": photo}, "data": {"consent": "true"}},
         "/v1/generations": {"json": {"subject_id": things["subject_id"], "prompt": PROMPT}},
         "/v1/jobs/{job_id}/cancel": {},
+        "/v1/batches": {"json": {"prompts": [PROMPT], "subject_ids": [things["subject_id"]]}},
+        "/v1/batches/{batch_id}/cancel": {},
         "/v1/webhooks": {"json": {"url": "https://hooks.example.com/"}},
         "/v1/webhooks/{webhook_id}/test": {},
     }
@@ -99,6 +103,7 @@ OWN = {
     ("POST", "/v1/subjects"),
     ("GET", "/v1/subjects"),
     ("GET", "/v1/jobs"),
+    ("GET", "/v1/batches"),
     ("GET", "/v1/models"),
     ("GET", "/v1/usage"),
     ("POST", "/v1/webhooks"),
@@ -118,7 +123,13 @@ def test_another_tenants_things_are_not_there(tenants, things, store, photo, met
         assert answer.status_code in (200, 201, 202)
     else:
         assert answer.status_code == 404, answer.text
-        assert answer.json()["code"] in {"subject-not-found", "job-not-found", "image-not-found", "webhook-not-found"}
+        assert answer.json()["code"] in {
+            "subject-not-found",
+            "job-not-found",
+            "batch-not-found",
+            "image-not-found",
+            "webhook-not-found",
+        }
     assert {key: data for key, data in store.objects.items() if "acme" in key} == theirs
     assert acme.get(f"/v1/jobs/{things['job_id']}").json()["status"] == "queued"
 
@@ -143,7 +154,7 @@ def test_without_a_good_key_nothing_is_answered(app, store, things, photo, metho
 
 def test_every_post_is_safe_to_repeat(app):
     """It takes an Idempotency-Key, or is in itself the same when it is done twice."""
-    repeatable = {"/v1/jobs/{job_id}/cancel"}
+    repeatable = {"/v1/jobs/{job_id}/cancel", "/v1/batches/{batch_id}/cancel"}
     for context in iter_route_contexts(app.routes):
         if isinstance(context.original_route, APIRoute) and "POST" in (context.methods or ()):
             calls = {dependency.call for dependency in context.original_route.dependant.dependencies}

@@ -1,8 +1,13 @@
 -- kind, ref, lease, most jobs, most rows -> {ref, attempt, fence, ref, attempt, fence, ...}
 -- Takes the job that the bell was rung for, or else the one that has waited longest. On its first attempt a job takes others
 -- along that may share its batch, if it is their first attempt as well: a job that brought a worker down runs alone.
+-- Items of batches are only taken when nothing else waits, whoever the bell was rung for, and only among themselves.
 local kind, ref, lease, most_jobs, most_rows = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local queue, time, taken, rows = 'hdb:queued:' .. kind, now(), {}, 0
+
+local function oldest()
+  return redis.call('ZRANGEBYSCORE', queue, '-inf', whole(time), 'LIMIT', 0, 1)[1]
+end
 
 local function take(candidate)
   redis.call('ZREM', queue, candidate)
@@ -21,9 +26,13 @@ end
 local ready = redis.call('ZSCORE', queue, ref)
 if ready and tonumber(ready) <= time then take(ref) end
 while #taken == 0 do
-  local oldest = redis.call('ZRANGEBYSCORE', queue, '-inf', whole(time), 'LIMIT', 0, 1)[1]
-  if not oldest then return taken end
-  take(oldest)
+  local candidate = oldest()
+  if not candidate and kind == 'generate' then
+    queue = 'hdb:queued:batch'
+    candidate = oldest()
+  end
+  if not candidate then return taken end
+  take(candidate)
 end
 
 local group = get(taken[1], 'batch_group')

@@ -1,6 +1,7 @@
 -- What all transitions share; put in front of each of them. All times are milliseconds of Redis' own clock.
 --   hdb:{tenant}:job:{id}     hash: the record            hdb:{tenant}:events:{id}  stream: what happened to it
 --   hdb:queued:{kind}         refs by the time from which they may be claimed
+--   hdb:queued:batch          the same for items of batches: they wait until nothing else of their kind does
 --   hdb:running               refs by the end of their lease
 --   hdb:bells                 queued refs by the time to ring for them (again)
 local EVENTS_KEPT, EVENTS_TTL = 200, 24 * 3600 * 1000
@@ -63,15 +64,20 @@ local function ended(ref, fence, hold)
   return hold == 'lost' and final and seen[2] == fence and seen[1] or hold
 end
 
+local function queue_of(ref)
+  local seen = redis.call('HMGET', named('job', ref), 'kind', 'batch_id')
+  return 'hdb:queued:' .. ((seen[2] and seen[2] ~= '') and 'batch' or seen[1])
+end
+
 local function enqueue(ref, ready, ring)
-  redis.call('ZADD', 'hdb:queued:' .. get(ref, 'kind'), whole(ready), ref)
+  redis.call('ZADD', queue_of(ref), whole(ready), ref)
   redis.call('ZADD', 'hdb:bells', whole(ring), ref)
 end
 
 local function finish(ref, state, result, code, detail, seconds)
   redis.call('ZREM', 'hdb:running', ref)
   redis.call('ZREM', 'hdb:bells', ref)
-  redis.call('ZREM', 'hdb:queued:' .. get(ref, 'kind'), ref)
+  redis.call('ZREM', queue_of(ref), ref)
   if state ~= 'succeeded' then redis.call('HDEL', named('job', ref), 'preview') end  -- what the attempts made goes
   change(ref, 'state', 'state', state, 'finished_at', whole(now()), 'result', result, 'error_code', code,
     'error_detail', detail, 'seconds', seconds)

@@ -271,4 +271,4 @@ def test_what_to_scale_on(desk: Desk) -> None:
     desk.generation(subject)
     desk.generation(subject)
     desk.claim(GENERATE)
-    assert desk.jobs.queue_lengths() == {"personalize": 0, "generate": 1, "running": 1}
+    assert desk.jobs.queue_lengths() == {"personalize": 0, "generate": 1, "batch": 0, "running": 1}

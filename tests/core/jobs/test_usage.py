@@ -66,5 +66,5 @@ def test_what_is_live_is_each_tenants_own(desk: Desk) -> None:
     desk.generation(desk.ready_subject())
     desk.new_subject()
     desk.claim(JobKind.PERSONALIZE)
-    assert desk.ledger.live("local") == {"personalize": 0, "generate": 1, "running": 1}
-    assert desk.ledger.live("loc") == {"personalize": 0, "generate": 0, "running": 0}
+    assert desk.ledger.live("local") == {"personalize": 0, "generate": 1, "batch": 0, "running": 1}
+    assert desk.ledger.live("loc") == {"personalize": 0, "generate": 0, "batch": 0, "running": 0}
