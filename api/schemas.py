@@ -387,7 +387,7 @@ class UsageAnswer(Answer):
     total: Usage
     days: list[DayUsage] = Field(description="Days on which a job ended, oldest first.")
     live: dict[str, int] | None = Field(
-        description="Jobs that wait, by kind, items of batches, and jobs that are `running`; null while that is not known.",
+        description="What waits, by kind (`batch`: items of batches), and what is `running`; null while not known.",
         examples=[{"personalize": 0, "generate": 2, "batch": 0, "running": 1}],
     )
 

@@ -18,7 +18,7 @@ def test_usage_counts_what_ended_and_survives_deletion(client, subject_id, gener
     ]
     generated(jobs[0])
     live = client.get("/v1/usage").json()["live"]
-    assert live == {"personalize": 0, "generate": 1, "running": 0}
+    assert live == {"personalize": 0, "generate": 1, "batch": 0, "running": 0}
     client.post(f"/v1/jobs/{jobs[1]}/cancel")
     client.delete(f"/v1/subjects/{subject_id}")
     usage = client.get("/v1/usage", params={"days": 2}).json()
