@@ -6,7 +6,6 @@ weights.py makes these files, and turns what is read here into tensors. The form
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -167,10 +166,11 @@ def _tensors(
     return found["values"], found["scales"]
 
 
-def _tensor(body: memoryview, kind: str, shape: list[int], offsets: list[int]) -> Shaped[np.ndarray, " numbers"]:
-    """One flat tensor. Raises TypeError or ValueError for what is no such thing."""
-    begin, end = (int(offset) for offset in offsets)
-    (count,) = (int(size) for size in shape)
-    if not 0 <= begin <= end <= len(body) or end - begin != math.prod([count, _TYPES[kind].itemsize]):
+def _tensor(body: memoryview, kind: str, shape: Any, offsets: Any) -> Shaped[np.ndarray, " numbers"]:
+    """One flat tensor, as the header has it. Raises TypeError or ValueError for what is no such thing."""
+    (count,), (begin, end) = shape, offsets
+    if any(type(number) is not int for number in (count, begin, end)):
+        raise ValueError("sizes and places are whole numbers")
+    if not 0 <= begin <= end <= len(body) or end - begin != count * _TYPES[kind].itemsize:
         raise ValueError("the offsets are not those of the shape")
     return np.frombuffer(body[begin:end], dtype=_TYPES[kind])

@@ -46,9 +46,9 @@ def photo() -> bytes:
 
 
 def stored(service: LocalService) -> list[Path]:
-    """All that is stored, but for what was used: that names nobody."""
-    store = service.folder / "store"
-    return [path for path in store.rglob("*") if path.is_file() and path.relative_to(store).parts[0] != "usage"]
+    """All that is stored, but for what names nobody: what was used, the base model, and answers that were blanked."""
+    store, of_nobody = service.folder / "store", ("usage", "bundles", "idempotency")
+    return [path for path in store.rglob("*") if path.is_file() and path.relative_to(store).parts[0] not in of_nobody]
 
 
 def until(condition, seconds: float = 20.0) -> None:
@@ -182,7 +182,13 @@ def test_the_real_method_runs_behind_the_service(tmp_path, tiny_bundle, photo):
     with LocalService(tmp_path / "service", environ=environ) as service, Client(service.url) as client:
         (model,) = client.models()
         assert (model.id, model.has_hypernetwork) == ("tiny-random", False)
-        picture_of(client, photo, side=model.resolution)
+        subject = picture_of(client, photo, side=model.resolution)
+        files = {kind: client.weights(subject, format=kind) for kind in ("peft", "kohya")}
+        asked = {"files": {"photo": photo}, "data": {"consent": "true"}}
+        more = httpx.post(f"{service.url}/v1/subjects/{subject.id}/photos", **asked).json()
+        client.wait(more["job_id"], timeout=300)
+        assert client.subject(subject).weights.sha256 != subject.weights.sha256
+    opens_in_a_plain_pipeline(tiny_bundle, files, tmp_path)
 
 
 @pytest.mark.slow
@@ -196,6 +202,21 @@ def test_the_embedded_bundle_makes_pictures_of_a_face(tmp_path):
         assert subject.preview_ready is model.has_hypernetwork
         assert (subject.likeness is not None) is model.has_hypernetwork
         assert subject.weights.bytes <= 120_000
+
+
+def opens_in_a_plain_pipeline(bundle: Path, files: dict[str, bytes], folder: Path) -> None:
+    """Weights that came over HTTP are loaded as anybody would load them."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(bundle, safety_checker=None)
+    for kind, data in files.items():
+        file = folder / f"{kind}.safetensors"
+        file.write_bytes(data)
+        pipeline.load_lora_weights(file)
+        (adapters,) = {tuple(names) for names in pipeline.get_list_adapters().values()}
+        assert len(adapters) == 1
+        assert set(pipeline.get_list_adapters()) == {"unet", "text_encoder"}
+        pipeline.unload_lora_weights()
 
 
 def picture_of(client: Client, photo: bytes | Path, *, side: int) -> SubjectAnswer:
