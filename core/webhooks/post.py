@@ -22,6 +22,8 @@ from core.webhooks.targets import Checked, Resolver, Target, check, system_resol
 
 TIMEOUT_SECONDS = 10.0
 """For everything together, from resolving the name to the answer's status."""
+CONNECT_SECONDS = 3.0
+"""For one address, when there are others."""
 MOST_BYTES = 4096
 """Of an answer's body: so much is read, so that the connection ends in good order, and dropped."""
 
@@ -50,7 +52,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError("another host than the one that was checked")
         for address in self._checked.addresses[:-1]:
             try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._backend.connect_tcp(address, port, CONNECT_SECONDS, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         last = self._checked.addresses[-1]
@@ -66,7 +68,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
 
 
 class Post:
-    """Sends messages. Another `resolve` or `backend` is for tests."""
+    """Sends messages. Another `resolve`, `backend` or `tls` (whose certificates are believed) is for tests."""
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Post:
         allow_private: bool = False,
         resolve: Resolver = system_resolver,
         backend: httpcore.AsyncNetworkBackend | None = None,
+        tls: ssl.SSLContext | None = None,
         timeout: float = TIMEOUT_SECONDS,
         clock: Clock = time.time,
     ) -> None:
@@ -81,17 +84,21 @@ class Post:
         self._backend = backend or httpcore.AnyIOBackend()
         self._timeout = timeout
         self._clock = clock
-        self._tls = ssl.create_default_context(cafile=certifi.where())
+        self._tls = tls or ssl.create_default_context(cafile=certifi.where())
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Attempt:
-        """What came of it. Never raises for what the other side does."""
+        """What came of it. Never raises for what the other side does.
+
+        Once there is a status it counts, however the rest of the answer ends.
+        """
         began, started = self._clock(), time.monotonic()
-        status, error = None, None
+        answered: list[int] = []
+        error = None
         try:
             with fail_after(self._timeout):
                 # The resolver's thread is left to itself when time is up: there is no way to stop it.
                 checked = await to_thread.run_sync(self._check, url, abandon_on_cancel=True)
-                status = await self._request(checked, headers, body)
+                await self._request(checked, headers, body, answered.append)
         except WebhookRefused as refused:
             error = f"refused: {refused.detail}"
         except (TimeoutError, httpcore.TimeoutException):
@@ -99,10 +106,15 @@ class Post:
         except httpcore.ProtocolError:
             error = "the answer is not HTTP"
         except (httpcore.NetworkError, OSError) as failure:
-            error = "TLS failed" if _is_tls(failure) else "no connection"
-        return Attempt(at=began, seconds=round(time.monotonic() - started, 3), status=status, error=error)
+            error = "TLS failed" if _is_tls(failure) else "the connection failed"
+        seconds = round(time.monotonic() - started, 3)
+        if answered:
+            return Attempt(at=began, seconds=seconds, status=answered[0])
+        return Attempt(at=began, seconds=seconds, error=error)
 
-    async def _request(self, checked: Checked, headers: Mapping[str, str], body: bytes) -> int:
+    async def _request(
+        self, checked: Checked, headers: Mapping[str, str], body: bytes, answered: Callable[[int], None]
+    ) -> None:
         pool = httpcore.AsyncConnectionPool(
             ssl_context=self._tls,
             max_connections=1,
@@ -111,13 +123,12 @@ class Post:
         )
         sent = {**headers, "content-length": str(len(body))}
         async with pool, pool.stream("POST", _url(checked.target), headers=list(sent.items()), content=body) as answer:
+            answered(answer.status)
             left = MOST_BYTES
             async for part in answer.aiter_stream():
                 left -= len(part)
                 if left <= 0:
                     break
-            status: int = answer.status
-            return status
 
 
 def _url(target: Target) -> httpcore.URL:

@@ -12,14 +12,15 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import zip_longest
 from typing import TypeAlias
 
 from core.errors import WebhookRefused
 
 MAX_URL = 2048
 PORTS = frozenset({443, 8443})
-MOST_ADDRESSES = 4
-"""Of a name: more are not tried."""
+MOST_ADDRESSES = 3
+"""Of a name: more are not tried. Of both families, where it has both: one of them may lead nowhere from here."""
 
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
 """The addresses of a name, for a port. Raises OSError when there are none."""
@@ -109,7 +110,7 @@ def check(url: str, resolve: Resolver = system_resolver, *, allow_private: bool 
     addresses = [str(target.address)] if target.address else _resolve(target, resolve)
     if not allow_private and not all(is_public(address) for address in addresses):
         raise _refused(f"{target.host} is not a public address; only those on the internet are told.")
-    return Checked(target, tuple(addresses[:MOST_ADDRESSES]))
+    return Checked(target, tuple(_alternating(addresses)[:MOST_ADDRESSES]))
 
 
 def parse(url: str, *, allow_private: bool = False) -> Target:
@@ -176,6 +177,14 @@ def _resolve(target: Target, resolve: Resolver) -> list[str]:
     if not addresses:
         raise _refused(f"{target.host} has no address.")
     return addresses
+
+
+def _alternating(addresses: Sequence[str]) -> list[str]:
+    """IPv6 and IPv4 by turns, beginning with what the resolver puts first, each in its order."""
+    first_is_v6 = ":" in addresses[0]
+    same = [address for address in addresses if (":" in address) is first_is_v6]
+    other = [address for address in addresses if (":" in address) is not first_is_v6]
+    return [address for pair in zip_longest(same, other) for address in pair if address]
 
 
 def _refused(detail: str) -> WebhookRefused:

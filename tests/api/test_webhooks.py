@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import base64
 import time
+from typing import get_args
 
 import anyio
 import pytest
 
 from api.dependencies import the_resolver
+from api.schemas_webhooks import EventName
 from core.jobs import keys
 from core.jobs.schedule import Schedule
-from core.jobs.webhooks import Webhooks
+from core.jobs.webhooks import Event, Webhooks
 from core.webhooks.courier import Courier
 from core.webhooks.post import Post
 from core.webhooks.testing import FakeBackend, FakeResolver
@@ -223,6 +225,10 @@ def test_neither_secret_nor_address_is_logged(client, webhook, deliver, caplog):
     assert "delivery.tried" in said
     assert webhook["secret"] not in said
     assert "s3cret" not in said
+
+
+def test_every_event_can_be_asked_for():
+    assert set(get_args(EventName)) == set(Event) - {Event.TEST}
 
 
 def test_a_webhooks_document_is_its_tenants(client, webhook, store):

@@ -228,6 +228,13 @@ def test_what_is_public_is_taken_as_it_was_checked(url: str, target: Target, add
     assert check(url, FakeResolver(NAMES)) == Checked(target, addresses)
 
 
+def test_both_families_are_tried() -> None:
+    six = [f"2606:4700::{number}" for number in range(1, 5)]
+    resolver = FakeResolver({"a.example.com": [[*six, PUBLIC]], "b.example.com": [[PUBLIC, "1.1.1.1", *six]]})
+    assert check("https://a.example.com/", resolver).addresses == (six[0], PUBLIC, six[1])
+    assert check("https://b.example.com/", resolver).addresses == (PUBLIC, six[0], "1.1.1.1")
+
+
 def test_an_address_is_not_looked_up() -> None:
     resolver = FakeResolver({})
     check(f"https://{PUBLIC}/", resolver)
