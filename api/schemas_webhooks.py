@@ -25,7 +25,9 @@ class WebhookRequest(Asked):
     """Where to tell, and of what."""
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL)] = Field(
-        description="A public https address, on port 443 or 8443. Redirects are not followed.", examples=[URL]
+        description="A public https address, on port 443 or 8443. Redirects are not followed.",
+        examples=[URL],
+        json_schema_extra={"format": "uri"},
     )
     events: Annotated[list[EventName], Field(min_length=1, max_length=20)] | None = Field(
         default=None,

@@ -1,13 +1,25 @@
-"""A network for tests: names that resolve to what they are told to, and connections that are counted, never made."""
+"""A network for tests: names that resolve to what they are told to, connections that are counted and never made, and
+somebody who is told.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, NamedTuple
 
 import httpcore
 
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+class Heard(NamedTuple):
+    """A message as it came."""
+
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class FakeResolver:
@@ -67,3 +79,28 @@ class _Stream(httpcore.AsyncMockStream):
     ) -> httpcore.AsyncNetworkStream:
         self._backend.names.append(server_hostname)
         return self
+
+
+@contextmanager
+def receiver(heard: list[Heard], answer: Callable[[int], int] = lambda _: 200) -> Iterator[str]:
+    """A server on loopback, at the URL that is given: it notes messages, and answers the n-th with a status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            heard.append(Heard({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(answer(len(heard)))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -4,7 +4,7 @@ import pytest
 
 from deploy.local import LocalService
 
-FAKE = {"HDB_ENGINE": "worker.testing:FakeEngine"}
+FAKE = {"HDB_ENGINE": "worker.testing:FakeEngine", "HDB_WEBHOOKS_ALLOW_PRIVATE": "true"}
 
 
 @pytest.fixture(scope="session")

@@ -91,5 +91,5 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         serving.send_signal(signal.SIGTERM)
         serving.communicate(timeout=30)
     assert serving.returncode == 0
-    assert len(pids) == 3
+    assert len(pids) == 4
     assert not [pid for pid in pids if is_running(pid)]

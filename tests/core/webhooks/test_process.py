@@ -9,9 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -19,34 +17,9 @@ from core.broker import LocalRedis, connect
 from core.jobs.webhooks import DeliveryState, Webhooks
 from core.settings import Settings
 from core.storage import open_store
+from core.webhooks.testing import Heard, receiver
 
 pytestmark = pytest.mark.process
-
-
-@contextmanager
-def receiver(heard: list[str], behave: Callable[[int], int]) -> Iterator[str]:
-    """A server that notes the ids of messages, and answers the n-th one with a status."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(self.headers["webhook-id"])
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(behave(len(heard)))
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager
@@ -77,7 +50,7 @@ def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: Loca
     redis = connect(settings)
     redis.flushall()
     webhooks = Webhooks(open_store(settings), redis)
-    heard: list[str] = []
+    heard: list[Heard] = []
 
     def behave(number: int) -> int:
         time.sleep(3.0 if number == 1 else 0.0)
@@ -99,7 +72,7 @@ def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: Loca
             wait_for(is_delivered)
             second.send_signal(signal.SIGTERM)
             assert second.wait(10) == 0
-    assert heard == [delivery.id] * 2
+    assert [message.headers["webhook-id"] for message in heard] == [delivery.id] * 2
     assert list(webhooks.undelivered()) == []
     redis.close()
 
