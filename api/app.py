@@ -35,9 +35,12 @@ from core.jobs.idempotency import Answers
 from core.jobs.webhooks import Webhooks
 from core.keyring import KeyRing
 from core.settings import Settings, load_settings
+from core.webhooks.targets import BoundedResolver
 
 LIMIT_SECONDS = 0.25
 """How long Redis may take to say whether a tenant has asked too much: longer than that, and nobody is counted."""
+LOOKUPS = 8
+"""Names of webhooks that are looked up at the same time."""
 DECODERS = 2
 """Photos that are decoded at the same time: 25 megapixels take 75 MB and more, each."""
 
@@ -66,6 +69,7 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     app.state.decoders = CapacityLimiter(DECODERS)
     app.state.exporters = CapacityLimiter(EXPORTERS)
     app.state.webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
+    app.state.resolver = BoundedResolver(LOOKUPS)
     for routes in (subjects, photos, weights, generations, batches, jobs, events, images, webhooks, usage, service):
         app.include_router(routes.router)
     errors.install(app)

@@ -12,7 +12,7 @@ from api.uploads import FaceFinder
 from core.jobs import Jobs
 from core.jobs.webhooks import Webhooks
 from core.settings import Settings
-from core.webhooks.targets import Resolver, system_resolver
+from core.webhooks.targets import Resolver
 
 
 async def the_desk(request: Request) -> Jobs:
@@ -46,9 +46,10 @@ async def the_webhooks(request: Request) -> Webhooks:
     return webhooks
 
 
-async def the_resolver() -> Resolver:
+async def the_resolver(request: Request) -> Resolver:
     """What looks up the names of webhooks."""
-    return system_resolver
+    resolver: Resolver = request.app.state.resolver
+    return resolver
 
 
 async def the_request_id(request: Request) -> str:

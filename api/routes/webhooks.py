@@ -47,6 +47,7 @@ RESOLVE_SECONDS = 5.0
             errors.UnsupportedMediaType,
             errors.InvalidInput,
             errors.WebhookRefused,
+            errors.Unavailable,
             errors.StoreUnavailable,
         ),
     },
@@ -107,7 +108,7 @@ def delete_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> No
     status_code=202,
     summary="Send a test message",
     dependencies=[Idempotent],
-    responses=problems(errors.WebhookNotFound, errors.WebhookDisabled, errors.StoreUnavailable),
+    responses=problems(errors.WebhookNotFound, errors.WebhookDisabled, errors.QueueFull, errors.StoreUnavailable),
 )
 def test_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> DeliveryAnswer:
     """A `webhook.test` is sent like everything else: signed, and again if need be. The deliveries tell how it went."""

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 
 from pydantic import Field
 from redis import Redis
 
-from core.errors import BrokerUnavailable, ObjectNotFound, TooManyWebhooks, WebhookNotFound
+from core.errors import BrokerUnavailable, ObjectNotFound, QueueFull, TooManyWebhooks, WebhookNotFound
 from core.jobs import keys
 from core.jobs.idempotency import blank
 from core.jobs.model import DeliveryState, Job, JobKind, JobState, Receipt, Record, derived_id, new_id, time_of
@@ -33,6 +34,8 @@ KEPT_DELIVERIES = 100
 """Deliveries that are over, of each webhook."""
 KEPT_SECONDS = 72 * 3600
 """How long they are kept at most."""
+MOST_WAITING = 100
+"""Messages that are due to one webhook, before no test is sent any more."""
 
 _log = logging.getLogger(__name__)
 
@@ -225,7 +228,10 @@ class Webhooks:
         return delivery
 
     def test(self, webhook: Webhook) -> Delivery:
-        """Send a message that says nothing."""
+        """Send a message that says nothing. Raises QueueFull when MOST_WAITING others are due already."""
+        waiting = self.store.list(keys.undelivered(webhook.tenant, webhook.id))
+        if sum(1 for _ in islice(waiting, MOST_WAITING)) == MOST_WAITING:
+            raise QueueFull(f"{MOST_WAITING} messages wait for this webhook; see its deliveries.", retry_after=60.0)
         name = secrets.token_hex(16)
         data = {"webhook_id": webhook.id}
         return self.queue(webhook, Happening(webhook.tenant, Event.TEST, time.time(), name, data))

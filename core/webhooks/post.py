@@ -18,10 +18,12 @@ from anyio import fail_after, to_thread
 
 from core.errors import WebhookRefused
 from core.jobs.webhooks import Attempt
-from core.webhooks.targets import Checked, Resolver, Target, check, system_resolver
+from core.webhooks.targets import BoundedResolver, Checked, Resolver, Target, check
 
 TIMEOUT_SECONDS = 10.0
 """For everything together, from resolving the name to the answer's status."""
+MOST_LOOKUPS = 32
+"""Names that are looked up at once, those included that nobody waits for any more."""
 CONNECT_SECONDS = 3.0
 """For one address, when there are others."""
 MOST_BYTES = 4096
@@ -74,20 +76,20 @@ class Post:
         self,
         *,
         allow_private: bool = False,
-        resolve: Resolver = system_resolver,
+        resolve: Resolver | None = None,
         backend: httpcore.AsyncNetworkBackend | None = None,
         tls: ssl.SSLContext | None = None,
         timeout: float = TIMEOUT_SECONDS,
         clock: Clock = time.time,
     ) -> None:
-        self._check = partial(check, resolve=resolve, allow_private=allow_private)
+        self._check = partial(check, resolve=resolve or BoundedResolver(MOST_LOOKUPS), allow_private=allow_private)
         self._backend = backend or httpcore.AnyIOBackend()
         self._timeout = timeout
         self._clock = clock
         self._tls = tls or ssl.create_default_context(cafile=certifi.where())
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Attempt:
-        """What came of it. Never raises for what the other side does.
+        """What came of it. Never raises for what the other side does; Unavailable when too many names hang.
 
         Once there is a status it counts, however the rest of the answer ends.
         """

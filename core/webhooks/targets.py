@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import zip_longest
+from threading import BoundedSemaphore
 from typing import TypeAlias
 
-from core.errors import WebhookRefused
+from core.errors import Unavailable, WebhookRefused
 
 MAX_URL = 2048
 PORTS = frozenset({443, 8443})
@@ -97,8 +98,25 @@ class Checked:
 
 
 def system_resolver(name: str, port: int) -> Sequence[str]:
-    """What the system says. It may take as long as the system lets it."""
+    """What the system says. It may take as long as the system lets it, and nothing can stop it."""
     return [str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
+
+
+class BoundedResolver:
+    """A resolver that does only so much at once: names whose servers never answer must not take all threads."""
+
+    def __init__(self, most: int, resolve: Resolver = system_resolver) -> None:
+        self._free = BoundedSemaphore(most)
+        self._resolve = resolve
+
+    def __call__(self, name: str, port: int) -> Sequence[str]:
+        """See Resolver. Raises Unavailable, at once, when too much is being looked up."""
+        if not self._free.acquire(blocking=False):
+            raise Unavailable("Too many names are being looked up; try again in a moment.", retry_after=5.0)
+        try:
+            return self._resolve(name, port)
+        finally:
+            self._free.release()
 
 
 def check(url: str, resolve: Resolver = system_resolver, *, allow_private: bool = False) -> Checked:

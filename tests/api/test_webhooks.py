@@ -14,6 +14,7 @@ from core.jobs.schedule import Schedule
 from core.jobs.webhooks import Event, Webhooks
 from core.webhooks.courier import Courier
 from core.webhooks.post import Post
+from core.webhooks.targets import BoundedResolver
 from core.webhooks.testing import FakeBackend, FakeResolver
 
 URL = "https://hooks.example.com/in?token=s3cret"
@@ -141,6 +142,18 @@ def test_a_name_that_takes_too_long_is_refused(client, monkeypatch):
     client.app.dependency_overrides[the_resolver] = lambda: slow
     answer = client.post("/v1/webhooks", json={"url": URL})
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "webhook-refused", "url")
+
+
+def test_too_many_names_at_once_are_put_off(client):
+    client.app.dependency_overrides[the_resolver] = lambda: BoundedResolver(0, lambda name, port: [PUBLIC])
+    answer = client.post("/v1/webhooks", json={"url": URL})
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "unavailable", "5")
+
+
+def test_tests_do_not_pile_up(client, webhook, monkeypatch):
+    monkeypatch.setattr("core.jobs.webhooks.MOST_WAITING", 3)
+    statuses = [client.post(f"/v1/webhooks/{webhook['id']}/test").status_code for _ in range(4)]
+    assert statuses == [202, 202, 202, 429]
 
 
 def test_there_are_only_so_many(client, resolver, settings):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import anyio
 import pytest
 
-from core.errors import WebhookRefused
+from core.errors import Unavailable, WebhookRefused
 from core.webhooks.post import Post
-from core.webhooks.targets import MAX_URL, Checked, Target, check, is_public
+from core.webhooks.targets import MAX_URL, BoundedResolver, Checked, Target, check, is_public
 from core.webhooks.testing import FakeBackend, FakeResolver
 
 PUBLIC = "93.184.215.14"
@@ -233,6 +235,27 @@ def test_both_families_are_tried() -> None:
     resolver = FakeResolver({"a.example.com": [[*six, PUBLIC]], "b.example.com": [[PUBLIC, "1.1.1.1", *six]]})
     assert check("https://a.example.com/", resolver).addresses == (six[0], PUBLIC, six[1])
     assert check("https://b.example.com/", resolver).addresses == (PUBLIC, six[0], "1.1.1.1")
+
+
+def test_names_that_hang_do_not_take_all_threads() -> None:
+    over, begun = threading.Event(), threading.Semaphore(0)
+
+    def hang(name: str, port: int) -> list[str]:
+        begun.release()
+        over.wait(10)
+        return [PUBLIC]
+
+    resolver = BoundedResolver(2, hang)
+    threads = [threading.Thread(target=check, args=("https://example.com/", resolver)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        begun.acquire()
+    with pytest.raises(Unavailable):
+        check("https://example.com/", resolver)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert check("https://example.com/", resolver).addresses == (PUBLIC,)
 
 
 def test_an_address_is_not_looked_up() -> None:
