@@ -29,7 +29,7 @@ from api.schemas import (
     Steps,
     SubjectId,
 )
-from core.jobs.batches import MAX_ITEMS, BatchStatus, ItemStatus
+from core.jobs.model import MAX_ITEMS, BatchStatus, ItemStatus
 
 BATCH_ID = "bat_01k2c9f4kx5w2r8m3tq7v6n0pd"
 _IMAGE: JsonDict = {

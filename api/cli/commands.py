@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from api import schemas
+from api.batch_schemas import BatchAnswer
 from api.cli.output import Output, note
 from api.cli.progress import ProgressLine
 from api.client import Client
 from core.jobs import JobState
+from core.jobs.model import ItemStatus
 
+_MOST_SAID = 10
+"""Items of a batch without pictures that are said one by one."""
 SUFFIXES = {"lidb": ".lidb", "peft": ".peft.safetensors", "kohya": ".kohya.safetensors"}
 
 
@@ -24,7 +28,7 @@ _HOW = ("keep_photos", "rank", "steps", "seed")
 
 
 class NoPictures(Exception):
-    """The job has no pictures; says why."""
+    """There are no pictures, or not all that were asked for; says why."""
 
 
 def personalize(client: Client, asked: Namespace, out: Output) -> None:
@@ -50,6 +54,24 @@ def generate(client: Client, asked: Namespace, out: Output) -> None:
         out.show(job, *_pictures(client, job, asked))
     else:
         out.show(job, job.id)
+
+
+def batch(client: Client, asked: Namespace, out: Output) -> None:
+    """A file of generations becomes pictures; also one that was sent before. Raises NoPictures when some have none."""
+    known = asked.batch.startswith("bat_") and not Path(asked.batch).exists()
+    found = client.batch(asked.batch) if known else client.upload_batch(Path(asked.batch))
+    if not asked.wait:
+        out.show(found, found.id)
+        return
+    progress = ProgressLine(sys.stderr)
+    with _said_to_go_on(f"hdb batch {found.id}", found.id):
+        try:
+            found = client.wait_for_batch(
+                found, on_progress=lambda now: progress.at("batch", _over(now), now.counts.total)
+            )
+        finally:
+            progress.end()
+    _write_results(client, found, asked, out)
 
 
 def subjects(client: Client, _: Namespace, out: Output) -> None:
@@ -92,7 +114,11 @@ def job(client: Client, asked: Namespace, out: Output) -> None:
 
 
 def cancel(client: Client, asked: Namespace, out: Output) -> None:
-    """A job stops."""
+    """A job stops, or a batch."""
+    if asked.job.startswith("bat_"):
+        stopping = client.cancel_batch(asked.job)
+        out.show(stopping, f"{stopping.id}  batch  {stopping.status}")
+        return
     found = client.cancel(asked.job)
     is_asked = "" if found.status.is_final else ", and was asked to stop"
     out.show(found, f"{found.id}  {found.kind}  {found.status}{is_asked}")
@@ -129,7 +155,7 @@ def _show_ready(client: Client, subject: schemas.SubjectAnswer, asked: Namespace
 
 def _wait(client: Client, job_id: str) -> schemas.JobAnswer:
     progress = ProgressLine(sys.stderr)
-    with _said_to_go_on(job_id):
+    with _said_to_go_on(f"hdb job {job_id} --wait", job_id):
         try:
             return client.wait(job_id, on_progress=progress)
         finally:
@@ -137,24 +163,44 @@ def _wait(client: Client, job_id: str) -> schemas.JobAnswer:
 
 
 @contextmanager
-def _said_to_go_on(job_id: str) -> Iterator[None]:
+def _said_to_go_on(command: str, identifier: str) -> Iterator[None]:
     """Whoever stops waiting learns how to come back."""
     try:
         yield
     except KeyboardInterrupt:
-        note(f"The job goes on: hdb job {job_id} --wait, or hdb cancel {job_id}.")
+        note(f"It goes on: {command}, or hdb cancel {identifier}.")
         raise
 
 
 def _pictures(client: Client, found: schemas.JobAnswer, asked: Namespace) -> list[str]:
     """Write the job's pictures; where they are."""
     asked.out.mkdir(parents=True, exist_ok=True)
-    files = []
-    for image in found.images or []:
-        file = asked.out / f"{image.id}.{asked.format}"
-        file.write_bytes(client.image(image, kind=asked.format))
-        files.append(str(file))
-    return files
+    return [_picture(client, image, asked) for image in found.images or []]
+
+
+def _picture(client: Client, image: schemas.ImageInfo, asked: Namespace) -> str:
+    file: Path = asked.out / f"{image.id}.{asked.format}"
+    file.write_bytes(client.image(image, kind=asked.format))
+    return str(file)
+
+
+def _write_results(client: Client, found: BatchAnswer, asked: Namespace, out: Output) -> None:
+    """The pictures, and results.jsonl, which says of which item each of them is."""
+    asked.out.mkdir(parents=True, exist_ok=True)
+    items = client.batch_results(found)
+    results: Path = asked.out / "results.jsonl"
+    results.write_text("".join(f"{item.model_dump_json()}\n" for item in items))
+    out.show(found, str(results), *(_picture(client, image, asked) for item in items for image in item.images or []))
+    without = [item for item in items if item.status is not ItemStatus.SUCCEEDED]
+    for item in without[:_MOST_SAID]:
+        place = f"line {item.line}" if item.line else f"item {item.index}"
+        note(f"{item.custom_id or place}: {item.error.detail if item.error else item.status}")
+    if without:
+        raise NoPictures(f"{len(without)} of {len(items)} items have no pictures; {results} says why.")
+
+
+def _over(batch: BatchAnswer) -> int:
+    return batch.counts.total - batch.counts.queued - batch.counts.running
 
 
 def _progress(found: schemas.JobAnswer) -> str:

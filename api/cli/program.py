@@ -108,6 +108,11 @@ def _add_making(add: Callable[..., ArgumentParser]) -> None:
     _add_pictures(generate)
     _add_wait(generate, "print the job's id instead, and do not wait for its pictures")
 
+    batch = add("batch", commands.batch, "make the pictures of a JSONL file, a generation in each line")
+    batch.add_argument("batch", type=_lines, metavar="FILE", help="or the id of a batch that was sent before")
+    _add_pictures(batch)
+    _add_wait(batch, "print the batch's id instead, and do not wait for its pictures")
+
 
 def _add_looking(add: Callable[..., ArgumentParser]) -> None:
     add("subjects", commands.subjects, "list the subjects")
@@ -120,7 +125,7 @@ def _add_looking(add: Callable[..., ArgumentParser]) -> None:
     job.add_argument("job", metavar="JOB", help="its id")
     job.add_argument("--wait", action="store_true", help="until it is over")
     _add_pictures(job, default=None)
-    cancel = add("cancel", commands.cancel, "stop a job")
+    cancel = add("cancel", commands.cancel, "stop a job, or a batch")
     cancel.add_argument("job", metavar="JOB", help="its id")
     weights = add("weights", commands.weights, "write a subject's weights to a file, and print where it is")
     weights.add_argument("subject", metavar="SUBJECT", help="its id")
@@ -180,6 +185,10 @@ def _file(text: str) -> Path:
     if not file.is_file():
         raise argparse.ArgumentTypeError(f"there is no file {text}")
     return file
+
+
+def _lines(text: str) -> str:
+    return text if text.startswith("bat_") else str(_file(text))
 
 
 def _whose(text: str) -> str | dict[str, float]:

@@ -21,9 +21,11 @@ class ProgressLine:
         """The job is as far as it says."""
         if job.status is JobState.QUEUED and job.position:
             self._show(f"{'waiting':<14} {job.position} before it", ("waiting", job.position))
-        if not job.stage or job.step is None or not job.total:
-            return
-        stage, step, total = job.stage, job.step, job.total
+        if job.stage and job.step is not None and job.total:
+            self.at(job.stage, job.step, job.total)
+
+    def at(self, stage: str, step: int, total: int) -> None:
+        """So many steps of a stage are done."""
         bar = ""
         if self._out.isatty():
             filled = self._width * step // total

@@ -6,7 +6,8 @@
         pictures = [client.image(image) for image in job.images or []]
 
 problem.py     what can go wrong
-calls.py       every operation as data: the request, and how its answer is read
+call.py        a request as data, and how its answer is read
+calls.py       every operation as such a call
 retry.py       when a request is sent again, and after which pause
 events.py      server-sent events, read from bytes
 watch.py       waiting for a job: what to ask next, and when it is over

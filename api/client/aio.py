@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack
 
 import anyio
 import httpx
 
 from api import schemas
+from api.batch_schemas import BatchAnswer, BatchDeleted, BatchItemAnswer
 from api.client import calls
+from api.client.call import Call, Page, given, id_of
 from api.client.calls import (
-    Call,
+    BatchRef,
     GenerateOptions,
     ImageKind,
     ImageRef,
     JobRef,
-    Page,
     Photo,
     PhotoOptions,
     Stage,
@@ -33,9 +35,10 @@ from api.client.events import Event
 from api.client.problem import Problem
 from api.client.retry import DEFAULT_RETRY, Attempts, Retry
 from api.client.sync import DEFAULT_TIMEOUT, DEFAULT_URL
-from api.client.watch import Following, Watch, must_be_polled
+from api.client.watch import BATCH_INTERVAL, Deadline, Following, Watch, must_be_polled
 from api.schemas_webhooks import DeliveryAnswer, EventName, WebhookAnswer, WebhookCreated
 from core.jobs import JobKind, JobState
+from core.jobs.model import ItemStatus
 
 T = TypeVar("T")
 PageT = TypeVar("PageT", bound=Page)
@@ -131,6 +134,70 @@ class AsyncClient:
     async def generate(self, whose: Whose, prompt: str, **options: Unpack[GenerateOptions]) -> schemas.JobAnswer:
         """See Client."""
         return await self._send(calls.generate(whose, prompt, options))
+
+    async def create_batch(
+        self,
+        prompts: Sequence[str] = (),
+        subjects: Sequence[SubjectRef] = (),
+        *,
+        items: Sequence[Mapping[str, Any]] = (),
+        **defaults: Unpack[GenerateOptions],
+    ) -> BatchAnswer:
+        """See Client."""
+        asked = {"prompts": prompts, "subject_ids": [id_of(subject) for subject in subjects], "items": items}
+        filled = {name: list(value) for name, value in asked.items() if value}
+        return await self._send(calls.create_batch({**filled, "defaults": given(defaults)}))
+
+    async def upload_batch(self, lines: bytes | Path) -> BatchAnswer:
+        """See Client."""
+        return await self._send(calls.upload_batch(lines))
+
+    async def batches(self) -> AsyncIterator[BatchAnswer]:
+        """See Client."""
+        async for page in self._pages(calls.batches):
+            for batch in page.batches:
+                yield batch
+
+    async def batch(self, batch: BatchRef) -> BatchAnswer:
+        """See Client."""
+        return await self._send(calls.batch(batch))
+
+    async def wait_for_batch(
+        self,
+        batch: BatchRef,
+        *,
+        on_progress: Callable[[BatchAnswer], Any] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as Client has it
+    ) -> BatchAnswer:
+        """See Client."""
+        deadline = Deadline(timeout, id_of(batch))
+        seen = None
+        while True:
+            found = await self.batch(batch)
+            if on_progress and found != seen and inspect.isawaitable(told := on_progress(found)):
+                await told
+            if found.finished_at is not None:
+                return found
+            seen = found
+            await anyio.sleep(deadline.left(BATCH_INTERVAL))
+
+    async def batch_items(self, batch: BatchRef, *, status: ItemStatus | None = None) -> AsyncIterator[BatchItemAnswer]:
+        """See Client."""
+        async for page in self._pages(partial(calls.batch_items, ref=batch, status=status)):
+            for item in page.items:
+                yield item
+
+    async def batch_results(self, batch: BatchRef) -> list[BatchItemAnswer]:
+        """See Client."""
+        return await self._send(calls.batch_results(batch))
+
+    async def cancel_batch(self, batch: BatchRef) -> BatchAnswer:
+        """See Client."""
+        return await self._send(calls.cancel_batch(batch))
+
+    async def delete_batch(self, batch: BatchRef) -> BatchDeleted:
+        """See Client."""
+        return await self._send(calls.delete_batch(batch))
 
     async def jobs(
         self, *, status: JobState | None = None, kind: JobKind | None = None, subject: SubjectRef | None = None

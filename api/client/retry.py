@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from api.client.calls import Call
+from api.client.call import Call
 from api.client.problem import problem_of, unreachable
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)

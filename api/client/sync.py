@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
 from api import schemas
+from api.batch_schemas import BatchAnswer, BatchDeleted, BatchItemAnswer
 from api.client import calls
+from api.client.call import Call, Page, given, id_of
 from api.client.calls import (
-    Call,
+    BatchRef,
     GenerateOptions,
     ImageKind,
     ImageRef,
     JobRef,
-    Page,
     Photo,
     PhotoOptions,
     Stage,
@@ -30,9 +32,10 @@ from api.client.calls import (
 from api.client.events import Event
 from api.client.problem import Problem
 from api.client.retry import DEFAULT_RETRY, Attempts, Retry
-from api.client.watch import Following, Watch, must_be_polled
+from api.client.watch import BATCH_INTERVAL, Deadline, Following, Watch, must_be_polled
 from api.schemas_webhooks import DeliveryAnswer, EventName, WebhookAnswer, WebhookCreated
 from core.jobs import JobKind, JobState
+from core.jobs.model import ItemStatus
 
 T = TypeVar("T")
 PageT = TypeVar("PageT", bound=Page)
@@ -133,6 +136,74 @@ class Client:
     def generate(self, whose: Whose, prompt: str, **options: Unpack[GenerateOptions]) -> schemas.JobAnswer:
         """Ask for `n` pictures of a subject, or of a blend of several; the answer is a job to `wait` for."""
         return self._send(calls.generate(whose, prompt, options))
+
+    def create_batch(
+        self,
+        prompts: Sequence[str] = (),
+        subjects: Sequence[SubjectRef] = (),
+        *,
+        items: Sequence[Mapping[str, Any]] = (),
+        **defaults: Unpack[GenerateOptions],
+    ) -> BatchAnswer:
+        """Ask for every prompt with every subject, and for `items`: generations, which may have a `custom_id`.
+
+        `defaults` hold for whatever does not say otherwise.
+        """
+        asked = {"prompts": prompts, "subject_ids": [id_of(subject) for subject in subjects], "items": items}
+        filled = {name: list(value) for name, value in asked.items() if value}
+        return self._send(calls.create_batch({**filled, "defaults": given(defaults)}))
+
+    def upload_batch(self, lines: bytes | Path) -> BatchAnswer:
+        """Ask for the generations in a JSONL file, one in each line."""
+        return self._send(calls.upload_batch(lines))
+
+    def batches(self) -> Iterator[BatchAnswer]:
+        """All batches, newest first, read a page at a time."""
+        for page in self._pages(calls.batches):
+            yield from page.batches
+
+    def batch(self, batch: BatchRef) -> BatchAnswer:
+        """A batch as it stands."""
+        return self._send(calls.batch(batch))
+
+    def wait_for_batch(
+        self,
+        batch: BatchRef,
+        *,
+        on_progress: Callable[[BatchAnswer], Any] | None = None,
+        timeout: float | None = None,
+    ) -> BatchAnswer:
+        """Wait until all items of a batch are over, however they ended; `on_progress` sees it whenever it has changed.
+
+        Raises also TimeoutError after `timeout` seconds: the batch goes on.
+        """
+        deadline = Deadline(timeout, id_of(batch))
+        seen = None
+        while True:
+            found = self.batch(batch)
+            if on_progress and found != seen:
+                on_progress(found)
+            if found.finished_at is not None:
+                return found
+            seen = found
+            time.sleep(deadline.left(BATCH_INTERVAL))
+
+    def batch_items(self, batch: BatchRef, *, status: ItemStatus | None = None) -> Iterator[BatchItemAnswer]:
+        """A batch's items in their order, read a page at a time; only those that stand so."""
+        for page in self._pages(partial(calls.batch_items, ref=batch, status=status)):
+            yield from page.items
+
+    def batch_results(self, batch: BatchRef) -> list[BatchItemAnswer]:
+        """All of a batch's items as they stand, in one request."""
+        return self._send(calls.batch_results(batch))
+
+    def cancel_batch(self, batch: BatchRef) -> BatchAnswer:
+        """Ask a batch to stop; pictures that are made stay."""
+        return self._send(calls.cancel_batch(batch))
+
+    def delete_batch(self, batch: BatchRef) -> BatchDeleted:
+        """Erase a batch, its prompts and its pictures."""
+        return self._send(calls.delete_batch(batch))
 
     def jobs(
         self, *, status: JobState | None = None, kind: JobKind | None = None, subject: SubjectRef | None = None

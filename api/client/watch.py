@@ -8,7 +8,8 @@ import httpx
 
 from api import schemas
 from api.client import calls
-from api.client.calls import Call, JobRef
+from api.client.call import Call
+from api.client.calls import JobRef
 from api.client.events import Event, EventParser
 from api.client.problem import JobFailed, Problem, unexpected
 from core.jobs import JobState
@@ -19,6 +20,8 @@ SILENCE = 20.0
 """Seconds that a stream of events may be silent; the service says something every 15."""
 INTERVAL = 0.5
 """Seconds between two reads of a job whose progress is told."""
+BATCH_INTERVAL = 2.0
+"""Seconds between two reads of a batch."""
 NO_EVENTS = frozenset({"not-found", "too-many-followers"})
 """Codes of a service that has no events, or not for one more."""
 
@@ -28,10 +31,10 @@ _TOLD = {"status", "attempt", "stage", "step", "total"}
 class Deadline:
     """Until when somebody waits."""
 
-    def __init__(self, seconds: float | None, job: JobRef = "") -> None:
-        """So many seconds from now on; None: for ever."""
+    def __init__(self, seconds: float | None, what: str = "") -> None:
+        """So many seconds from now on; None: for ever. `what` is the id of what is waited for."""
         self._seconds = seconds
-        self._job = job
+        self._what = what
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self, most: float) -> float:
@@ -40,7 +43,7 @@ class Deadline:
             return most
         left = self._end - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"Job {calls.job_id(self._job)} is not over after {self._seconds:g} s; it goes on.")
+            raise TimeoutError(f"{self._what} is not over after {self._seconds:g} s; it goes on.")
         return min(left, most)
 
 
@@ -53,7 +56,7 @@ class Watch:
     def __init__(self, job: JobRef, timeout: float | None) -> None:
         """`timeout` in seconds; None: as long as it takes."""
         self.job = calls.job_id(job)
-        self.deadline = Deadline(timeout, job)
+        self.deadline = Deadline(timeout, self.job)
         self._etag = ""
         self._is_behind = True
         self._seen: schemas.JobAnswer | None = None

@@ -25,9 +25,10 @@ from api.idempotency import Idempotent, idempotent_once_read
 from api.schemas import SUBJECT_ID, FieldProblem
 from core import errors
 from core.jobs import GenerateResult
-from core.jobs.batches import Batches, ItemError, ItemStanding, ItemStatus, Standing
+from core.jobs.batches import Batches, ItemError, ItemStanding, Standing
 from core.jobs.drafting import Draft
 from core.jobs.keys import is_id
+from core.jobs.model import ItemStatus
 from core.settings import Settings
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=COMMON)

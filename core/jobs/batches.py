@@ -19,44 +19,13 @@ from typing import TypeVar
 
 from core.errors import BatchNotFound, BatchOver, ObjectNotFound, SubjectNotFound
 from core.jobs import keys, pages
-from core.jobs.model import ALPHABET, Failure, GenerateRequest, Job, JobState, Record
+from core.jobs.model import ALPHABET, BatchStatus, Failure, GenerateRequest, ItemStatus, Job, JobState, Record
 from core.jobs.service import Jobs
 
-MAX_ITEMS = 10_000
 PART = 100
 """Items in a part: what is read and written at once."""
 ERASED = Failure(code=SubjectNotFound.code, detail="The subject was deleted.")
 RecordT = TypeVar("RecordT", bound=Record)
-
-
-class BatchStatus(StrEnum):
-    """How a batch stands."""
-
-    RUNNING = "running"
-    """Some of its items are still to be done."""
-    CANCELING = "canceling"
-    """Nothing more is begun; what runs is being stopped."""
-    COMPLETED = "completed"
-    """All its items are over, however they ended."""
-    CANCELED = "canceled"
-    """It was canceled, and all its items are over."""
-
-
-class ItemStatus(StrEnum):
-    """How an item of a batch stands."""
-
-    QUEUED = "queued"
-    """To be done."""
-    RUNNING = "running"
-    """A worker makes its pictures."""
-    SUCCEEDED = "succeeded"
-    """Its pictures are there."""
-    FAILED = "failed"
-    """There will be no pictures; `error` says why."""
-    CANCELED = "canceled"
-    """The batch was canceled before it was done."""
-    INVALID = "invalid"
-    """It could not be accepted; `error` says why."""
 
 
 class Letter(StrEnum):

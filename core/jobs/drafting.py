@@ -7,8 +7,8 @@ from functools import lru_cache, partial
 
 from core.errors import HyperDreamBoothError, InvalidInput, QueueFull, SubjectNotFound, SubjectNotReady
 from core.jobs import keys
-from core.jobs.batches import MAX_ITEMS, PART, Batch, Batches, Item, ItemError, Letter, Tally
-from core.jobs.model import GenerateRequest, new_id
+from core.jobs.batches import PART, Batch, Batches, Item, ItemError, Letter, Tally
+from core.jobs.model import MAX_ITEMS, GenerateRequest, new_id
 from core.jobs.service import Jobs
 
 _REMEMBERED = 256

@@ -15,6 +15,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 LOCAL_TENANT = "local"
+MAX_ITEMS = 10_000
+"""Items in a batch."""
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """The digits of ids, in the order in which they sort."""
 
@@ -97,6 +99,36 @@ class WeightsStage(StrEnum):
     """What the hypernetwork predicted."""
     REFINED = "refined"
     """After finetuning."""
+
+
+class BatchStatus(StrEnum):
+    """How a batch stands."""
+
+    RUNNING = "running"
+    """Some of its items are still to be done."""
+    CANCELING = "canceling"
+    """Nothing more is begun; what runs is being stopped."""
+    COMPLETED = "completed"
+    """All its items are over, however they ended."""
+    CANCELED = "canceled"
+    """It was canceled, and all its items are over."""
+
+
+class ItemStatus(StrEnum):
+    """How an item of a batch stands."""
+
+    QUEUED = "queued"
+    """To be done."""
+    RUNNING = "running"
+    """A worker makes its pictures."""
+    SUCCEEDED = "succeeded"
+    """Its pictures are there."""
+    FAILED = "failed"
+    """There will be no pictures; `error` says why."""
+    CANCELED = "canceled"
+    """The batch was canceled before it was done."""
+    INVALID = "invalid"
+    """It could not be accepted; `error` says why."""
 
 
 class DeliveryState(StrEnum):

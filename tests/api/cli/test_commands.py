@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from core.jobs.batches import Batches
+from core.jobs.feeding import Feeder
+
 
 @pytest.fixture
 def at_once(monkeypatch, personalized, generated):
@@ -81,6 +84,59 @@ def test_a_queued_job_is_canceled_at_once(hdb, subject_id):
     done = hdb("cancel", job)
     assert done.status == 1
     assert done.err.startswith("hdb: ")
+
+
+@pytest.fixture
+def items(tmp_path, subject_id):
+    """A file of two generations and a line that is wrong."""
+    lines = [{"custom_id": name, "subject_id": subject_id, "prompt": "a [V] face"} for name in ("one", "two")]
+    file = tmp_path / "items.jsonl"
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in [*lines, {"custom_id": "wrong"}]))
+    return str(file)
+
+
+@pytest.fixture
+def worked(desk, generated):
+    """Does what is left of a batch of two."""
+
+    def work(batch):
+        Feeder(desk, pass_seconds=60).feed()
+        for number in range(2):
+            generated(Batches(desk).read("local", batch).batch.job_id(number))
+        Feeder(desk, pass_seconds=60).feed()
+        return batch
+
+    return work
+
+
+def test_a_batch_leaves_pictures_and_results(hdb, items, worked):
+    batch = worked(hdb("batch", items, "--no-wait").out.strip())
+    assert batch.startswith("bat_")
+    done = hdb("batch", batch, "-o", "out")
+    results, *pictures = done.out.splitlines()
+    assert (results, len(pictures)) == ("out/results.jsonl", 2)
+    assert all(Path(picture).is_file() for picture in pictures)
+    told = [json.loads(line) for line in Path(results).read_text().splitlines()]
+    assert [item["status"] for item in told] == ["succeeded", "succeeded", "invalid"]
+    assert done.status == 1
+    assert "batch          3 of 3" in done.err
+    assert "\nline 3: " in done.err
+    assert done.err.endswith("hdb: 1 of 3 items have no pictures; out/results.jsonl says why.\n")
+
+
+def test_a_batch_can_be_canceled(hdb, items):
+    batch = hdb("batch", items, "--no-wait").out.strip()
+    assert hdb("cancel", batch).out.startswith(f"{batch}  batch  cancel")
+
+
+def test_ctrl_c_leaves_a_batch_alone(hdb, items, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("api.client.Client.wait_for_batch", interrupt)
+    done = hdb("batch", items)
+    assert done.status == 130
+    assert done.err.startswith("It goes on: hdb batch bat_")
 
 
 def test_subjects_are_a_table(hdb, subject_id):

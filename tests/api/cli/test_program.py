@@ -23,6 +23,7 @@ NOBODY = "sub_" + "0" * 25
         ("personalize", __file__),
         ("generate", NOBODY),
         ("generate", "a=1,b", "a [V] face"),
+        ("batch", "nothing.jsonl"),
         ("weights", NOBODY, "--format", "pickle"),
         ("subjects", "--url", "http://faces.example:port"),
         ("keys",),
@@ -81,7 +82,7 @@ def test_ctrl_c_is_a_130_and_says_that_the_job_goes_on(hdb, me, monkeypatch):
     monkeypatch.setattr("api.client.Client.wait", interrupt)
     done = hdb("personalize", me, "--consent")
     assert (done.status, done.out) == (130, "")
-    assert done.err.startswith("The job goes on: hdb job job_")
+    assert done.err.startswith("It goes on: hdb job job_")
 
 
 def test_a_file_that_cannot_be_written_is_a_1(hdb, subject_id, tmp_path):

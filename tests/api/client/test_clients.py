@@ -14,6 +14,9 @@ import pytest
 from api.client import AsyncClient, Client, JobFailed, Problem, Retry
 from api.dependencies import the_resolver
 from core.jobs import JobKind, JobState
+from core.jobs.batches import Batches
+from core.jobs.feeding import Feeder
+from core.jobs.model import ItemStatus
 from tests.api.conftest import job_document
 
 ONCE = Retry(tries=1)
@@ -86,6 +89,50 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     assert remote.delete_subject(subject).job_ids == sorted([subject.job_id, job.id])
 
 
+def test_batches(remote, subject_id, desk, generated, monkeypatch):
+    monkeypatch.setattr("api.client.sync.BATCH_INTERVAL", 0.01)
+    monkeypatch.setattr("api.client.aio.BATCH_INTERVAL", 0.01)
+    own = {"subject_id": subject_id, "prompt": "a [V] face", "custom_id": "own", "n": 1}
+    batch = remote.create_batch(["a [V] face", "a sketch of a [V] face"], [subject_id], items=[own], n=2, seed=7)
+    assert (batch.counts.total, batch.counts.queued) == (3, 3)
+    seen = []
+
+    def work(now):
+        seen.append(now.counts.succeeded)
+        if len(seen) == 1:
+            Feeder(desk, pass_seconds=60).feed()
+            for number in range(3):
+                generated(Batches(desk).read("local", batch.id).batch.job_id(number))
+            Feeder(desk, pass_seconds=60).feed()
+
+    assert remote.wait_for_batch(batch, on_progress=work, timeout=30).status == "completed"
+    assert (seen[0], seen[-1]) == (0, 3)
+    results = remote.batch_results(batch.id)
+    assert [(item.custom_id, item.seed, len(item.images)) for item in results] == [
+        (None, 7, 2),
+        (None, 7, 2),
+        ("own", 7, 1),
+    ]
+    assert remote.image(results[0].images[1])[1:4] == b"PNG"
+    assert [found.id for found in remote.batches()] == [batch.id]
+    assert remote.delete_batch(batch).batch_id == batch.id
+    with pytest.raises(Problem, match="no batch"):
+        remote.batch(batch)
+
+
+def test_a_file_of_generations(remote, subject_id, tmp_path):
+    file = tmp_path / "items.jsonl"
+    file.write_text(f'{{"subject_id": "{subject_id}", "prompt": "a [V] face"}}\n{{not json\n')
+    batch = remote.upload_batch(file)
+    assert (batch.counts.queued, batch.counts.invalid) == (1, 1)
+    (wrong,) = remote.batch_items(batch, status=ItemStatus.INVALID)
+    assert (wrong.line, wrong.error.code) == (2, "malformed-request")
+    with pytest.raises(TimeoutError, match=f"{batch.id} is not over"):
+        remote.wait_for_batch(batch, timeout=0.05)
+    assert remote.cancel_batch(batch).status in ("canceling", "canceled")
+    assert remote.upload_batch(file.read_bytes()).id != batch.id
+
+
 def test_webhooks(remote, client):
     client.app.dependency_overrides[the_resolver] = lambda: lambda name, port: ["93.184.216.34"]
     made = remote.create_webhook("https://example.com/hook", events=["job.succeeded"], description="mine")
@@ -100,7 +147,7 @@ def test_webhooks(remote, client):
 
 
 def test_lists_are_read_to_their_end(remote, client, desk, photo, monkeypatch):
-    monkeypatch.setattr("api.client.calls.PAGE", 2)
+    monkeypatch.setattr("api.client.call.PAGE", 2)
     desk.ledger.limits = desk.ledger.limits.__class__(queue_limit=10)
     made = [remote.create_subject(photo, consent=True).id for _ in range(5)]
     assert [subject.id for subject in remote.subjects()] == made

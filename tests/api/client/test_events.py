@@ -185,5 +185,5 @@ def test_whoever_waits_looks_again_and_again_where_there_are_no_events(code):
 
 def test_a_stream_that_tells_nothing_does_not_outlast_the_deadline():
     service = Service(*[stream(b": still here\n\n") for _ in range(200)])
-    with pytest.raises(TimeoutError, match=r"Job job_1 is not over after 0\.2 s"):
+    with pytest.raises(TimeoutError, match=r"job_1 is not over after 0\.2 s"):
         service.client.wait("job_1", on_progress=lambda _: None, timeout=0.2)

@@ -8,10 +8,10 @@ import pytest
 from core.errors import BatchNotFound, BatchOver, InvalidInput, QueueFull, StoreUnavailable, SubjectNotReady
 from core.jobs import GenerateRequest, GenerateResult, Image, JobKind, Subject
 from core.jobs import keys as store_keys
-from core.jobs.batches import MAX_ITEMS, Batch, Batches, BatchStatus, ItemStatus, Letter
+from core.jobs.batches import Batch, Batches, Letter
 from core.jobs.drafting import Draft
 from core.jobs.feeding import Feeder
-from core.jobs.model import time_of
+from core.jobs.model import MAX_ITEMS, BatchStatus, ItemStatus, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
