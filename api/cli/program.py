@@ -176,6 +176,8 @@ def _with_client(asked: Namespace, transport: httpx.BaseTransport | None) -> Non
         client = Client(url, api_key=key, transport=transport)
     except httpx.InvalidURL:
         parser().error(f"{url} is no address of a service")
+    except UnicodeError:
+        parser().error("the API key has characters that are in no key")
     with client:
         asked.run(client, asked, Output(as_json=getattr(asked, "json", False)))
 

@@ -287,7 +287,7 @@ class AsyncClient:
                 if stream and not answer.is_success:
                     await answer.aread()
                 pause = attempts.after_answer(answer)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 pause = attempts.after_error(error)
             if pause is None:
                 return answer
@@ -314,7 +314,7 @@ class AsyncClient:
             yield seen
         try:
             if not watch.is_over:
-                async with aclosing(self._follow(Following(watch.job, "", watch.deadline))) as events:
+                async with aclosing(self._follow(Following(watch.job, waiting=watch.deadline))) as events:
                     async for event in events:
                         if seen := watch.heard(event):
                             yield seen
@@ -337,8 +337,9 @@ class AsyncClient:
                             return
                 finally:
                     await answer.aclose()
-            except httpx.TransportError:
+            except httpx.RequestError:
                 pass  # it broke: go on where it did
+            pause = following.pause()
             if following.is_over:
                 return
-            await anyio.sleep(following.pause())
+            await anyio.sleep(pause)

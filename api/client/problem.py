@@ -52,7 +52,7 @@ def unexpected(answer: httpx.Response) -> Problem:
     return _made_here("unexpected-answer", "The answer is not one of this service.", detail, 0, request_id)
 
 
-def unreachable(error: httpx.TransportError) -> Problem:
+def unreachable(error: httpx.RequestError) -> Problem:
     """There was no answer."""
     reason = str(error) or type(error).__name__
     return _made_here("unreachable", "The service cannot be reached.", f"Is it running? ({reason})", 0, "")

@@ -15,6 +15,8 @@ from api.client.problem import problem_of, unreachable
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """The service has not seen the request: any may be sent again."""
+CUT_OFF = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
+"""The service may have seen the request. Other errors are the caller's own, such as an address that is none."""
 NOTHING_TAKEN = frozenset({429})
 """Statuses after which any request may be sent again."""
 FOR_A_WHILE = frozenset({502, 503, 504})
@@ -49,10 +51,11 @@ class Attempts:
         self._retry = retry
         self._made = 0
 
-    def after_error(self, error: httpx.TransportError) -> float:
+    def after_error(self, error: httpx.RequestError) -> float:
         """The pause in seconds, after a try that got no answer. Raises Problem when it is not to be sent again."""
         self._made += 1
-        if self._made >= self._retry.tries or not (self._call.repeatable or isinstance(error, NEVER_SENT)):
+        again = isinstance(error, NEVER_SENT) or (self._call.repeatable and isinstance(error, CUT_OFF))
+        if self._made >= self._retry.tries or not again:
             raise unreachable(error) from error
         return self._pause()
 

@@ -292,7 +292,7 @@ class Client:
                 if stream and not answer.is_success:
                     answer.read()
                 pause = attempts.after_answer(answer)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 pause = attempts.after_error(error)
             if pause is None:
                 return answer
@@ -318,7 +318,7 @@ class Client:
         if seen := watch.saw(self._send(watch.look(patiently=False))):
             yield seen
         try:
-            for event in () if watch.is_over else self._follow(Following(watch.job, "", watch.deadline)):
+            for event in () if watch.is_over else self._follow(Following(watch.job, waiting=watch.deadline)):
                 if seen := watch.heard(event):
                     yield seen
         except Problem as problem:
@@ -338,8 +338,9 @@ class Client:
                             return
                 finally:
                     answer.close()
-            except httpx.TransportError:
+            except httpx.RequestError:
                 pass  # it broke: go on where it did
+            pause = following.pause()
             if following.is_over:
                 return
-            time.sleep(following.pause())
+            time.sleep(pause)

@@ -109,15 +109,18 @@ class Watch:
 class Following:
     """The events of a job over as many connections as it takes, without a gap."""
 
-    def __init__(self, job: JobRef, last_event_id: str, deadline: Deadline = FOR_EVER) -> None:
+    def __init__(self, job: JobRef, last_event_id: str = "", waiting: Deadline | None = None) -> None:
+        """`waiting`: for somebody who waits for the job, until then, and can go without a stream that is silent."""
         self._job = calls.job_id(job)
-        self._deadline = deadline
+        self._deadline = waiting or FOR_EVER
+        self._can_go_without = waiting is not None
         self._parser = EventParser(last_event_id)
         self.is_over = False
 
     def connect(self) -> Call[httpx.Response]:
         """The next connection. Raises TimeoutError."""
         self._parser.begin()
+        self._is_silent = True
         return calls.events(self._job, self._parser.last_event_id, self._deadline.left(SILENCE))
 
     def check(self, answer: httpx.Response) -> None:
@@ -129,14 +132,19 @@ class Following:
 
     def read(self, chunk: bytes) -> list[Event]:
         """The events that are whole with these bytes. Raises TimeoutError."""
+        self._is_silent = False
         self._deadline.left(SILENCE)
         events = list(self._parser.feed(chunk))
         self.is_over = any(event.type.is_last for event in events)
         return events
 
     def pause(self) -> float:
-        """Seconds until the next connection: what the service wants. Raises TimeoutError."""
-        return self._deadline.left(self._parser.pause)
+        """Seconds until the next connection: what the service wants. Raises TimeoutError.
+
+        A connection that brought nothing is one that something on the way keeps to itself until it is over.
+        """
+        self.is_over = self.is_over or (self._can_go_without and self._is_silent)
+        return 0.0 if self.is_over else self._deadline.left(self._parser.pause)
 
 
 def must_be_polled(problem: Problem) -> bool:

@@ -26,6 +26,7 @@ NOBODY = "sub_" + "0" * 25
         ("batch", "nothing.jsonl"),
         ("weights", NOBODY, "--format", "pickle"),
         ("subjects", "--url", "http://faces.example:port"),
+        ("subjects", "--api-key", "schlüssel"),
         ("keys",),
     ],
 )

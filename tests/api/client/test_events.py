@@ -183,6 +183,15 @@ def test_whoever_waits_looks_again_and_again_where_there_are_no_events(code):
     assert service.asked[-1].headers["if-none-match"] == '"running"'
 
 
+def test_whoever_waits_does_without_a_stream_that_something_on_the_way_keeps_to_itself():
+    kind = {"content-type": "text/event-stream"}
+    service = Service(httpx.Response(200, headers=kind, stream=Broken()))
+    service.statuses = ["queued", "running"]
+    seen = []
+    service.client.wait("job_1", on_progress=lambda each: seen.append(each.status.value))
+    assert seen == ["queued", "running", "succeeded"]
+
+
 def test_a_stream_that_tells_nothing_does_not_outlast_the_deadline():
     service = Service(*[stream(b": still here\n\n") for _ in range(200)])
     with pytest.raises(TimeoutError, match=r"job_1 is not over after 0\.2 s"):

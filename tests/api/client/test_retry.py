@@ -96,6 +96,20 @@ def test_retry_after_is_seconds_or_a_date(value, seconds):
     assert retry_after(httpx.Response(503, headers={"retry-after": value})) == seconds
 
 
+@pytest.mark.parametrize("url", ["ftp://faces.example", "faces.example", "http://faces.example\n"])
+def test_an_address_that_is_none_is_a_problem_at_once(url):
+    begun = time.monotonic()
+    with pytest.raises((Problem, httpx.InvalidURL)), Client(url) as client:
+        client.models()
+    assert time.monotonic() - begun < 0.4
+
+
+def test_a_circle_of_redirects_is_a_problem():
+    client, _ = answering(httpx.Response(307, headers={"location": "/v1/models"}))
+    with pytest.raises(Problem, match="cannot be reached"):
+        client.models()
+
+
 def test_an_answer_of_somebody_else_is_a_problem():
     client, _ = answering(httpx.Response(200, text="<html>welcome</html>"))
     with pytest.raises(Problem, match="the address of this service"):
