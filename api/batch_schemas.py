@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 from api.schemas import (
     EXAMPLE_TIME,
     JOB_ID,
-    MAX_IMAGES,
     OTHER_SUBJECT_ID,
     SUBJECT_ID,
     WHOSE,
@@ -22,6 +21,7 @@ from api.schemas import (
     FieldProblem,
     GenerationRequest,
     ImageInfo,
+    Images,
     NegativePrompt,
     Prompt,
     Seed,
@@ -58,7 +58,7 @@ class BatchItem(GenerationRequest):
 class BatchDefaults(Asked):
     """What holds for every item that does not say otherwise; the fields are those of a generation."""
 
-    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1
+    n: Images = 1
     seed: Seed | None = None
     steps: Steps | None = None
     guidance_scale: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
@@ -69,7 +69,7 @@ class BatchDefaults(Asked):
 
 
 class BatchRequest(Asked):
-    """Every prompt with every subject, and items of their own; at least one of the two."""
+    """Every prompt with every subject, and items of their own: 10,000 in all; at least one of the two."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -85,11 +85,11 @@ class BatchRequest(Asked):
         }
     )
 
-    prompts: Annotated[list[Prompt], Field(min_length=1, max_length=MAX_ITEMS)] = Field(
+    prompts: Annotated[list[Prompt], Field(min_length=1)] = Field(
         default=[], description="Each is done with each of `subject_ids`."
     )
-    subject_ids: Annotated[list[SubjectId], Field(min_length=1, max_length=MAX_ITEMS)] = Field(default=[])
-    items: Annotated[list[BatchItem], Field(min_length=1, max_length=MAX_ITEMS)] = Field(
+    subject_ids: Annotated[list[SubjectId], Field(min_length=1)] = Field(default=[])
+    items: Annotated[list[BatchItem], Field(min_length=1)] = Field(
         default=[], description="Done besides, after the others."
     )
     defaults: BatchDefaults = BatchDefaults()

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import compile_path
 
 from api.schemas import FieldProblem, Problem
 from core.errors import (
@@ -180,11 +182,21 @@ def install(app: FastAPI) -> None:
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
         kind = _OF_STARLETTE.get(error.status_code, InternalError)
         detail = f"{request.method} {request.url.path} is not part of this service." if kind is NotFound else ""
-        return problem_response(kind(detail), request_id=request_id_of(request), headers=dict(error.headers or {}))
+        headers = {"Allow": _allowed(request)} if kind is MethodNotAllowed else dict(error.headers or {})
+        return problem_response(kind(detail), request_id=request_id_of(request), headers=headers)
 
     @app.exception_handler(Exception)
     async def on_exception(request: Request, _: Exception) -> Response:
         return problem_response(InternalError(), request_id=request_id_of(request))
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path; the framework names those of one of its routes only."""
+    methods: set[str] = set()
+    for context in iter_route_contexts(request.app.routes):
+        if context.path and compile_path(context.path)[0].match(request.url.path):
+            methods |= set(context.methods or ())
+    return ", ".join(sorted(methods))
 
 
 def invalid_fields(errors: Sequence[Any], *, within: str = "") -> HyperDreamBoothError:

@@ -1,9 +1,9 @@
 """What goes over the wire: requests with their limits, answers with their examples. Times are RFC 3339 in UTC."""
 
 from datetime import date, datetime
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic.config import JsonDict, JsonValue
 from pydantic_core import PydanticCustomError
 
@@ -24,9 +24,18 @@ NegativePrompt = Annotated[str, StringConstraints(strip_whitespace=True, max_len
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 ClassNoun = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z \-]{0,39}$")]
 SubjectId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Steps = Annotated[int, Field(ge=1, le=100)]
-Side = Annotated[int, Field(ge=32, le=1024, multiple_of=8)]
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number. JSON has one kind of number: 4.0 is 4."""
+Seed = Annotated[Whole, Field(ge=0, le=MAX_SEED)]
+Steps = Annotated[Whole, Field(ge=1, le=100)]
+Side = Annotated[Whole, Field(ge=32, le=1024, multiple_of=8)]
+Images = Annotated[Whole, Field(ge=1, le=MAX_IMAGES)]
 
 SUBJECT_ID = "sub_01k2c9f4hx7mzt3qv8r5n6w0pd"
 OTHER_SUBJECT_ID = "sub_01k2c9f7sd4b8y1x6v3q9n0m2k"
@@ -74,10 +83,10 @@ class PersonalizeOptions(Asked):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 40, "seed": 0}]})
 
-    rank: Annotated[int, Field(ge=1, le=16)] | None = Field(
+    rank: Annotated[Whole, Field(ge=1, le=16)] | None = Field(
         default=None, description="Rank of the personal change after relaxing."
     )
-    steps: Annotated[int, Field(ge=1, le=500)] | None = Field(default=None, description="Finetuning steps, 1 to 500.")
+    steps: Annotated[Whole, Field(ge=1, le=500)] | None = Field(default=None, description="Finetuning steps, 1 to 500.")
     seed: Seed = 0
 
 
@@ -145,7 +154,7 @@ class GenerationRequest(Asked):
         default=None, description="Instead of `subject_id`: somebody who looks like each of them, by weight."
     )
     subject_id: SubjectId | None = Field(default=None, validate_default=True)
-    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = Field(default=1, description="How many pictures.")
+    n: Images = Field(default=1, description="How many pictures.")
     seed: Seed | None = Field(default=None, description="Picture i is made with seed + i; one is drawn when left out.")
     steps: Steps | None = Field(default=None, description="Denoising steps; the bundle's default when left out.")
     guidance_scale: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None

@@ -18,7 +18,15 @@ WEBHOOK_ID = "whk_01k2c9f4m3e8n5r7t2v6x0z4ab"
 MESSAGE_ID = "msg_01k2c9hq5w1d6g9j3m8q4s7vbc"
 URL = "https://example.com/hooks/pictures"
 
-EventName = Literal["job.succeeded", "job.failed", "job.canceled", "subject.ready", "subject.deleted"]
+EventName = Literal[
+    "job.succeeded",
+    "job.failed",
+    "job.canceled",
+    "subject.ready",
+    "subject.deleted",
+    "batch.completed",
+    "batch.canceled",
+]
 
 
 class WebhookRequest(Asked):

@@ -20,14 +20,13 @@ from api.auth import Tenant
 from api.batch_lines import KINDS, LinesAreStreamed, add_item, add_lines, media_type
 from api.caching import NOT_MODIFIED, cacheable
 from api.dependencies import Desk, RequestIdOf, ServiceSettings
-from api.errors import COMMON, InvalidFields, MalformedRequest, invalid_fields, problems
+from api.errors import COMMON, MalformedRequest, invalid_fields, problems
 from api.idempotency import Idempotent, idempotent_once_read
 from api.schemas import SUBJECT_ID, FieldProblem
 from core import errors
 from core.jobs import GenerateResult
 from core.jobs.batches import Batches, ItemError, ItemStanding, Standing
 from core.jobs.drafting import Draft
-from core.jobs.keys import is_id
 from core.jobs.model import ItemStatus
 from core.settings import Settings
 
@@ -54,6 +53,12 @@ _BODY: dict[str, Any] = {
         },
     }
 }
+
+
+def _cursor(pattern: str) -> Any:
+    return Query(pattern=pattern, description="The `next_cursor` of the page before, unchanged.")
+
+
 _FAILURES = (errors.BatchNotFound, errors.StoreUnavailable)
 
 
@@ -116,11 +121,9 @@ def list_batches(
     tenant: Tenant,
     settings: ServiceSettings,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-    cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+    cursor: Annotated[str, _cursor(r"^(bat_[0-9a-z]{25})?$")] = "",
 ) -> schemas.BatchPage:
     """The batches, newest first, a page at a time."""
-    if cursor and not is_id(cursor, "bat"):
-        raise _other_cursor()
     found, after = Batches(desk).page(tenant, limit=limit, after=cursor)
     return schemas.BatchPage(batches=[_answer(standing, settings) for standing in found], next_cursor=after)
 
@@ -169,13 +172,11 @@ def list_items(
     tenant: Tenant,
     status: Annotated[ItemStatus | None, Query(description="Only items that stand like this.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-    cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+    cursor: Annotated[str, _cursor("^[0-9]{0,5}$")] = "",
 ) -> schemas.BatchItemPage:
     """The items in their order, a page at a time: how each stands, and what is wrong with it."""
     batches = Batches(desk)
     standing = batches.read(tenant, batch_id)
-    if cursor and not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 6):
-        raise _other_cursor()
     indices = batches.pick(standing, status=status, start=int(cursor or 0), limit=limit + 1)
     items = [_item_answer(each, standing) for each in batches.items(standing, indices[:limit])]
     return schemas.BatchItemPage(items=items, next_cursor=str(indices[limit]) if len(indices) > limit else None)
@@ -242,10 +243,6 @@ async def _fill(request: Request, tenant: str, draft: Draft) -> None:
             add_item(draft, item)
 
     await to_thread.run_sync(add_all)
-
-
-def _other_cursor() -> InvalidFields:
-    return InvalidFields([FieldProblem(field="cursor", message="Send the next_cursor of a page, unchanged.")])
 
 
 def _answer(standing: Standing, settings: Settings) -> schemas.BatchAnswer:

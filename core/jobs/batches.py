@@ -8,7 +8,6 @@ The feeder alone writes the tally and the parts, one feeder at a time.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,17 @@ from typing import TypeVar
 
 from core.errors import BatchNotFound, BatchOver, ObjectNotFound, SubjectNotFound
 from core.jobs import keys, pages
-from core.jobs.model import ALPHABET, BatchStatus, Failure, GenerateRequest, ItemStatus, Job, JobState, Record
+from core.jobs.model import (
+    BatchStatus,
+    Failure,
+    GenerateRequest,
+    ItemStatus,
+    Job,
+    JobState,
+    Record,
+    derived_id,
+    time_of,
+)
 from core.jobs.service import Jobs
 
 PART = 100
@@ -99,7 +108,7 @@ class Batch(Record):
 
     def job_id(self, index: int) -> str:
         """The job of an item: always the same, in the items' order, and as hard to guess as the batch's own id."""
-        return item_job_id(self.id, index)
+        return derived_id("job", time_of(self.id) + (index + 0.5) / 1000, f"{self.id} {index}")
 
 
 class Tally(Record):
@@ -155,14 +164,6 @@ class ItemStanding:
         if self.item.error or self.status is not ItemStatus.FAILED:
             return self.item.error
         return self.job.error if self.job and self.job.error else ERASED
-
-
-def item_job_id(batch_id: str, index: int) -> str:
-    """The id of the job that does an item of a batch."""
-    stamp = batch_id.removeprefix("bat_")[:9]
-    place = "".join(ALPHABET[(index >> shift) & 31] for shift in (10, 5, 0))
-    digest = hashlib.sha256(f"{batch_id} {index}".encode()).digest()
-    return f"job_{stamp}{place}{''.join(ALPHABET[byte & 31] for byte in digest[:13])}"
 
 
 class Batches:

@@ -56,7 +56,8 @@ class Draft:
     ) -> None:
         """Add an item that is not done, and why. Raises InvalidInput: too many."""
         self._refusal = self._refusal or error
-        told = ItemError(code=error.code, detail=error.detail, fields=fields)
+        names_somebody = isinstance(error, SubjectNotFound | SubjectNotReady)  # who can be deleted before the batch is
+        told = ItemError(code=error.code, detail=error.title() if names_somebody else error.detail, fields=fields)
         self._add(Item(index=len(self._letters), line=line, custom_id=custom_id, error=told), Letter.INVALID)
 
     def commit(self) -> Batch:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 
 from core.errors import BatchNotFound, BrokerUnavailable, HyperDreamBoothError, JobNotFound, JobOver, SubjectNotFound
-from core.jobs import keys, pages
+from core.jobs import keys, pages, webhooks
 from core.jobs.archive import Accepted
 from core.jobs.batches import ADMITTED, LETTER, PART, Batch, Batches, Deleted, Item, Letter, Tally
 from core.jobs.model import time_of
 from core.jobs.service import Jobs
 
 _log = logging.getLogger(__name__)
+_AT_ONCE = 8
+"""Items that are admitted at the same time."""
 _ABANDONED_SECONDS = 2 * 3600.0
 """Longer than a batch may take to be sent: what is not whole by then never will be."""
 
@@ -28,7 +32,7 @@ class Feeder:
     """One look at all batches at a time: `feed()`."""
 
     def __init__(
-        self, jobs: Jobs, *, window: int = 64, pass_seconds: float = 2.0, erase_seconds: float = 1860.0
+        self, jobs: Jobs, *, window: int = 64, pass_seconds: float = 1.0, erase_seconds: float = 1860.0
     ) -> None:
         """`window`: how many items of a tenant may wait in the queue; `pass_seconds`: how long one look takes."""
         self.jobs = jobs
@@ -59,9 +63,10 @@ class Feeder:
             self.jobs.ledger.end_turn("feeding")
 
     def drop_old(self, kept_seconds: float) -> None:
-        """Delete batches that are over and were made longer ago than this."""
+        """Delete batches that are over and were made longer ago than this; 0: none."""
+        self._erase_again()
         for tenant, batch_id in list(self._named(keys.OVER_BATCHES)):
-            if time.time() - time_of(batch_id) > kept_seconds:
+            if kept_seconds and time.time() - time_of(batch_id) > kept_seconds:
                 self.batches.put_deleted(tenant, batch_id, Deleted(at=time.time()))
 
     def _named(self, prefix: str) -> Iterator[tuple[str, str]]:
@@ -96,8 +101,9 @@ class Feeder:
         else:
             admitted = self._admit(batch, letters, room)
         is_over = not {Letter.WAITING, *ADMITTED} & set(letters)
-        finished_at = (before.finished_at or time.time()) if is_over else None
-        after = Tally(letters="".join(letters), finished_at=finished_at)
+        after = Tally(letters="".join(letters), finished_at=before.finished_at or (time.time() if is_over else None))
+        if after.finished_at != before.finished_at:
+            self._tell(batch, after)
         if after != before:
             self.batches.put_tally(tenant, batch_id, after)
         for subject_id in blanked:
@@ -127,13 +133,19 @@ class Feeder:
             letters[indices[job.id]] = LETTER[job.state]
 
     def _admit(self, batch: Batch, letters: list[str], room: int) -> int:
-        """Admit the next items, in their order."""
+        """Admit the next items in their order, some at once: it is mostly waiting for the store."""
         admitted = 0
-        for item in self._waiting(batch, letters):
-            if admitted >= room or time.monotonic() > self._until:
-                break
-            letters[item.index] = self._admit_one(batch, item)
-            admitted += letters[item.index] == Letter.QUEUED
+        waiting = self._waiting(batch, letters)
+        with ThreadPoolExecutor(_AT_ONCE) as hands:
+            while admitted < room and time.monotonic() < self._until:
+                items = list(islice(waiting, min(_AT_ONCE, room - admitted)))
+                if not items:
+                    break
+                for item, letter in zip(
+                    items, hands.map(partial(self._admit_one, batch, time.time()), items), strict=True
+                ):
+                    letters[item.index] = letter
+                    admitted += letter == Letter.QUEUED
         return admitted
 
     def _waiting(self, batch: Batch, letters: list[str]) -> Iterator[Item]:
@@ -143,7 +155,7 @@ class Feeder:
                     if letters[item.index] == Letter.WAITING:
                         yield item
 
-    def _admit_one(self, batch: Batch, item: Item) -> Letter:
+    def _admit_one(self, batch: Batch, now: float, item: Item) -> Letter:
         if item.request is None:
             return Letter.ERASED
         job_id = batch.job_id(item.index)
@@ -152,7 +164,7 @@ class Feeder:
         accepted = Accepted(
             tenant=batch.tenant,
             job_id=job_id,
-            created_at=time.time(),
+            created_at=now,
             request_id=batch.request_id,
             batch_id=batch.id,
             request=item.request,
@@ -174,6 +186,11 @@ class Feeder:
                 except (JobOver, JobNotFound):
                     continue
 
+    def _tell(self, batch: Batch, tally: Tally) -> None:
+        """Tell that it is over, before that is written down: it is told at least once."""
+        canceled, at = self.batches.is_canceled(batch), tally.finished_at or time.time()
+        webhooks.tell_batch(self.store, self.jobs.ledger.redis, batch.tenant, batch.id, at, canceled=canceled)
+
     def _close(self, batch: Batch) -> None:
         name = f"{batch.tenant}/{batch.id}"
         self.store.put(f"{keys.OVER_BATCHES}{name}", b"")
@@ -188,23 +205,33 @@ class Feeder:
             self.store.delete(f"{keys.OPEN_BATCHES}{tenant}/{batch_id}")
 
     def _erase(self, tenant: str, batch_id: str) -> int:
-        """Erase a deleted batch, as far as time allows; and once more when nobody can be left who writes to it."""
-        deleted = self.batches.deleted(tenant, batch_id)
-        if batch := self.batches.find(tenant, batch_id):
-            self._erase_items(batch, deleted)
-        elif time.time() - deleted.at > self.erase_seconds:
-            self._erase_jobs(tenant, deleted.late)
-            self.store.delete(f"{keys.DELETED_BATCHES}{tenant}/{batch_id}")
+        """Erase a deleted batch, as far as time allows."""
+        marker = f"{keys.DELETED_BATCHES}{tenant}/{batch_id}"
+        batch = self.batches.find(tenant, batch_id)
+        if batch is None or self._erase_items(batch):
+            self.store.put(f"{keys.LATE_BATCHES}{tenant}/{batch_id}", self.store.get(marker))
+            self.store.delete(marker)
         return 0
 
-    def _erase_items(self, batch: Batch, deleted: Deleted) -> None:
+    def _erase_again(self) -> None:
+        """Erase what ran when its batch was deleted once more, when nobody can be left who writes to it."""
+        for tenant, batch_id in list(self._named(keys.LATE_BATCHES)):
+            marker = f"{keys.LATE_BATCHES}{tenant}/{batch_id}"
+            deleted = Deleted.model_validate_json(self.store.get(marker))
+            if time.time() - deleted.at > self.erase_seconds:
+                self._erase_jobs(tenant, deleted.late)
+                self.store.delete(marker)
+
+    def _erase_items(self, batch: Batch) -> bool:
+        """Whether all of it is erased."""
         tenant, letters = batch.tenant, self._letters(batch)
+        deleted = self.batches.deleted(tenant, batch.id)
         if not deleted.late:
             late = tuple(batch.job_id(index) for index, letter in enumerate(letters) if letter in ADMITTED)
             self.batches.put_deleted(tenant, batch.id, deleted.model_copy(update={"late": late}))
         for part in range(batch.parts):
             if time.monotonic() > self._until:
-                return
+                return False
             items = self.batches.part(tenant, batch.id, part)
             self._erase_jobs(tenant, [batch.job_id(item.index) for item in items if item.request])
             for item in items:
@@ -216,6 +243,7 @@ class Feeder:
         self.store.delete(f"{keys.OVER_BATCHES}{tenant}/{batch.id}")
         self.store.delete_prefix(keys.batch_items(tenant, batch.id))
         self.store.delete(keys.batch(tenant, batch.id))  # last of all: as long as it is there this is done again
+        return True
 
     def _letters(self, batch: Batch) -> str:
         try:

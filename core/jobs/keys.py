@@ -15,6 +15,7 @@
 batches/open/{tenant}/{batch}                  an empty marker: the feeder has something to do with it (feeding.py)
 batches/over/{tenant}/{batch}                  an empty marker: all its items are over
 batches/deleted/{tenant}/{batch}               it is gone, and what is left of it is being erased
+batches/late/{tenant}/{batch}                  it is erased, but somebody who was late may still write to its jobs
 pending/{tenant}/{job}.json                    what was accepted and is not over
 erasures/{tenant}/{subject}.json               what was deleted: ids and a time, kept for a day
 erasing/{tenant}/{subject}                     an empty marker: somebody who was late may still write to it
@@ -42,6 +43,7 @@ USAGE = "usage/"
 OPEN_BATCHES = "batches/open/"
 OVER_BATCHES = "batches/over/"
 DELETED_BATCHES = "batches/deleted/"
+LATE_BATCHES = "batches/late/"
 BUNDLES = "bundles/"
 DELIVERIES = "deliveries/"
 UNDELIVERED = "undelivered/"

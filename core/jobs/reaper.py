@@ -61,8 +61,7 @@ class Reaper:
             idempotency.drop_old(self.jobs.archive.store)
             usage.drop_old(self.jobs.archive.store)
             webhooks.drop_old(self.jobs.archive.store)
-            if self.batch_kept_days:
-                self.feeder.drop_old(self.batch_kept_days * 24 * 3600.0)
+            self.feeder.drop_old(self.batch_kept_days * 24 * 3600.0)
 
     def reap(self) -> None:
         """Take back what dead workers held, and ring for what waits too long."""

@@ -48,6 +48,8 @@ class Event(StrEnum):
     JOB_CANCELED = "job.canceled"
     SUBJECT_READY = "subject.ready"
     SUBJECT_DELETED = "subject.deleted"
+    BATCH_COMPLETED = "batch.completed"
+    BATCH_CANCELED = "batch.canceled"
     TEST = "webhook.test"
     """Asked for by the tenant, and sent whatever else the webhook is for."""
 
@@ -298,6 +300,13 @@ def tell_deleted(store: Store, redis: Redis, receipt: Receipt) -> None:
     data = {"subject_id": receipt.subject_id, "status": "deleted"}
     happening = Happening(receipt.tenant, Event.SUBJECT_DELETED, receipt.deleted_at, receipt.subject_id, data)
     Webhooks(store, redis).tell(happening)
+
+
+def tell_batch(store: Store, redis: Redis, tenant: str, batch_id: str, at: float, *, canceled: bool) -> None:
+    """Tell that all items of a batch are over. Raises StoreUnavailable."""
+    event = Event.BATCH_CANCELED if canceled else Event.BATCH_COMPLETED
+    data = {"batch_id": batch_id, "status": "canceled" if canceled else "completed"}
+    Webhooks(store, redis).tell(Happening(tenant, event, at, batch_id, data))
 
 
 def drop_old(store: Store) -> None:

@@ -345,3 +345,16 @@ def test_a_body_that_breaks_off_leaves_nothing(settings, desk, store, subject_id
 def test_the_settings():
     assert (Settings().batch_window, Settings().batch_limit, Settings().batch_kept_days) == (64, 20, 30)
     assert re.fullmatch(r"bat_[0-9a-z]{25}", new_id("bat"))
+
+
+def test_other_methods_are_told_which_there_are(client):
+    for path, methods in (("", "GET, POST"), ("/bat_1", "DELETE, GET"), ("/bat_1/cancel", "POST")):
+        answer = client.request("OPTIONS", f"/v1/batches{path}")
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
+def test_json_has_one_kind_of_number(client, subject_id):
+    item = {"subject_id": subject_id, "prompt": PROMPT, "seed": 3.0, "n": 2.0, "width": 64.0}
+    batch = client.post("/v1/batches", json={"items": [item]})
+    assert (batch.status_code, results(client, batch.json()["id"])[0]["seed"]) == (202, 3)
+    assert client.post("/v1/batches", json={"items": [{**item, "seed": 3.5}]}).json()["field"] == "items.0.seed"

@@ -11,8 +11,22 @@ from PIL import Image as Picture
 
 from core.errors import StoreUnavailable, SubjectNotFound, SubjectNotReady, WeightsMismatch
 from core.hyperdreambooth.exports import Layout
-from core.jobs import Consent, GenerateResult, Job, JobState, Share, Subject, SubjectStatus, WeightsStage, layouts
+from core.jobs import (
+    Consent,
+    GenerateRequest,
+    GenerateResult,
+    Job,
+    JobState,
+    Share,
+    Subject,
+    SubjectStatus,
+    WeightsStage,
+    layouts,
+)
+from core.jobs.batches import Batches
+from core.jobs.drafting import Draft
 from core.jobs.events import event_key, read_event
+from core.jobs.feeding import Feeder
 from core.jobs.keys import image_id
 from core.jobs.model import time_of
 from core.jobs.photos import add_photos
@@ -209,6 +223,27 @@ def test_a_blend_comes_back_when_redis_has_lost_it(shop: Shop, monkeypatch: pyte
     assert shop.answer(job) == 1
     assert shop.now(job).state is JobState.SUCCEEDED
     assert shop.now(job).subject_ids == tuple(person.id for person in people)
+
+
+def test_items_of_a_batch_share_runs_and_wait_for_others(shop: Shop) -> None:
+    one, other = (shop.ready_subject(seed=seed) for seed in (1, 2))
+    draft = Draft(shop.jobs, "local", open_limit=1)
+    for index in range(20):
+        draft.add(GenerateRequest(subject_id=(one, other)[index % 2].id, prompt="a [V] face", seed=index))
+    batch = draft.commit()
+    Feeder(shop.jobs).feed()
+    urgent = shop.generation(one)
+    assert shop.answerer.answer(urgent.kind, f"local/{batch.job_id(5)}") == 1
+    assert shop.now(urgent).state is JobState.SUCCEEDED
+    assert shop.answer_all() == [8, 8, 4]
+    Feeder(shop.jobs).feed()
+    standing = Batches(shop.jobs).read("local", batch.id)
+    assert set(standing.tally.letters) == {"s"}
+    alone = shop.generation(other, seed=7)
+    shop.answer(alone)
+    (seventh,) = Batches(shop.jobs).items(standing, [7])
+    assert seventh.job
+    assert pictures_of(shop, alone) == pictures_of(shop, seventh.job)
 
 
 def test_only_what_can_run_together_is_put_together(shop: Shop) -> None:

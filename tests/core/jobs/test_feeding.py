@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ from core.jobs.batches import Batch, Batches, Letter
 from core.jobs.drafting import Draft
 from core.jobs.feeding import Feeder
 from core.jobs.model import MAX_ITEMS, BatchStatus, ItemStatus, time_of
+from core.jobs.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core.jobs.work import Assignment
     from tests.core.jobs.conftest import Desk
 
 GENERATE = JobKind.GENERATE
@@ -270,6 +273,11 @@ def test_a_subject_that_goes_as_its_item_is_admitted(desk: Desk, monkeypatch: py
     assert work(desk) == []
 
 
+def put_late(desk: Desk, assignment: Assignment) -> None:
+    """As a worker does that had ended its job a moment before it was erased."""
+    desk.jobs.archive.put_outcome(assignment.job)
+
+
 def leftovers(desk: Desk, batch: Batch) -> list[str]:
     numbers = {batch.job_id(index).removeprefix("job_") for index in range(batch.total)}
     return [
@@ -293,9 +301,12 @@ def test_deleting_a_batch_leaves_nothing(desk: Desk, ready: bool) -> None:
     feed(desk)
     feed(desk)
     assert not desk.work.commit(running, GenerateResult(images=()), {})
-    assert leftovers(desk, batch) == [f"batches/deleted/local/{batch.id}"]
+    assert leftovers(desk, batch) == [f"batches/late/local/{batch.id}"]
     assert work(desk) == []
-    feed(desk, erase_seconds=-1)
+    put_late(desk, running)
+    Feeder(desk.jobs).drop_old(0)
+    assert len(leftovers(desk, batch)) == 2
+    Feeder(desk.jobs, erase_seconds=-1).drop_old(0)
     assert leftovers(desk, batch) == []
     assert not desk.ledger.redis.keys(f"hdb:*{batch.job_id(60)}*")
 
@@ -307,7 +318,7 @@ def test_a_deletion_goes_on_where_it_stopped(desk: Desk) -> None:
         Feeder(desk.jobs, pass_seconds=0.0005).feed()
         desk.ledger.end_turn("feeding")
     feed(desk)
-    assert leftovers(desk, batch) == [f"batches/deleted/local/{batch.id}"]
+    assert leftovers(desk, batch) == [f"batches/late/local/{batch.id}"]
 
 
 def test_old_batches_are_deleted(desk: Desk) -> None:
@@ -321,7 +332,7 @@ def test_old_batches_are_deleted(desk: Desk) -> None:
     assert counts(desk, batch) == {"succeeded": 2}
     feeder.drop_old(-1)
     feed(desk)
-    assert leftovers(desk, batch) == [f"batches/deleted/local/{batch.id}"]
+    assert leftovers(desk, batch) == [f"batches/late/local/{batch.id}"]
 
 
 def test_what_was_never_whole_is_taken_away(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,6 +364,53 @@ def test_a_bad_item_does_not_sink_the_rest(desk: Desk) -> None:
     assert [each.error.code for each in found if each.error] == ["subject-not-ready"] * 2 + ["invalid-input"]
     feed(desk)
     assert len(work(desk)) == 2
+
+
+def test_what_is_wrong_with_an_item_names_nobody(desk: Desk) -> None:
+    subject, (unready, _) = desk.ready_subject(), desk.new_subject()
+    batch = send(desk, [unready, subject], 2)
+    error = items(desk, batch)[0].error
+    assert error
+    assert (error.code, unready.id in error.detail) == ("subject-not-ready", False)
+
+
+@pytest.mark.parametrize("canceled", [False, True])
+def test_webhooks_are_told_once_that_it_is_over(desk: Desk, canceled: bool) -> None:
+    webhooks = Webhooks(desk.store, desk.ledger.redis)
+    webhook = webhooks.create(
+        "local", "https://example.com/", ("batch.completed", "batch.canceled"), description=None, most=1
+    )
+    subject = desk.ready_subject()
+    batch = send(desk, [subject], 3)
+    feed(desk)
+    work(desk, 1)
+    feed(desk)
+    assert not list(desk.store.list("deliveries/"))
+    if canceled:
+        Batches(desk.jobs).cancel("local", batch.id)
+        feed(desk)
+    work(desk)
+    feed(desk)
+    desk.jobs.delete_subject("local", subject.id)
+    feed(desk)
+    (key,) = desk.store.list(f"deliveries/local/{webhook.id}/")
+    body = json.loads(json.loads(desk.store.get(key))["body"])
+    status = "canceled" if canceled else "completed"
+    assert (body["type"], body["data"]) == (f"batch.{status}", {"batch_id": batch.id, "status": status})
+
+
+def test_the_reaper_feeds_and_drops(desk: Desk) -> None:
+    batch = send(desk, [desk.ready_subject()], 2)
+    desk.reaper.tick()
+    assert len(work(desk)) == 2
+    desk.ledger.redis.delete("hdb:turn:feed")
+    desk.reaper.tick()
+    assert counts(desk, batch) == {"succeeded": 2}
+    desk.reaper.batch_kept_days = -1
+    desk.ledger.redis.delete("hdb:turn:receipts")
+    desk.reaper.tick()
+    with pytest.raises(BatchNotFound):
+        standing(desk, batch)
 
 
 def test_limits(desk: Desk) -> None:
