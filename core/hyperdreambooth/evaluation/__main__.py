@@ -33,6 +33,9 @@ from core.hyperdreambooth.training.styles import PHOTO
 
 log = logging.getLogger(__name__)
 
+STRANGERS = 100
+"""Other people that pictures are held against; and the most people of an evaluation."""
+
 EMBEDDED = Path(__file__).parents[1] / "bundles" / "faces-64"
 
 
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--degrade", nargs="+", default=[], choices=[*DEGRADATIONS, "all"], help="rows: the photo made worse"
     )
-    parser.add_argument("--people", type=int, default=100)
+    parser.add_argument("--people", type=int, default=STRANGERS, help="at most, and by default, %(default)s")
     parser.add_argument("--pictures", type=int, default=4, help="pictures of the plain prompt for each person")
     parser.add_argument("--plain", action="store_true", help="no styles and attributes: likeness alone, faster")
     parser.add_argument("--steps", type=int, help="finetuning steps (default: the bundle's)")
@@ -117,11 +120,14 @@ def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[s
     recogniser = None if arguments.recogniser is None else Recogniser(arguments.recogniser)
     styles = () if classifier is None or arguments.plain else classifier.config.styles
     known = () if classifier is None or arguments.plain else classifier.config.attributes
+    large = subjects(load_faces([arguments.faces], 128), STRANGERS)
+    people = min(arguments.people, len(large))
     study = Study(
         bundle,
         arguments.output,
-        subjects(load_faces([arguments.faces], bundle.resolution), arguments.people),
-        subjects(load_faces([arguments.faces], 128), arguments.people),
+        subjects(load_faces([arguments.faces], bundle.resolution), people),
+        large[:people],
+        large,
         Judges(recogniser, classifier, **similar),
         pictures=arguments.pictures,
         group=arguments.group,

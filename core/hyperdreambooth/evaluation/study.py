@@ -31,6 +31,9 @@ Record = dict[str, float | str]
 class Study:
     """People twice (``chosen`` at the bundle's resolution, ``large`` for the judges), who judges, and how much is made.
 
+    ``strangers`` are whom pictures are held against as well, themselves left out: they do not depend on how many people
+    are chosen, so that a study of more people goes on from one of fewer.
+
     ``group`` people are personalised in one batch, by methods that can. ``styles`` and ``attributes`` are prompted for
     once each a person, the plain prompt ``pictures`` times.
     """
@@ -39,6 +42,7 @@ class Study:
     folder: Path
     chosen: Sequence[Subject]
     large: Sequence[Subject]
+    strangers: Sequence[Subject]
     judges: Judges
     pictures: int = 4
     group: int = 6
@@ -56,7 +60,7 @@ class Study:
             "group": self.group,
             "seed": self.seed,
             "prompts": prompts(self.styles, self.attributes, self.bundle.class_noun),
-            "strangers": len(self.chosen),
+            "strangers": len(self.strangers),
         }
         file = self.folder / "settings.json"
         text = json.dumps(settings, indent=1) + "\n"
@@ -87,10 +91,9 @@ class Study:
         made = self._draw(method, person, seed=self.seed + 1000 * index)
         count = len(made.plain) + len(made.styled) + len(made.attributes)
         seconds = (time.perf_counter() - began) / count
-        strangers = np.stack([s.photo for n, s in enumerate(self.large) if n != index] or [self.large[0].photo])
-        numbers = measure(
-            self.judges, self.large[index], self.chosen[index].photo, strangers[: len(self.large) - 1], made
-        )
+        subject = self.large[index]
+        strangers = np.stack([other.photo for other in self.strangers if other.identity != subject.identity])
+        numbers = measure(self.judges, subject, self.chosen[index].photo, strangers, made)
         _save_strip(made, folder / f"{index:03}.png")
         return {
             "identity": self.chosen[index].identity,

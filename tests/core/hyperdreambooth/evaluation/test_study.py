@@ -19,7 +19,7 @@ def study(tmp_path, people, mean_colour) -> Study:
     config = ClassifierConfig(("photo", "pencil sketch"), ("smiling", "man"), (8, 8))
     judges = Judges(recogniser=mean_colour, classifier=PictureClassifier(config).eval())
     return Study(
-        random_bundle(), tmp_path / "out", people(3), people(3), judges,
+        random_bundle(), tmp_path / "out", people(3), people(3), people(4), judges,
         pictures=2, group=2, styles=("pencil sketch",), attributes=("smiling",),
     )  # fmt: skip
 
