@@ -29,12 +29,13 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def note_stream(request: Request) -> None:
-    """Before Idempotent: JSONL is not to be read as a whole."""
+async def describe_body(request: Request) -> None:
+    """Before Idempotent: JSONL is not to be read as a whole, and the answer names none of the subjects."""
     request.state.body_is_streamed = media_type(request) in KINDS
+    request.state.answer_names_nobody = True
 
 
-LinesAreStreamed = Depends(note_stream)
+BatchBody = Depends(describe_body)
 
 
 class Lines:

@@ -109,7 +109,8 @@ async def idempotent(request: Request, tenant: Tenant, key: KeyHeader = None) ->
         request.state.idempotency_key = key
         return
     body = await _body(request)
-    named = b" ".join([request.url.path.encode(), body if _is_json(request) else b""])
+    names_somebody = _is_json(request) and not getattr(request.state, "answer_names_nobody", False)
+    named = b" ".join([request.url.path.encode(), body if names_somebody else b""])
     about = frozenset(found.decode() for found in _THING_ID.findall(named))
     await _promise(request, tenant, key, await _content(request.headers, body), about)
 

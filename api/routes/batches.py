@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from api import batch_schemas as schemas
 from api.answers import image_answer, when
 from api.auth import Tenant
-from api.batch_lines import KINDS, LinesAreStreamed, add_item, add_lines, media_type
+from api.batch_lines import KINDS, BatchBody, add_item, add_lines, media_type
 from api.caching import NOT_MODIFIED, cacheable
 from api.dependencies import Desk, RequestIdOf, ServiceSettings
 from api.errors import COMMON, MalformedRequest, invalid_fields, problems
@@ -66,7 +66,7 @@ _FAILURES = (errors.BatchNotFound, errors.StoreUnavailable)
     "",
     status_code=202,
     summary="Make many pictures",
-    dependencies=[LinesAreStreamed, Idempotent],
+    dependencies=[BatchBody, Idempotent],
     openapi_extra=_BODY,
     responses={
         202: {"headers": {"Location": {"description": "The batch.", "schema": {"type": "string"}}}},
@@ -104,15 +104,15 @@ async def create_batch(
     try:
         with anyio.fail_after(MAX_SEND_SECONDS):
             await _fill(request, tenant, draft)
-        batch = await to_thread.run_sync(draft.commit)
+        made = await to_thread.run_sync(draft.commit)
     except BaseException as error:
         with CancelScope(shield=True):
             await to_thread.run_sync(draft.discard)
         if isinstance(error, TimeoutError):
             raise MalformedRequest(f"The body took more than {MAX_SEND_SECONDS:.0f} s to come in.") from None
         raise
-    response.headers["Location"] = f"/v1/batches/{batch.id}"
-    return _answer(await to_thread.run_sync(Batches(desk).read, tenant, batch.id), settings)
+    response.headers["Location"] = f"/v1/batches/{made.batch.id}"
+    return _answer(made, settings)
 
 
 @router.get("", summary="List batches", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
@@ -233,16 +233,16 @@ async def _fill(request: Request, tenant: str, draft: Draft) -> None:
     if media_type(request) in KINDS:
         await idempotent_once_read(request, tenant, await add_lines(request, draft))
         return
+    await to_thread.run_sync(_add_all, draft, await request.body())
+
+
+def _add_all(draft: Draft, body: bytes) -> None:
     try:
-        asked = schemas.BatchRequest.model_validate_json(await request.body())
+        asked = schemas.BatchRequest.model_validate_json(body)
     except ValidationError as error:
         raise invalid_fields(error.errors()) from None
-
-    def add_all() -> None:
-        for item in asked.generations():
-            add_item(draft, item)
-
-    await to_thread.run_sync(add_all)
+    for item in asked.generations():
+        add_item(draft, item)
 
 
 def _answer(standing: Standing, settings: Settings) -> schemas.BatchAnswer:

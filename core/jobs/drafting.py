@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 
 from core.errors import HyperDreamBoothError, InvalidInput, QueueFull, SubjectNotFound, SubjectNotReady
 from core.jobs import keys
-from core.jobs.batches import PART, Batch, Batches, Item, ItemError, Letter, Tally
+from core.jobs.batches import PART, Batch, Batches, Item, ItemError, Letter, Standing, Tally
 from core.jobs.model import MAX_ITEMS, GenerateRequest, new_id
 from core.jobs.service import Jobs
 
@@ -60,7 +60,7 @@ class Draft:
         told = ItemError(code=error.code, detail=error.title() if names_somebody else error.detail, fields=fields)
         self._add(Item(index=len(self._letters), line=line, custom_id=custom_id, error=told), Letter.INVALID)
 
-    def commit(self) -> Batch:
+    def commit(self) -> Standing:
         """Make it a batch. Raises InvalidInput when it is empty; when nothing can be done, what the first item has."""
         if Letter.WAITING not in self._letters:
             raise self._refusal or InvalidInput("Send at least one item.")
@@ -72,12 +72,13 @@ class Draft:
             total=len(self._letters),
             request_id=self._request_id,
         )
-        self._batches.put_tally(self._tenant, self.batch_id, Tally(letters="".join(self._letters)))
+        tally = Tally(letters="".join(self._letters))
+        self._batches.put_tally(self._tenant, self.batch_id, tally)
         for subject_id in self._subject_ids:  # whoever is deleted from here on finds the marker of this batch
             if self._jobs.archive.receipt(self._tenant, subject_id):
                 self._store.put(f"{keys.blanked(self._tenant, self.batch_id)}{subject_id}", b"")
         self._store.put(keys.batch(self._tenant, self.batch_id), batch.model_dump_json().encode())
-        return batch
+        return Standing(batch, tally, is_canceled=False)
 
     def discard(self) -> None:
         """Leave nothing of it."""

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
-from core.errors import BatchNotFound, BrokerUnavailable, HyperDreamBoothError, JobNotFound, JobOver, SubjectNotFound
+from core.errors import BatchNotFound, BrokerUnavailable, JobNotFound, JobOver, SubjectNotFound
 from core.jobs import keys, pages, webhooks
 from core.jobs.archive import Accepted
 from core.jobs.batches import ADMITTED, LETTER, PART, Batch, Batches, Deleted, Item, Letter, Tally
@@ -22,6 +22,8 @@ from core.jobs.model import time_of
 from core.jobs.service import Jobs
 
 _log = logging.getLogger(__name__)
+_TURN = 20
+"""How many times `pass_seconds` a turn may last. Nothing is begun in its second half."""
 _AT_ONCE = 8
 """Items that are admitted at the same time."""
 _ABANDONED_SECONDS = 2 * 3600.0
@@ -45,21 +47,21 @@ class Feeder:
 
     def feed(self) -> None:
         """Admit items, write down what has become of others, erase what was deleted; nothing while another does."""
-        lock_seconds = self.pass_seconds * 10
-        if not self.jobs.ledger.turn("feeding", lock_seconds):
+        if not self.jobs.ledger.turn("feeding", _TURN * self.pass_seconds):
             return
-        began = time.monotonic()
-        self._until = began + self.pass_seconds
+        self._until = time.monotonic() + self.pass_seconds
+        give_up_at = time.monotonic() + _TURN * self.pass_seconds / 2
         waiting = self.jobs.ledger.queued_items()
         deleted = set(self._named(keys.DELETED_BATCHES))
         batches = sorted(self._named(keys.OPEN_BATCHES), key=lambda name: (waiting[name[0]], name[1]))
         for tenant, batch_id in batches:  # the tenant with the fewest in the queue first, of its batches the oldest
-            if (tenant, batch_id) not in deleted:
+            if (tenant, batch_id) not in deleted and time.monotonic() < give_up_at:
                 room = self.window - waiting[tenant]
                 waiting[tenant] += self._guarded(tenant, batch_id, partial(self._advance, room=room))
+        self._until = time.monotonic() + self.pass_seconds  # a time of its own: it must not wait for the others
         for tenant, batch_id in deleted:
             self._guarded(tenant, batch_id, self._erase)
-        if time.monotonic() - began < lock_seconds / 2:  # else it may be somebody else's turn by now
+        if time.monotonic() < give_up_at:  # else it may be somebody else's turn by now
             self.jobs.ledger.end_turn("feeding")
 
     def drop_old(self, kept_seconds: float) -> None:
@@ -81,7 +83,7 @@ class Feeder:
             return act(tenant, batch_id)
         except BrokerUnavailable:
             raise
-        except HyperDreamBoothError:
+        except Exception:  # noqa: BLE001 - whatever it is
             _log.warning("feeder.failed", extra={"batch_id": batch_id}, exc_info=True)
             return 0
 
@@ -95,15 +97,13 @@ class Feeder:
         letters = list(before.letters)
         blanked = self._blank(batch, letters)
         self._look(batch, letters)
-        if self.batches.is_canceled(batch):
-            admitted = 0
-            self._withdraw(batch, letters)
-        else:
-            admitted = self._admit(batch, letters, room)
+        canceled = self.batches.is_canceled(batch)
+        admitted = self._withdraw(batch, letters) if canceled else self._admit(batch, letters, room)
         is_over = not {Letter.WAITING, *ADMITTED} & set(letters)
         after = Tally(letters="".join(letters), finished_at=before.finished_at or (time.time() if is_over else None))
-        if after.finished_at != before.finished_at:
-            self._tell(batch, after)
+        if after.finished_at and not before.finished_at:  # told before it is written down: at least once
+            redis = self.jobs.ledger.redis
+            webhooks.tell_batch(self.store, redis, tenant, batch_id, after.finished_at, canceled=canceled)
         if after != before:
             self.batches.put_tally(tenant, batch_id, after)
         for subject_id in blanked:
@@ -141,9 +141,8 @@ class Feeder:
                 items = list(islice(waiting, min(_AT_ONCE, room - admitted)))
                 if not items:
                     break
-                for item, letter in zip(
-                    items, hands.map(partial(self._admit_one, batch, time.time()), items), strict=True
-                ):
+                now = hands.map(partial(self._admit_one, batch, time.time()), items)
+                for item, letter in zip(items, now, strict=True):
                     letters[item.index] = letter
                     admitted += letter == Letter.QUEUED
         return admitted
@@ -175,8 +174,8 @@ class Feeder:
             return Letter.ERASED
         return Letter.QUEUED
 
-    def _withdraw(self, batch: Batch, letters: list[str]) -> None:
-        """Take out what is queued, ask what runs to stop, and leave the rest undone."""
+    def _withdraw(self, batch: Batch, letters: list[str]) -> int:
+        """Take out what is queued, ask what runs to stop, and leave the rest undone: nothing is admitted."""
         for index, letter in enumerate(letters):
             if letter == Letter.WAITING:
                 letters[index] = Letter.CANCELED
@@ -185,11 +184,7 @@ class Feeder:
                     letters[index] = LETTER[self.jobs.cancel(batch.tenant, batch.job_id(index)).state]
                 except (JobOver, JobNotFound):
                     continue
-
-    def _tell(self, batch: Batch, tally: Tally) -> None:
-        """Tell that it is over, before that is written down: it is told at least once."""
-        canceled, at = self.batches.is_canceled(batch), tally.finished_at or time.time()
-        webhooks.tell_batch(self.store, self.jobs.ledger.redis, batch.tenant, batch.id, at, canceled=canceled)
+        return 0
 
     def _close(self, batch: Batch) -> None:
         name = f"{batch.tenant}/{batch.id}"
@@ -233,11 +228,12 @@ class Feeder:
             if time.monotonic() > self._until:
                 return False
             items = self.batches.part(tenant, batch.id, part)
-            self._erase_jobs(tenant, [batch.job_id(item.index) for item in items if item.request])
-            for item in items:
-                for subject_id in item.request.subject_ids if item.request else ():
-                    self.jobs.archive.unmark(tenant, [subject_id], batch.job_id(item.index))
-                    self.store.delete(f"{keys.subject_batches(tenant, subject_id)}{batch.id}")
+            whose = {batch.job_id(item.index): item.request.subject_ids for item in items if item.request}
+            self._erase_jobs(tenant, list(whose))
+            for job_id, subject_ids in whose.items():
+                self.jobs.archive.unmark(tenant, subject_ids, job_id)
+            for subject_id in set(chain.from_iterable(whose.values())):
+                self.store.delete(f"{keys.subject_batches(tenant, subject_id)}{batch.id}")
             self.batches.put_part(tenant, batch.id, part, ())
         self.store.delete(f"{keys.OPEN_BATCHES}{tenant}/{batch.id}")
         self.store.delete(f"{keys.OVER_BATCHES}{tenant}/{batch.id}")

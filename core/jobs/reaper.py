@@ -51,8 +51,6 @@ class Reaper:
         # Slightly early, so that a clock that is a little off does not skip every second turn.
         if self.jobs.ledger.turn("reap", self.reap_seconds * 0.9):
             self.reap()
-        if self.jobs.ledger.turn("feed", self.reap_seconds * 0.9):
-            self.feeder.feed()
         if self.jobs.ledger.turn("reconcile", self.reconcile_seconds):
             self.reconcile()
             self.finish_erasures()
@@ -62,6 +60,8 @@ class Reaper:
             usage.drop_old(self.jobs.archive.store)
             webhooks.drop_old(self.jobs.archive.store)
             self.feeder.drop_old(self.batch_kept_days * 24 * 3600.0)
+        if self.jobs.ledger.turn("feed", self.reap_seconds * 0.9):
+            self.feeder.feed()
 
     def reap(self) -> None:
         """Take back what dead workers held, and ring for what waits too long."""

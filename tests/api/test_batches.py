@@ -194,6 +194,7 @@ def test_the_same_key_makes_one_batch(client, subject_id, store):
     json_answers = [
         client.post("/v1/batches", json={"items": [item]}, headers={"idempotency-key": "two"}) for _ in range(2)
     ]
+    assert not [key for key in store.objects if "/about/" in key]
     assert json_answers[0].json()["id"] == json_answers[1].json()["id"] != answers[0].json()["id"]
     assert len([key for key in store.objects if key.startswith("batches/open/")]) == 2
     assert len({key.split("/")[2] for key in store.objects if key.startswith("local/batch-items/")}) == 2
@@ -312,7 +313,7 @@ def test_a_large_body_is_never_in_memory(desk, store, subject_id, tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 << 20
-    assert Batches(desk).read("local", draft.commit().id).tally.counts["queued"] == 5000
+    assert Batches(desk).read("local", draft.commit().batch.id).tally.counts["queued"] == 5000
 
 
 def test_a_body_that_breaks_off_leaves_nothing(settings, desk, store, subject_id):

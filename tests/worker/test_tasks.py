@@ -230,7 +230,7 @@ def test_items_of_a_batch_share_runs_and_wait_for_others(shop: Shop) -> None:
     draft = Draft(shop.jobs, "local", open_limit=1)
     for index in range(20):
         draft.add(GenerateRequest(subject_id=(one, other)[index % 2].id, prompt="a [V] face", seed=index))
-    batch = draft.commit()
+    batch = draft.commit().batch
     Feeder(shop.jobs).feed()
     urgent = shop.generation(one)
     assert shop.answerer.answer(urgent.kind, f"local/{batch.job_id(5)}") == 1

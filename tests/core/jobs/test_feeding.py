@@ -18,6 +18,7 @@ from core.jobs.webhooks import Webhooks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core.jobs.archive import Accepted
     from core.jobs.work import Assignment
     from tests.core.jobs.conftest import Desk
 
@@ -33,7 +34,7 @@ def draft_of(desk: Desk, subjects: list[Subject], count: int, tenant: str = "loc
 
 
 def send(desk: Desk, subjects: list[Subject], count: int) -> Batch:
-    return draft_of(desk, subjects, count).commit()
+    return draft_of(desk, subjects, count).commit().batch
 
 
 def feed(desk: Desk, **options: int) -> None:
@@ -202,6 +203,31 @@ def test_a_store_that_fails_for_one_batch_holds_up_no_other(desk: Desk, monkeypa
     assert work(desk) == [second.job_id(0), second.job_id(1)]
 
 
+def test_a_batch_that_cannot_be_read_holds_up_no_other(desk: Desk) -> None:
+    subject = desk.ready_subject()
+    first, second = (send(desk, [subject], 2) for _ in range(2))
+    desk.store.put(f"local/batch-items/{first.id}/tally.json", b"{")
+    feed(desk)
+    assert work(desk) == [second.job_id(0), second.job_id(1)]
+
+
+def test_erasing_has_its_own_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = desk.ready_subject()
+    old, new = (send(desk, [subject], 2) for _ in range(2))
+    Batches(desk.jobs).delete("local", old.id)
+    admit = desk.jobs.admit
+
+    def slowly(item: Accepted) -> None:
+        admit(item)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(desk.jobs, "admit", slowly)
+    Feeder(desk.jobs, pass_seconds=0.09).feed()
+    assert desk.ledger.queued_items() == {"local": 2}
+    assert [key for key in desk.store.objects if old.id in key] == [f"batches/late/local/{old.id}"]
+    assert counts(desk, new) == {"queued": 2}
+
+
 def test_canceling(desk: Desk) -> None:
     batch = send(desk, [desk.ready_subject()], 120)
     feed(desk, window=10)
@@ -247,7 +273,7 @@ def test_a_subject_that_is_deleted_while_a_batch_is_sent(desk: Desk) -> None:
     gone, stays = desk.ready_subject(), desk.ready_subject()
     draft = draft_of(desk, [gone, stays], 150)
     desk.jobs.delete_subject("local", gone.id)
-    batch = draft.commit()
+    batch = draft.commit().batch
     feed(desk, window=200)
     work(desk)
     feed(desk)
@@ -357,7 +383,7 @@ def test_a_bad_item_does_not_sink_the_rest(desk: Desk) -> None:
     subject, (unready, _) = desk.ready_subject(), desk.new_subject()
     draft = draft_of(desk, [unready, subject], 4)
     draft.refuse(InvalidInput("prompt: too long"), (("prompt", "too long"),), line=7, custom_id="x")
-    batch = draft.commit()
+    batch = draft.commit().batch
     assert counts(desk, batch) == {"queued": 2, "invalid": 3}
     found = items(desk, batch)
     assert [each.status.value for each in found] == ["invalid", "queued", "invalid", "queued", "invalid"]
