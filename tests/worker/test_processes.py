@@ -17,7 +17,10 @@ import pytest
 from PIL import Image as Picture
 
 from core.broker import LocalRedis
-from core.jobs import Consent, GenerateRequest, GenerateResult, Job, JobState, SubjectStatus, open_jobs
+from core.jobs import Consent, GenerateRequest, GenerateResult, Job, JobState, SubjectStatus, open_jobs, usage
+from core.jobs.batches import Batches
+from core.jobs.drafting import Draft
+from core.jobs.model import ItemStatus
 from core.settings import load_settings
 from worker.testing import Rehearsal, read_diary
 
@@ -238,3 +241,28 @@ def test_sigterm_to_the_whole_group_gives_the_job_back(crew: Crew) -> None:
         process.send_signal(signal.SIGTERM)
     assert crew.until(lambda: crew.now(job).state is JobState.QUEUED) < 3.0
     worker.wait(timeout=30)
+
+
+def test_a_batch_outlives_its_worker_and_an_empty_redis(crew: Crew) -> None:
+    crew.options |= {"batch_window": 8, "reconcile_seconds": 1.0}
+    first = crew.start_worker()
+    subject = crew.jobs.subject("local", crew.until_over(crew.personalize()).subject_id)
+    crew.until(lambda: crew.jobs.subject("local", subject.id).weights)
+    crew.rehearse(steps=5, step_seconds=0.02)
+    draft = Draft(crew.jobs, "local", open_limit=1)
+    for index in range(60):
+        draft.add(GenerateRequest(subject_id=subject.id, prompt="a [V] face", seed=index))
+    batch, batches = draft.commit().batch, Batches(crew.jobs)
+    crew.until(lambda: batches.tally(batch).counts[ItemStatus.SUCCEEDED])
+    first.kill()
+    first.wait()
+    crew.jobs.ledger.redis.flushall()
+    crew.start_worker()
+    crew.until(lambda: batches.tally(batch).finished_at)
+    standing = batches.read("local", batch.id)
+    assert standing.tally.counts[ItemStatus.SUCCEEDED] == 60
+    found = [each.job for each in batches.items(standing, range(60))]
+    assert all(job and job.result for job in found)
+    assert len(crew.stored("outcome.json")) == 61
+    crew.until(lambda: not list(crew.jobs.archive.store.list("pending/")))
+    assert len([each for each in usage.ended(crew.jobs.archive.store, "local", days=1) if each.pictures]) == 60
