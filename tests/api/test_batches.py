@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -198,6 +199,16 @@ def test_the_same_key_makes_one_batch(client, subject_id, store):
     assert json_answers[0].json()["id"] == json_answers[1].json()["id"] != answers[0].json()["id"]
     assert len([key for key in store.objects if key.startswith("batches/open/")]) == 2
     assert len({key.split("/")[2] for key in store.objects if key.startswith("local/batch-items/")}) == 2
+
+
+def test_of_many_at_once_with_one_key_one_makes_a_batch(client, subject_id, store):
+    items = [{"subject_id": subject_id, "prompt": PROMPT, "seed": n} for n in range(120)]
+    with ThreadPoolExecutor(6) as senders:
+        answers = list(senders.map(lambda _: post_lines(client, *items, idempotency_key="same"), range(6)))
+    assert {(answer.status_code, answer.json()["id"]) for answer in answers} == {(202, answers[0].json()["id"])}
+    assert len({key.split("/")[2] for key in store.objects if key.startswith("local/batch-items/")}) == 1
+    assert len([key for key in store.objects if "/subject-batches/" in key]) == 1
+    assert len([key for key in store.objects if key.startswith("batches/open/")]) == 1
 
 
 def test_batches_are_listed_newest_first(client, subject_id):
