@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -22,34 +21,10 @@ from tests.api.conftest import job_document
 ONCE = Retry(tries=1)
 
 
-class Patiently:
-    """The asynchronous client, called as if it were the other one."""
-
-    def __init__(self, make: Callable[[], AsyncClient]) -> None:
-        self._make = make
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*args: Any, **options: Any) -> Any:
-            async def run() -> Any:
-                async with self._make() as client:
-                    answer = getattr(client, name)(*args, **options)
-                    if isinstance(answer, AsyncIterator):
-                        return [item async for item in answer]
-                    return await answer
-
-            return anyio.run(run)
-
-        return call
-
-
-@pytest.fixture(params=["blocking", "asynchronous"])
-def remote(request, address) -> Iterator[Any]:
+@pytest.fixture
+def remote(connect, address) -> Any:
     """A client, speaking to the application."""
-    if request.param == "blocking":
-        with Client(address, retry=ONCE) as blocking:
-            yield blocking
-    else:
-        yield Patiently(lambda: AsyncClient(address, retry=ONCE))
+    return connect(address, retry=ONCE)
 
 
 def test_both_have_the_same_methods():

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
-from api.client import Client, Problem, Retry
+from api.client import Problem, Retry
 from api.client.events import EventParser
 from core.jobs import JobState
 from tests.api.conftest import job_document
@@ -57,7 +59,7 @@ def job(status: str) -> dict[str, object]:
     return job_document(id="job_1", status=status, attempt=attempt, stage=None, step=None, total=None)
 
 
-class Broken(httpx.SyncByteStream):
+class Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A connection that breaks after some bytes."""
 
     def __init__(self, *pieces: bytes) -> None:
@@ -66,6 +68,10 @@ class Broken(httpx.SyncByteStream):
     def __iter__(self):
         yield from self._pieces
         raise httpx.ReadError("cut off")
+
+    async def __aiter__(self):
+        for piece in self:
+            yield piece
 
 
 class Service:
@@ -85,9 +91,11 @@ class Service:
             return httpx.Response(200, json=answer, headers={"etag": f'"{status}"'})
         return self.streams.pop(0)
 
-    @property
-    def client(self) -> Client:
-        return Client(transport=httpx.MockTransport(self), retry=Retry(tries=1))
+
+@pytest.fixture
+def ask(connect) -> Callable[[Service], Any]:
+    """A client of a service."""
+    return lambda service: connect(transport=httpx.MockTransport(service), retry=Retry(tries=1))
 
 
 def stream(*pieces: bytes, breaks: bool = False) -> httpx.Response:
@@ -98,29 +106,29 @@ def stream(*pieces: bytes, breaks: bool = False) -> httpx.Response:
     return httpx.Response(200, headers=kind, stream=content)
 
 
-def test_a_broken_connection_is_made_anew_without_a_gap():
+def test_a_broken_connection_is_made_anew_without_a_gap(ask):
     service = Service(
         stream(told("running", 1), b"id: 2-0\nevent: pro", breaks=True),
         stream(told("progress", 2, step=1)),
         stream(told("succeeded", 3)),
     )
-    assert [event.id for event in service.client.events("job_1")] == ["1-0", "2-0", "3-0"]
+    assert [event.id for event in ask(service).events("job_1")] == ["1-0", "2-0", "3-0"]
     assert [request.headers.get("last-event-id") for request in service.asked] == [None, "1-0", "2-0"]
 
 
-def test_it_ends_when_there_is_nothing_after_the_last_event():
+def test_it_ends_when_there_is_nothing_after_the_last_event(ask):
     service = Service(httpx.Response(204))
-    assert list(service.client.events("job_1", last_event_id="9-0")) == []
+    assert list(ask(service).events("job_1", last_event_id="9-0")) == []
     assert service.asked[0].headers["last-event-id"] == "9-0"
 
 
-def test_what_is_no_stream_is_a_problem():
+def test_what_is_no_stream_is_a_problem(ask):
     with pytest.raises(Problem, match="not one of this service"):
-        list(Service(httpx.Response(200, text="hello")).client.events("job_1"))
+        list(ask(Service(httpx.Response(200, text="hello"))).events("job_1"))
 
 
 @pytest.mark.parametrize("with_job", [True, False])
-def test_whoever_waits_hears_of_progress(with_job):
+def test_whoever_waits_hears_of_progress(ask, with_job):
     picture = {"id": "img_1", "url": "/v1/images/img_1", "seed": 1, "width": 8, "height": 8}
     service = Service(
         stream(
@@ -132,7 +140,7 @@ def test_whoever_waits_hears_of_progress(with_job):
         )
     )
     seen = []
-    assert service.client.wait("job_1", on_progress=seen.append).status is JobState.SUCCEEDED
+    assert ask(service).wait("job_1", on_progress=seen.append).status is JobState.SUCCEEDED
     assert [(each.status.value, each.attempt, each.step) for each in seen[:4]] == [
         ("queued", 0, None),
         ("running", 2, None),
@@ -144,7 +152,7 @@ def test_whoever_waits_hears_of_progress(with_job):
     assert len(service.asked) == (2 if with_job else 3)
 
 
-def test_what_was_seen_before_is_not_told_again():
+def test_what_was_seen_before_is_not_told_again(ask):
     def progress(number: int, attempt: int, step: int, stage: str = "finetune") -> bytes:
         return told("progress", number, attempt=attempt, stage=stage, step=step, total=40)
 
@@ -159,7 +167,7 @@ def test_what_was_seen_before_is_not_told_again():
     )
     service.first = {"status": "running", "attempt": 2, "stage": "finetune", "step": 5, "total": 40}
     seen = []
-    service.client.wait("job_1", on_progress=seen.append)
+    ask(service).wait("job_1", on_progress=seen.append)
     assert [(each.status.value, each.attempt, each.step) for each in seen[:-1]] == [
         ("running", 2, 5),
         ("running", 2, 6),
@@ -170,7 +178,7 @@ def test_what_was_seen_before_is_not_told_again():
 
 
 @pytest.mark.parametrize("code", ["not-found", "too-many-followers"])
-def test_whoever_waits_looks_again_and_again_where_there_are_no_events(code):
+def test_whoever_waits_looks_again_and_again_where_there_are_no_events(ask, code):
     problem = {"type": "", "title": "", "status": 404, "detail": "", "code": code, "retryable": False}
     refused = httpx.Response(
         404, headers={"content-type": "application/problem+json"}, json={**problem, "request_id": ""}
@@ -178,21 +186,21 @@ def test_whoever_waits_looks_again_and_again_where_there_are_no_events(code):
     service = Service(refused)
     service.statuses = ["queued", "running"]
     seen = []
-    service.client.wait("job_1", on_progress=lambda each: seen.append(each.status.value))
+    ask(service).wait("job_1", on_progress=lambda each: seen.append(each.status.value))
     assert seen == ["queued", "running", "succeeded"]
     assert service.asked[-1].headers["if-none-match"] == '"running"'
 
 
-def test_whoever_waits_does_without_a_stream_that_something_on_the_way_keeps_to_itself():
+def test_whoever_waits_does_without_a_stream_that_something_on_the_way_keeps_to_itself(ask):
     kind = {"content-type": "text/event-stream"}
     service = Service(httpx.Response(200, headers=kind, stream=Broken()))
     service.statuses = ["queued", "running"]
     seen = []
-    service.client.wait("job_1", on_progress=lambda each: seen.append(each.status.value))
+    ask(service).wait("job_1", on_progress=lambda each: seen.append(each.status.value))
     assert seen == ["queued", "running", "succeeded"]
 
 
-def test_a_stream_that_tells_nothing_does_not_outlast_the_deadline():
+def test_a_stream_that_tells_nothing_does_not_outlast_the_deadline(ask):
     service = Service(*[stream(b": still here\n\n") for _ in range(200)])
     with pytest.raises(TimeoutError, match=r"job_1 is not over after 0\.2 s"):
-        service.client.wait("job_1", on_progress=lambda _: None, timeout=0.2)
+        ask(service).wait("job_1", on_progress=lambda _: None, timeout=0.2)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from email.utils import formatdate
+from typing import Any
 
 import httpx
 import pytest
@@ -15,29 +17,33 @@ GOOD = httpx.Response(200, json={"models": []})
 CUT_OFF = httpx.ReadError("cut off")
 
 
-def answering(
-    *answers: httpx.Response | httpx.TransportError, retry: Retry = QUICK
-) -> tuple[Client, list[httpx.Request]]:
-    asked: list[httpx.Request] = []
+@pytest.fixture
+def answering(connect) -> Callable[..., tuple[Any, list[httpx.Request]]]:
+    """A client of a service that gives these answers, the last one again and again; and what it was asked."""
 
-    def carry(request: httpx.Request) -> httpx.Response:
-        answer = answers[min(len(asked), len(answers) - 1)]
-        asked.append(request)
-        if isinstance(answer, httpx.TransportError):
-            raise answer
-        return answer
+    def answering(*answers: httpx.Response | httpx.RequestError, retry: Retry = QUICK, **options: Any) -> Any:
+        asked: list[httpx.Request] = []
 
-    return Client(transport=httpx.MockTransport(carry), retry=retry), asked
+        def carry(request: httpx.Request) -> httpx.Response:
+            answer = answers[min(len(asked), len(answers) - 1)]
+            asked.append(request)
+            if isinstance(answer, httpx.RequestError):
+                raise answer
+            return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+        return connect(transport=httpx.MockTransport(carry), retry=retry, **options), asked
+
+    return answering
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_read_is_sent_again(status):
+def test_a_read_is_sent_again(answering, status):
     client, asked = answering(httpx.Response(status, headers={"retry-after": "0"}), httpx.ConnectError("no"), GOOD)
     assert client.models() == []
     assert len(asked) == 3
 
 
-def test_what_creates_is_sent_again_with_its_key():
+def test_what_creates_is_sent_again_with_its_key(answering):
     client, asked = answering(CUT_OFF, BUSY, httpx.Response(409, headers={"retry-after": "0"}))
     with pytest.raises(Problem, match="409"):
         client.generate("sub_x", "a [V] face")
@@ -48,7 +54,7 @@ def test_what_creates_is_sent_again_with_its_key():
     assert asked[-1].headers["idempotency-key"] != asked[0].headers["idempotency-key"]
 
 
-def test_what_is_not_safe_is_sent_again_only_when_nothing_was_taken():
+def test_what_is_not_safe_is_sent_again_only_when_nothing_was_taken(answering):
     client, asked = answering(CUT_OFF)
     with pytest.raises(Problem, match="cannot be reached") as caught:
         client.cancel("job_x")
@@ -62,14 +68,14 @@ def test_what_is_not_safe_is_sent_again_only_when_nothing_was_taken():
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 422, 500])
-def test_what_cannot_help_is_not_tried(status):
+def test_what_cannot_help_is_not_tried(answering, status):
     client, asked = answering(httpx.Response(status))
     with pytest.raises(Problem) as caught:
         client.models()
     assert (len(asked), caught.value.status, caught.value.code) == (1, status, "unexpected-answer")
 
 
-def test_retry_after_is_honoured_as_far_as_patience_goes():
+def test_retry_after_is_honoured_as_far_as_patience_goes(answering):
     client, asked = answering(httpx.Response(503, headers={"retry-after": "1"}), GOOD)
     begun = time.monotonic()
     client.models()
@@ -80,9 +86,9 @@ def test_retry_after_is_honoured_as_far_as_patience_goes():
     assert len(asked) == 1
 
 
-def test_pauses_double_within_limits():
+def test_pauses_double_within_limits(answering):
     retry = Retry(tries=99, first=0.001, longest=0.002)
-    client, asked = answering(*[BUSY.__class__(503)] * 5, GOOD, retry=retry)
+    client, asked = answering(*[httpx.Response(503)] * 5, GOOD, retry=retry)
     begun = time.monotonic()
     client.models()
     assert len(asked) == 6
@@ -104,24 +110,24 @@ def test_an_address_that_is_none_is_a_problem_at_once(url):
     assert time.monotonic() - begun < 0.4
 
 
-def test_a_circle_of_redirects_is_a_problem():
+def test_a_circle_of_redirects_is_a_problem(answering):
     client, _ = answering(httpx.Response(307, headers={"location": "/v1/models"}))
     with pytest.raises(Problem, match="cannot be reached"):
         client.models()
 
 
-def test_an_answer_of_somebody_else_is_a_problem():
+def test_an_answer_of_somebody_else_is_a_problem(answering):
     client, _ = answering(httpx.Response(200, text="<html>welcome</html>"))
     with pytest.raises(Problem, match="the address of this service"):
         client.models()
 
 
-def test_files_are_fetched_from_where_the_service_sends_to_and_photos_go_nowhere():
+def test_files_are_fetched_from_where_the_service_sends_to_and_photos_go_nowhere(answering):
     elsewhere = httpx.Response(303, headers={"location": "https://store.example/file?signature=1"})
-    client, asked = answering(elsewhere, httpx.Response(200, content=b"weights"))
-    client._http.headers["authorization"] = "Bearer key"
+    client, asked = answering(elsewhere, httpx.Response(200, content=b"weights"), api_key="key")
     assert client.weights("sub_x", format="peft") == b"weights"
     assert asked[0].url.params["format"] == "peft"
+    assert asked[0].headers["authorization"] == "Bearer key"
     assert asked[1].url.host == "store.example"
     assert "authorization" not in asked[1].headers
     client, asked = answering(httpx.Response(307, headers={"location": "https://evil.example/"}))
