@@ -34,7 +34,7 @@ PHOTO_ERRORS = (
 """What sending photos can end in."""
 
 
-def photo_form(example: dict[str, str], **fields: dict[str, Any]) -> dict[str, Any]:
+def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, Any]:
     """The `openapi_extra` of an operation that takes photos, consent and options, and these `fields` besides."""
     properties = {
         "photo": {
@@ -51,12 +51,7 @@ def photo_form(example: dict[str, str], **fields: dict[str, Any]) -> dict[str, A
             "enum": ["true", "false"],
         },
         **fields,
-        "options": {
-            "description": "JSON: " + ", ".join(schemas.PersonalizeOptions.model_fields),
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/PersonalizeOptions"},
-        },
+        "options": {"$ref": "#/components/schemas/PersonalizeOptions"},
     }
     media = {
         "schema": {
@@ -66,7 +61,10 @@ def photo_form(example: dict[str, str], **fields: dict[str, Any]) -> dict[str, A
             "properties": properties,
         },
         "example": {"photo": ["me.jpg"], "consent": "true", **example},
-        "encoding": {"photo": {"contentType": "image/jpeg, image/png, image/webp"}},
+        "encoding": {
+            "photo": {"contentType": "image/jpeg, image/png, image/webp"},
+            "options": {"contentType": "application/json"},
+        },
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": media}}}
 

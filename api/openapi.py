@@ -111,11 +111,26 @@ def _add_idempotency(operation: dict[str, Any]) -> None:
 def _describe_parameters(operation: dict[str, Any]) -> None:
     """Say what is the same everywhere."""
     for parameter in operation.get("parameters", []):
+        _drop_null(parameter)
         description, example = _PARAMETERS.get(parameter["name"].lower(), ("", None))
         if description:
             parameter.setdefault("description", description)
         if example is not None:
             parameter.setdefault("example", example)
+            parameter["schema"].setdefault("pattern", _pattern_of(example))
+
+
+def _pattern_of(identifier: str) -> str:
+    """The form of the ids that are like this one. A path with another one is not found."""
+    kind, rest = identifier[:4], identifier[4:]
+    return f"^{kind}[0-9a-z]{{25}}{'-[0-9]{1,4}' if '-' in rest else ''}$"
+
+
+def _drop_null(parameter: dict[str, Any]) -> None:
+    """What can be left out is not null then: there is no null in a URL or a header, only the word."""
+    kinds = parameter["schema"].pop("anyOf", [])
+    kept = [kind for kind in kinds if kind != {"type": "null"}]
+    parameter["schema"].update(kept[0] if len(kept) == 1 else {"anyOf": kept} if kept else {})
 
 
 def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:

@@ -37,10 +37,10 @@ Steps = Annotated[Whole, Field(ge=1, le=100)]
 Side = Annotated[Whole, Field(ge=32, le=1024, multiple_of=8)]
 Images = Annotated[Whole, Field(ge=1, le=MAX_IMAGES)]
 
-SUBJECT_ID = "sub_01k2c9f4hx7mzt3qv8r5n6w0pd"
-OTHER_SUBJECT_ID = "sub_01k2c9f7sd4b8y1x6v3q9n0m2k"
-JOB_ID = "job_01k2c9f4j0b6e8s2xk4y7g3c1a"
-IMAGE_ID = "img_01k2c9hq5ra4d7n9w3v2t8m6zf"
+SUBJECT_ID = "sub_01k2c9f4hx7mzt3qv8r5n6w0p"
+OTHER_SUBJECT_ID = "sub_01k2c9f7sd4b8y1x6v3q9n0m2"
+JOB_ID = "job_01k2c9f4j0b6e8s2xk4y7g3c1"
+IMAGE_ID = "img_01k2c9f4j0b6e8s2xk4y7g3c1-0"
 EXAMPLE_TIME = "2024-05-04T10:20:30.120000Z"
 
 

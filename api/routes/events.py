@@ -37,12 +37,26 @@ data: {{"type":"progress",{_AT},"version":3,"at":"2024-05-04T10:20:31.911000Z","
 : still here
 
 """
+_ITEM: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"$ref": "#/components/schemas/EventType"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobEvent"},
+        },
+    },
+}
+"""One event, as OpenAPI 3.2 describes those of a stream."""
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events; the `data` of each is a `JobEvent`.",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
+                "itemSchema": _ITEM,
                 "example": _EXAMPLE,
             }
         },
@@ -73,7 +87,13 @@ async def follow_job(
     desk: Desk,
     feed: EventFeed,
     tenant: Tenant,
-    last_event_id: Annotated[str, Header(description="The `id` of the last event that was seen.")] = "",
+    last_event_id: Annotated[
+        str,
+        Header(
+            description="The `id` of the last event that was seen.",
+            json_schema_extra={"pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
+        ),
+    ] = "",
 ) -> Response:
     """The job's events from its beginning, or those after `Last-Event-ID`, until the one that says how it ended.
 

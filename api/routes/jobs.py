@@ -41,7 +41,13 @@ def list_jobs(
     kind: Annotated[JobKind | None, Query(alias="type", description="Only jobs that do this.")] = None,
     subject_id: Annotated[str | None, Query(description="Only jobs of this subject.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-    cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+    cursor: Annotated[
+        str,
+        Query(
+            description="The `next_cursor` of the page before.",
+            json_schema_extra={"pattern": "^(job_[0-9a-z]{25})?$"},
+        ),
+    ] = "",
 ) -> schemas.JobPage:
     """The jobs, newest first, a page at a time. Jobs of subjects that were deleted are not there any more."""
     _refuse_other_ids(subject_id, cursor)

@@ -24,8 +24,8 @@ from core.jobs.keys import is_id
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
 
 _FORM = photo_form(
-    {"name": "Ada", "options": '{"steps": 40}'},
-    name={"type": "string", "minLength": 1, "maxLength": 100},
+    {"name": "Ada", "options": {"steps": 40}},
+    name={"type": "string", "minLength": 1, "maxLength": 100, "pattern": r"\S"},
     class_noun={"type": "string", "pattern": r"^[A-Za-z][A-Za-z \-]{0,39}$"},
 )
 
@@ -75,7 +75,13 @@ def list_subjects(
     desk: Desk,
     tenant: Tenant,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-    cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+    cursor: Annotated[
+        str,
+        Query(
+            description="The `next_cursor` of the page before.",
+            json_schema_extra={"pattern": "^(sub_[0-9a-z]{25})?$"},
+        ),
+    ] = "",
 ) -> schemas.SubjectPage:
     """The subjects, oldest first, a page at a time. How far personalising is stands in each subject's own document."""
     if cursor and not is_id(cursor, "sub"):

@@ -1,0 +1,224 @@
+"""Fuzz the running service: schemathesis over every operation of its OpenAPI document, from a seed (`make fuzz`).
+
+python -m deploy.fuzz --cases 10000 --seed 1
+
+Redis, the API and a worker with a fast engine are started for it. Everything is checked: no 5xx, no status, header or
+content type that is not documented, answers fit their schemas, good requests are accepted and bad ones refused. Photo
+files become faces most of the time, and ids those of things that are there, to get behind the first check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import secrets
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import schemathesis
+from schemathesis.cli import schemathesis as command_line
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.generation.meta import TestPhase
+from schemathesis.transport.serialization import Binary
+
+from api.testing import as_file, drawn_face
+from deploy.local import LocalService
+from worker.testing import Rehearsal
+
+ENVIRON = {
+    "HDB_ENGINE": "worker.testing:FakeEngine",
+    "HDB_QUEUE_LIMIT": "1000000",
+    "HDB_REQUESTS_PER_MINUTE": "0",
+    "HDB_PERSONALIZATIONS_PER_HOUR": "0",
+}
+"""No limits: they would answer most requests with 429, and nothing behind them would be tried."""
+PHOTO_STATUSES = (413, 415, 422)
+"""What a photo may be refused with: a schema cannot say what a good one is."""
+STATEFUL_CODES = {"idempotency-key-reused", "answer-erased"}
+"""What a well-formed request may be refused with because of what was sent before it."""
+KEPT_IDS = 40
+FURNISH_EVERY = 200
+STEP_SECONDS = 0.02
+"""Of the engine: long enough for jobs to be called off while they wait or run."""
+FACES = ((128, "JPEG"), (160, "WEBP"), (96, "PNG"))
+
+
+class Probe:
+    """Stands between schemathesis and the service: puts in faces and ids that are there, and counts the answers."""
+
+    def __init__(self, document: Mapping[str, Any], client: httpx.Client, seed: int) -> None:
+        self._client = client
+        self._random = random.Random(seed)
+        self._paths = [re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[\\w-]+)", path)) for path in document["paths"]]
+        self._known: dict[str, list[str]] = defaultdict(list)
+        self._faces = [as_file(drawn_face(side), kind) for side, kind in FACES]
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self.pictures = 0
+
+    @property
+    def cases(self) -> int:
+        """How many requests were answered."""
+        return self.answers.total()
+
+    def install(self) -> None:
+        """Register with schemathesis, for this process."""
+
+        @schemathesis.hook
+        def before_call(_context: Any, case: Any, _options: Any) -> None:
+            self.prepare(case)
+
+        @schemathesis.hook
+        def after_call(_context: Any, case: Any, response: Any) -> None:
+            self.note(case, response)
+
+        @schemathesis.hook
+        def filter_failure(_context: Any, failure: Any, _case: Any, response: Any) -> bool:
+            return self.counts(failure, response)
+
+    def prepare(self, case: Any) -> None:
+        """Put faces where photos go, and ids of things that are there where ids go, unless those are what is wrong."""
+        if case.meta.generation.mode.is_positive and isinstance(case.body, dict) and "photo" in case.body:
+            self._put_faces(case)
+        if case.meta.phase.name is TestPhase.STATEFUL:
+            return  # there the ids come from the answers before
+        places = {
+            ParameterLocation.PATH: case.path_parameters,
+            ParameterLocation.QUERY: case.query,
+            ParameterLocation.BODY: case.body,
+        }
+        wrong = _wrong_places(case.meta)
+        for place, values in places.items():
+            if place not in wrong and isinstance(values, dict):
+                self._put_ids(values)
+        if case.operation.method.upper() == "DELETE" and self._random.random() < 0.8:
+            case.path_parameters.update(
+                {name: f"{value[:4]}{'0' * 25}" for name, value in case.path_parameters.items()}
+            )
+
+    def note(self, case: Any, response: Any) -> None:
+        """Count the answer, and learn the ids in it."""
+        self.answers[f"{case.operation.method.upper()} {case.operation.path}", response.status_code] += 1
+        if case.operation.method.upper() == "DELETE" or response.status_code == 404:
+            for name, value in case.path_parameters.items():
+                self._known[name] = [known for known in self._known[name] if known != value]
+        if self.cases % FURNISH_EVERY == 0:
+            self.furnish()
+        elif response.headers.get("content-type") == ["application/json"]:
+            self.learn(response.text)
+
+    def learn(self, text: str) -> None:
+        """Remember the ids in the paths that an answer has."""
+        for path in self._paths:
+            for found in path.finditer(text):
+                for name, value in found.groupdict().items():
+                    if value not in self._known[name]:
+                        self._known[name] = [*self._known[name][-KEPT_IDS:], value]
+
+    def furnish(self) -> None:
+        """Make a subject and pictures of it, and a job that takes a while, so that there is something to find."""
+        client = self._client
+        form = {"files": {"photo": self._faces[0]}, "data": {"consent": "true"}}
+        subject = client.post("/v1/subjects", **form).raise_for_status().json()
+        asked = {"subject_id": subject["id"], "prompt": "a pencil sketch of a [V] face", "n": 4}
+        self.learn(client.get(subject["links"]["job"], headers={"Prefer": "wait=60"}).text)
+        job = client.post("/v1/generations", json=asked).raise_for_status().json()
+        self.learn(client.get(job["links"]["self"], headers={"Prefer": "wait=60"}).text)
+        self.learn(client.post("/v1/generations", json={**asked, "steps": 50}).text)
+
+    def counts(self, failure: Any, response: Any) -> bool:
+        """Whether it is a failure: not when a good request is refused for its photo, or for what was sent before it."""
+        if type(failure).__name__ != "RejectedPositiveData":
+            return True
+        problem = json.loads(response.content)
+        about_photo = response.status_code in PHOTO_STATUSES and problem.get("field") == "photo"
+        return not about_photo and problem.get("code") not in STATEFUL_CODES
+
+    def _put_faces(self, case: Any) -> None:
+        if self._random.random() < 0.8:
+            many = self._random.choice([1, 1, 1, 2])
+            case.body = {**case.body, "photo": [Binary(face) for face in self._random.choices(self._faces, k=many)]}
+            self.pictures += many
+
+    def _put_ids(self, values: dict[str, Any]) -> None:
+        for name, known in self._known.items():
+            if name in values and known and self._random.random() < 0.8:
+                values[name] = self._random.choice([known[-1], *self._random.choices(known, k=2)])
+
+
+def _wrong_places(meta: Any) -> set[ParameterLocation]:
+    """Which parts of a case are meant to be refused."""
+    wrong = {place for place, part in meta.components.items() if part.mode.is_negative}
+    place = getattr(meta.phase.data, "parameter_location", None)
+    return wrong | {place} if meta.generation.mode.is_negative and place else wrong
+
+
+def fuzz(url: str, *, each: int, seed: int, folder: Path, options: tuple[str, ...] = ()) -> int:
+    """Run all phases once, with `each` cases an operation in the random ones. Gives schemathesis' exit status."""
+    config = folder / "schemathesis.toml"
+    config.write_text(f"[cache]\nenabled = false\n\n[output.truncation]\nenabled = {json.dumps(False)}\n")
+    arguments = ["run", f"{url}/openapi.json", "--checks=all", "--continue-on-failure", "--no-color", "--warnings=off"]
+    limits = [f"--max-examples={each}", f"--seed={seed}", "--request-timeout=30", "--suppress-health-check=all"]
+    command = ["--config-file", str(config), *arguments, *limits, *options]
+    try:
+        command_line.main(command, standalone_mode=False)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def serve_and_fuzz(cases: int, seed: int, folder: Path) -> int:
+    """Fuzz a service of its own, in `folder`, until so many cases were answered. The exit status is for the shell."""
+    key = f"fuzz-{secrets.token_hex(16)}"
+    with LocalService(folder, environ={**ENVIRON, "HDB_API_KEYS": key}) as service:
+        rehearsal = Rehearsal(step_seconds=STEP_SECONDS)
+        (folder / "rehearsal.json").write_text(rehearsal.model_dump_json())
+        with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=90) as client:
+            document = client.get("/openapi.json").json()
+            probe = Probe(document, client, seed)
+            for _ in range(3):
+                probe.furnish()
+            probe.install()
+            operations = sum(len(methods) for methods in document["paths"].values())
+            each, status = max(1, cases // (2 * operations)), 0
+            while probe.cases < cases and not status:
+                header = f"--header=Authorization: Bearer {key}"
+                status = fuzz(service.url, each=each, seed=seed + probe.cases, folder=folder, options=(header,))
+    return report(probe, document, seed) or status
+
+
+def report(probe: Probe, document: Mapping[str, Any], seed: int) -> int:
+    """Print what was answered to what. 1 when an operation was never carried out, or something ended in 5xx."""
+    by_operation: dict[str, Counter[int]] = defaultdict(Counter)
+    for (operation, status), count in sorted(probe.answers.items()):
+        by_operation[operation][status] += count
+    print("\nanswers by operation:")
+    for operation, found in by_operation.items():
+        print(f"  {operation:<44}" + "  ".join(f"{status}: {count}" for status, count in found.items()))
+    wanted = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    untried = sorted(name for name in wanted if not any(status < 400 for status in by_operation[name]))
+    broken = sum(count for (_, status), count in probe.answers.items() if status >= 500)
+    for name in untried:
+        print(f"never carried out: {name}")
+    print(f"\n{probe.cases} cases, {probe.pictures} valid pictures, seed {seed}: {broken} ended in 5xx")
+    return int(bool(untried or broken))
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="deploy.fuzz", description="Fuzz the service by its own description.")
+    parser.add_argument("--cases", type=int, default=10_000, help="how many at least (10000)")
+    parser.add_argument("--seed", type=int, default=1, help="where the random ones begin (1)")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hdb-fuzz-") as folder:
+        return serve_and_fuzz(asked.cases, asked.seed, Path(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
