@@ -19,9 +19,15 @@ MAX_IMAGES = 16
 MAX_BLEND = 8
 """Subjects in a blend."""
 
-Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+_NOT_BLANK: JsonDict = {"pattern": r"\S"}
+"""What it means that a text has at least one character when it was stripped: for the document."""
+Prompt = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), Field(json_schema_extra=_NOT_BLANK)
+]
 NegativePrompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), Field(json_schema_extra=_NOT_BLANK)
+]
 ClassNoun = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z \-]{0,39}$")]
 SubjectId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 

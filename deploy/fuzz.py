@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx
 import schemathesis
+from hypothesis import strategies
 from schemathesis.cli import schemathesis as command_line
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.meta import TestPhase
@@ -47,7 +48,6 @@ KEPT_IDS = 40
 FURNISH_EVERY = 200
 STEP_SECONDS = 0.02
 """Of the engine: long enough for jobs to be called off while they wait or run."""
-FACES = ((128, "JPEG"), (160, "WEBP"), (96, "PNG"))
 
 
 class Probe:
@@ -58,7 +58,7 @@ class Probe:
         self._random = random.Random(seed)
         self._paths = [re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[\\w-]+)", path)) for path in document["paths"]]
         self._known: dict[str, list[str]] = defaultdict(list)
-        self._faces = [as_file(drawn_face(side), kind) for side, kind in FACES]
+        self._faces = {kind: as_file(drawn_face(128), kind) for kind in ("JPEG", "PNG", "WEBP")}
         self.answers: Counter[tuple[str, int]] = Counter()
         self.pictures = 0
 
@@ -69,6 +69,8 @@ class Probe:
 
     def install(self) -> None:
         """Register with schemathesis, for this process."""
+        faces = strategies.sampled_from([Binary(face) for face in self._faces.values()])
+        schemathesis.openapi.format("binary", faces | strategies.binary().map(Binary))
 
         @schemathesis.hook
         def before_call(_context: Any, case: Any, _options: Any) -> None:
@@ -84,8 +86,8 @@ class Probe:
 
     def prepare(self, case: Any) -> None:
         """Put faces where photos go, and ids of things that are there where ids go, unless those are what is wrong."""
-        if case.meta.generation.mode.is_positive and isinstance(case.body, dict) and "photo" in case.body:
-            self._put_faces(case)
+        photos = case.body.get("photo", []) if isinstance(case.body, dict) else []
+        self.pictures += sum(getattr(photo, "data", photo) in self._faces.values() for photo in photos)
         if case.meta.phase.name is TestPhase.STATEFUL:
             return  # there the ids come from the answers before
         places = {
@@ -124,7 +126,7 @@ class Probe:
     def furnish(self) -> None:
         """Make a subject and pictures of it, and a job that takes a while, so that there is something to find."""
         client = self._client
-        form = {"files": {"photo": self._faces[0]}, "data": {"consent": "true"}}
+        form = {"files": {"photo": self._faces["JPEG"]}, "data": {"consent": "true"}}
         subject = client.post("/v1/subjects", **form).raise_for_status().json()
         asked = {"subject_id": subject["id"], "prompt": "a pencil sketch of a [V] face", "n": 4}
         self.learn(client.get(subject["links"]["job"], headers={"Prefer": "wait=60"}).text)
@@ -139,12 +141,6 @@ class Probe:
         problem = json.loads(response.content)
         about_photo = response.status_code in PHOTO_STATUSES and problem.get("field") == "photo"
         return not about_photo and problem.get("code") not in STATEFUL_CODES
-
-    def _put_faces(self, case: Any) -> None:
-        if self._random.random() < 0.8:
-            many = self._random.choice([1, 1, 1, 2])
-            case.body = {**case.body, "photo": [Binary(face) for face in self._random.choices(self._faces, k=many)]}
-            self.pictures += many
 
     def _put_ids(self, values: dict[str, Any]) -> None:
         for name, known in self._known.items():
