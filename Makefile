@@ -11,12 +11,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= torch==2.13.0
 FACE ?=
 PORT ?= 8000
+CASES ?= 10000
+SEED ?= 1
 
 BIN := .venv/bin
 READY := .venv/.ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup run demo test check check-code check-deploy format docs lock clean
+.PHONY: help setup run demo fuzz test check check-code check-deploy format docs lock clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +43,9 @@ demo: setup ## one photo to prompted pictures, in demo/ (FACE=me.jpg for your ow
 
 test: setup ## the tests
 	$(BIN)/python -m pytest
+
+fuzz: setup ## 10,000 fuzzed requests to a service of its own (CASES=, SEED=)
+	@$(BIN)/python -m deploy.fuzz --cases $(CASES) --seed $(SEED)
 
 check: check-code check-deploy ## format, lint, types, layers, deployment files
 

@@ -41,8 +41,8 @@ LIMIT_SECONDS = 0.25
 """How long Redis may take to say whether a tenant has asked too much: longer than that, and nobody is counted."""
 LOOKUPS = 8
 """Names of webhooks that are looked up at the same time."""
-DECODERS = 2
-"""Photos that are decoded at the same time: 25 megapixels take 75 MB and more, each."""
+DECODERS = 1
+"""Photos that are decoded at the same time: one of 25 megapixels takes 300 MB for a second, of the 512 MB there are."""
 
 EXPORTERS = 1
 """Weights that are multiplied out for other programs at the same time: a second or two of a core each, at most."""

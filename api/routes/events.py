@@ -56,6 +56,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         "description": "Server-sent events; the `data` of each is a `JobEvent`.",
         "content": {
             "text/event-stream": {
+                "schema": {"type": "array", "items": _ITEM},
                 "itemSchema": _ITEM,
                 "example": _EXAMPLE,
             }

@@ -107,7 +107,8 @@ def find_face(image: Image.Image) -> Face:
         FaceTooBlurred: too little detail.
         SettingsError: the detector is not installed.
     """
-    image = image.convert("RGB")
+    if image.mode != "RGB":  # a copy of a large photo takes 100 MB
+        image = image.convert("RGB")
     if min(image.size) < MIN_PICTURE:
         raise FaceTooSmall(f"The picture is {image.width} x {image.height} pixels: send one of at least 64 x 64.")
     faces = find_faces(image)
