@@ -31,7 +31,7 @@ from api.schemas import (
 )
 from core.jobs.model import MAX_ITEMS, BatchStatus, ItemStatus
 
-BATCH_ID = "bat_01k2c9f4kx5w2r8m3tq7v6n0pd"
+BATCH_ID = "bat_01k2c9f4kx5w2r8m3tq7v6n0p"
 _IMAGE: JsonDict = {
     "id": f"img_{JOB_ID.removeprefix('job_')}-0",
     "url": f"/v1/images/img_{JOB_ID.removeprefix('job_')}-0",
