@@ -18,7 +18,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup run demo fuzz test check check-code check-deploy format docs lock clean
+.PHONY: help setup run demo fuzz load test check check-code check-deploy format docs lock clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: setup ## the tests
 
 fuzz: setup ## 10,000 fuzzed requests to a service of its own (CASES=, SEED=)
 	@$(BIN)/python -m deploy.fuzz --cases $(CASES) --seed $(SEED)
+
+load: setup ## how many requests a second the service answers on this machine
+	@$(BIN)/python -m deploy.load
 
 check: check-code check-deploy ## format, lint, types, layers, deployment files
 

@@ -10,6 +10,7 @@ import uvicorn
 
 from api.app import create_app
 from api.feed import Feed
+from api.memory import give_back_large_blocks
 from core.errors import SettingsError, StoreUnavailable
 from core.log import configure_logging
 from core.settings import load_settings
@@ -41,12 +42,14 @@ def main() -> int:
         sys.stderr.write(f"{error.title()} {error.detail}\n")
         return 2
     configure_logging(settings.log_level)
+    give_back_large_blocks()
     server = Server(
         uvicorn.Config(
             app,
             host=settings.api_host,
             port=settings.api_port,
             log_config=None,
+            access_log=False,
             server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )

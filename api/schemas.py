@@ -36,12 +36,12 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""A whole number. JSON has one kind of number: 4.0 is 4."""
-Seed = Annotated[Whole, Field(ge=0, le=MAX_SEED)]
-Steps = Annotated[Whole, Field(ge=1, le=100)]
-Side = Annotated[Whole, Field(ge=32, le=1024, multiple_of=8)]
-Images = Annotated[Whole, Field(ge=1, le=MAX_IMAGES)]
+Whole = BeforeValidator(_whole)
+"""JSON has one kind of number: 4.0 is 4. Behind the limits: before them they would be lost to the document."""
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), Whole]
+Steps = Annotated[int, Field(ge=1, le=100), Whole]
+Side = Annotated[int, Field(ge=32, le=1024, multiple_of=8), Whole]
+Images = Annotated[int, Field(ge=1, le=MAX_IMAGES), Whole]
 
 SUBJECT_ID = "sub_01k2c9f4hx7mzt3qv8r5n6w0p"
 OTHER_SUBJECT_ID = "sub_01k2c9f7sd4b8y1x6v3q9n0m2"
@@ -89,10 +89,12 @@ class PersonalizeOptions(Asked):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 40, "seed": 0}]})
 
-    rank: Annotated[Whole, Field(ge=1, le=16)] | None = Field(
+    rank: Annotated[int, Field(ge=1, le=16), Whole] | None = Field(
         default=None, description="Rank of the personal change after relaxing."
     )
-    steps: Annotated[Whole, Field(ge=1, le=500)] | None = Field(default=None, description="Finetuning steps, 1 to 500.")
+    steps: Annotated[int, Field(ge=1, le=500), Whole] | None = Field(
+        default=None, description="Finetuning steps, 1 to 500."
+    )
     seed: Seed = 0
 
 

@@ -155,7 +155,7 @@ def decode(data: bytes) -> Image.Image:
             turn = _TURNED.get(_orientation(image))
             image.load()
             pixels = _flatten(image)
-            image.im = None
+            image.close()  # what is turned next needs the memory
     except HyperDreamBoothError:
         raise
     except MemoryError:

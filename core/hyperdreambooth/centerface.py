@@ -98,6 +98,7 @@ def _overlap(one: Detection, other: Detection) -> float:
 def _network() -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a request is one core's work; many requests are many threads already
+    options.enable_cpu_mem_arena = False  # it would keep what the largest picture needed, 160 MB, for ever
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(_any_size(_model_file()), options, providers=["CPUExecutionProvider"])
 
