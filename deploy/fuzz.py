@@ -179,7 +179,8 @@ class Probe:
         operation = self._document["paths"][case.operation.path][case.operation.method.lower()]
         media = operation.get("requestBody", {}).get("content", {}).get(case.media_type, {})
         schema = {**media.get("schema", {}), "components": self._document["components"]}
-        return case.meta.is_negative_at(ParameterLocation.BODY) and Draft202012Validator(schema).is_valid(case.body)
+        is_about_body = bool(case.meta.is_negative_at(ParameterLocation.BODY))
+        return is_about_body and bool(Draft202012Validator(schema).is_valid(case.body))
 
 
 def _wrong_places(meta: Any) -> set[ParameterLocation]:

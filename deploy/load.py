@@ -52,7 +52,7 @@ class Figure:
 
 
 def measure(url: str, request: bytes, *, connections: int, seconds: float) -> Figure:
-    """With the generator of this file, in a process of its own. Raises RuntimeError when an answer is not 2xx or 304."""
+    """With the generator of this file, in a process of its own. Raises RuntimeError for an answer that is not good."""
     with get_context("spawn").Pool(1) as pool:
         spans = pool.apply(_ask_all, (url, request, connections, seconds))
     spans.sort()
@@ -148,9 +148,11 @@ def run(folder: Path, *, connections: int, seconds: float) -> int:
         with httpx.Client(base_url=service.url, timeout=90) as client:
             subject, job = _furnish(client)
             tag = client.get(f"/v1/jobs/{job}").headers["etag"]
-        load = {"connections": connections, "seconds": seconds}
         path, wrk = f"/v1/jobs/{job}", shutil.which("wrk")
         measure(service.url, get(path), connections=connections, seconds=1.0)  # warm
+
+        def asked_for(request: bytes, at_once: int = connections) -> Figure:
+            return measure(service.url, request, connections=at_once, seconds=seconds)
 
         def say(what: str, ask: Callable[[], Figure]) -> Figure:
             before = _cpu(service.api.pid)
@@ -161,14 +163,16 @@ def run(folder: Path, *, connections: int, seconds: float) -> int:
 
         asked = {"subject_id": subject, "prompt": "a [V] face"}
         if wrk:
-            read = say("GET a job", lambda: measure_with_wrk(wrk, service.url + path, **load))
+            read = say(
+                "GET a job", lambda: measure_with_wrk(wrk, service.url + path, connections=connections, seconds=seconds)
+            )
         else:
-            read = say("GET a job", lambda: measure(service.url, get(path), **load))
+            read = say("GET a job", lambda: asked_for(get(path)))
         unchanged = get(path, **{"If-None-Match": tag})
-        say("GET a job that has not changed", lambda: measure(service.url, unchanged, **load))
+        say("GET a job that has not changed", lambda: asked_for(unchanged))
         say(
             "POST a generation",
-            lambda: measure(service.url, post("/v1/generations", asked), **{**load, "connections": 4}),
+            lambda: asked_for(post("/v1/generations", asked), 4),
         )
     enough = read.rate >= RATE and read.p99 <= P99
     print(f"at least {RATE:,.0f} requests/s within {1000 * P99:.0f} ms: {'yes' if enough else 'no'}")

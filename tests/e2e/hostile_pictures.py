@@ -135,7 +135,7 @@ def _modes() -> Iterator[Hostile]:
     rgb = face()
     deep = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
     clear = rgb.convert("RGBA")
-    clear.putalpha(Image.linear_gradient("L").resize(rgb.size).point(lambda value: 128 + value // 2))
+    clear.putalpha(Image.linear_gradient("L").resize(rgb.size).point(lambda value: 224 + value // 8))
     palette = rgb.quantize(128)
     yield Hostile("CMYK JPEG", as_file(rgb.convert("CMYK")), CLEANED)
     yield Hostile("CMYK JPEG of Adobe, inverted", _adobe(rgb), CLEANED | NO_FACE)
