@@ -254,7 +254,7 @@ class SubjectAnswer(Answer):
     )
     photos_sent: int = Field(description="Photos that were sent in all.", examples=[1])
     refining: bool = Field(
-        default=False, description="Whether a job makes better weights of more photos; these ones serve until then."
+        default=False, description="Whether a job makes new weights of more photos; these ones serve until then."
     )
     job_id: str = Field(examples=[JOB_ID])
     stage: str | None = Field(default=None, description="What is being done now.")

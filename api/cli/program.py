@@ -92,7 +92,7 @@ def _add_making(add: Callable[..., ArgumentParser]) -> None:
     _add_photos(personalize)
     personalize.add_argument("--name", help="what to call the subject in lists")
     personalize.add_argument("--class-noun", metavar="NOUN", help="what [V] is: face")
-    photos = add("photos", commands.photos, "add photos to a subject, which makes it better")
+    photos = add("photos", commands.photos, "add photos to a subject: new weights of them")
     photos.add_argument("subject", metavar="SUBJECT", help="its id")
     _add_photos(photos)
 

@@ -104,7 +104,7 @@ class Client:
         consent: bool,
         **options: Unpack[PhotoOptions],
     ) -> schemas.SubjectAnswer:
-        """Upload more photos of a subject's person: it goes on with its weights until there are better ones.
+        """Upload more photos of a subject's person: it goes on with its weights until there are new ones.
 
         `wait` for the subject to see how that goes.
         """

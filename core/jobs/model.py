@@ -325,7 +325,7 @@ class Consent(Record):
 class Subject(Record):
     """A person (or thing) that pictures can be made of. `job_id` is the job that personalises, or did.
 
-    While it is `refining`, a job makes better weights of more photos, and the subject goes on with those it has.
+    While it is `refining`, a job makes new weights of more photos, and the subject goes on with those it has.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""More photos of somebody who is here already: the subject goes on with its weights until better ones are there.
+"""More photos of somebody who is here already: the subject goes on with its weights until new ones are there.
 
 Photos that were kept are learnt from again, together with the new ones. Where none were kept, the subject's refined
 weights are what personalising starts from. A job that comes to nothing leaves the subject as it was.
