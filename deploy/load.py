@@ -1,6 +1,6 @@
 """How many requests a second the running service answers on this machine, and how long they take (`make load`).
 
-python -m deploy.load --seconds 10 --connections 32
+python -m deploy.load --seconds 10 --connections 16
 
 Redis, the API and a worker with a fast engine are started for it. Reading a job is measured with `wrk` where it is on
 the PATH, otherwise with the generator in this file, which shares the processors with the service and so asks a little
@@ -182,7 +182,7 @@ def run(folder: Path, *, connections: int, seconds: float) -> int:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="deploy.load", description="How fast the service is on this machine.")
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hdb-load-") as folder:

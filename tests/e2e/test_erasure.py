@@ -6,6 +6,7 @@ the photo, the weights and the pictures as they were stored, and the ids, which 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -49,15 +50,17 @@ class Scene:
 
     def remember(self, subject_id: str) -> None:
         """Note what is stored about a subject: the middle of every photo, weights file and picture."""
-        for path in self.files():
-            data = path.read_bytes()
+        for path, data in self.files():
             is_about = subject_id in str(path) or any(job in str(path) for job in self.ids)
             if is_about and path.suffix in {".png", ".lidb"}:
                 self.traces[path.name + str(len(self.traces))] = data[-120:-20] if len(data) > 200 else data
         self.ids.add(subject_id)
 
-    def files(self) -> list[Path]:
-        return [path for path in self.service.folder.rglob("*") if path.is_file()]
+    def files(self) -> Iterator[tuple[Path, bytes]]:
+        """Every file of the service, its logs and Redis' own among them, with what is in it."""
+        for path in self.service.folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # it has just gone
+                yield path, path.read_bytes()
 
     def in_redis(self) -> bytes:
         """All keys and values."""
@@ -76,8 +79,7 @@ class Scene:
         """Where something of the person is left."""
         redis, left = self.in_redis(), []
         sought = {**self.traces, "name": NAME.encode(), "prompt": b"zeppelin-7731", "negative": b"umbrella-7731"}
-        for path in self.files():
-            data = path.read_bytes()
+        for path, data in self.files():
             left += [f"{name} in {path}" for name, trace in sought.items() if trace in data]
             if path.is_relative_to(self.store) and path.relative_to(self.store).parts[0] not in RECEIPTS:
                 left += [f"{it} in {path}" for it in self.ids if it.encode() in data or it in str(path)]
