@@ -128,7 +128,8 @@ def test_killed_while_personalising_the_next_worker_finishes_once(crew: Crew) ->
     subject = crew.jobs.subject("local", job.subject_id)
     assert subject.status is SubjectStatus.READY
     assert sorted(crew.stored(".lidb")) == sorted([subject.weights.preview_key, subject.weights.refined_key])
-    assert crew.stored("0.png") == []
+    assert crew.stored("photos/0.png") == []
+    assert crew.stored("0.png") == [subject.preview_image.key]
 
     generation = crew.jobs.create_generation("local", GenerateRequest(subject_id=subject.id, prompt="a [V] face", n=2))
     pictures = crew.until_over(generation).result
