@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from core.hyperdreambooth.config import HypernetworkConfig
@@ -8,6 +9,11 @@ SHAPES = {"text_encoder.q": (10, 6), "unet.k": (8, 5)}
 SMALL = HypernetworkConfig(
     resolution=16, stem=(8, 8), width=16, heads=2, encoder_layers=1, decoder_layers=1, head_width=8, rank=2
 )
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
 
 
 def test_every_target_gets_factors_of_its_own_shape():
