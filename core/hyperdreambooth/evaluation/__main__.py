@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bundle", default=str(EMBEDDED), help="a folder or a hub id (default: the embedded bundle)")
     parser.add_argument("--faces", type=Path, required=True, help="parquet with columns image, identity, attributes")
     parser.add_argument("--recogniser", type=Path, help="an ONNX face recogniser")
-    parser.add_argument("--dino", default=DINO, help="folder or hub id (default: %(default)s)")
+    parser.add_argument(
+        "--dino", default=DINO, help="folder or hub id (default: %(default)s); no hub: HF_HUB_OFFLINE=1"
+    )
     parser.add_argument("--clip", default=CLIP, help="folder or hub id (default: %(default)s)")
     parser.add_argument(
         "--methods", nargs="+", default=list(QUICK), choices=[*METHODS, "all"], help="rows (default: %(default)s)"
