@@ -59,28 +59,22 @@ class CeleryBell:
 
 def connect(settings: Settings, *, patience: float = 0.8) -> Redis:
     """A Redis client that decodes to str, and answers or raises within `patience` seconds; connects lazily."""
-    return Redis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_connect_timeout=patience / 2,
-        socket_timeout=patience,
-        socket_keepalive=True,
-        health_check_interval=5,
-        retry=Retry(NoBackoff(), 0),
-    )
+    return Redis.from_url(settings.redis_url, retry=Retry(NoBackoff(), 0), **_options(patience))
 
 
 def connect_async(settings: Settings, *, patience: float = 0.8) -> AsyncRedis:
     """The same for an event loop; close it there."""
-    return AsyncRedis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_connect_timeout=patience / 2,
-        socket_timeout=patience,
-        socket_keepalive=True,
-        health_check_interval=5,
-        retry=AsyncRetry(NoBackoff(), 0),
-    )
+    return AsyncRedis.from_url(settings.redis_url, retry=AsyncRetry(NoBackoff(), 0), **_options(patience))
+
+
+def _options(patience: float) -> dict[str, Any]:
+    return {
+        "decode_responses": True,
+        "socket_connect_timeout": patience / 2,
+        "socket_timeout": patience,
+        "socket_keepalive": True,
+        "health_check_interval": 5,
+    }
 
 
 @contextlib.contextmanager

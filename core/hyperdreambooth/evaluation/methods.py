@@ -21,7 +21,7 @@ from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
 from core.hyperdreambooth.evaluation.baselines import dreambooth, textual_inversion
 from core.hyperdreambooth.evaluation.subjects import Subject
 from core.hyperdreambooth.finetune import finetune
-from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.weights import Precision, describe, merged_factors, to_bytes
 
 
@@ -76,7 +76,7 @@ def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iter
     photos = torch.from_numpy(np.stack([subject.photo for subject in chosen]))
     with torch.inference_mode():
         person: Person = bundle.hypernetwork(to_pixels(photos).to(bundle.device), iterations)
-    return {name: type(f)(f.left.clone(), f.right.clone()) for name, f in person.items()}
+    return {name: Factors(f.left.clone(), f.right.clone()) for name, f in person.items()}
 
 
 def with_finetuning(bundle: Bundle, **changes: object) -> Bundle:
