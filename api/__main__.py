@@ -50,6 +50,7 @@ def main() -> int:
             port=settings.api_port,
             log_config=None,
             access_log=False,
+            http="h11",  # refuses long heads; httptools, taken where it is installed, holds any
             server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )

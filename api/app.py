@@ -29,7 +29,8 @@ from api.routes import (
     webhooks,
     weights,
 )
-from core.broker import connect, connect_async
+from api.standings import Standings
+from core.broker import connect_async
 from core.jobs import Jobs, open_jobs
 from core.jobs.idempotency import Answers
 from core.jobs.webhooks import Webhooks
@@ -62,15 +63,17 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     app.state.settings = settings
     app.state.desk = desk
     app.state.door = door
-    app.state.limiter = Limiter(settings, connect(settings, patience=LIMIT_SECONDS))
+    app.state.limiter = Limiter(settings, partial(connect_async, settings, patience=LIMIT_SECONDS))
     app.state.answers = Answers(desk.archive.store, desk.ledger.redis)
     app.state.feed = Feed(partial(connect_async, settings))
+    app.state.standings = Standings(desk.archive, partial(connect_async, settings))
     app.state.metrics = Metrics()
     app.state.decoders = CapacityLimiter(DECODERS)
     app.state.exporters = CapacityLimiter(EXPORTERS)
     app.state.webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
     app.state.resolver = BoundedResolver(LOOKUPS)
-    for routes in (subjects, photos, weights, generations, batches, jobs, events, images, webhooks, usage, service):
+    # Routes are tried in turn, and jobs are read most.
+    for routes in (jobs, subjects, photos, weights, generations, batches, events, images, webhooks, usage, service):
         app.include_router(routes.router)
     errors.install(app)
     app.add_exception_handler(Replay, replayed)

@@ -12,6 +12,7 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -91,6 +92,7 @@ class Door:
         return answer
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address can only mean this machine."""
     try:
@@ -130,11 +132,9 @@ def refuse_strangers(request: Request) -> None:
         raise Forbidden("Without API keys no web page of another site is served.")
 
 
-KeyHolder = Annotated[str, Depends(require_tenant)]
-
-
-async def counted_tenant(request: Request, tenant: KeyHolder) -> str:
+async def counted_tenant(request: Request) -> str:
     """The tenant of a request, which is counted. Raises RateLimited, and what `require_tenant` raises."""
+    tenant = await require_tenant(request)
     limiter: Limiter = request.app.state.limiter
     judge(request, await limiter.take(tenant, limiter.requests))
     return tenant

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 from fastapi import Request
-from redis import Redis
+from redis.asyncio import Redis
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,12 +32,12 @@ _log = logging.getLogger(__name__)
 class Limiter:
     """The limits of the settings over the buckets in Redis."""
 
-    def __init__(self, settings: Settings, redis: Redis) -> None:
-        """`redis` answers or raises within a fraction of a second."""
+    def __init__(self, settings: Settings, connect: Callable[[], Redis]) -> None:
+        """`connect` makes a client that answers or raises within a fraction of a second."""
         self.requests = Rate("requests", settings.requests_per_minute, 60)
         self.personalizations = Rate("personalizations", settings.personalizations_per_hour, 3600)
         self._limit_local = settings.limit_local
-        self._rates = Rates(redis)
+        self._rates = Rates(connect)
         self._ask_after = 0.0
 
     async def take(self, tenant: str, rate: Rate) -> Verdict | None:
@@ -44,7 +45,7 @@ class Limiter:
         if not self._holds_for(tenant, rate) or time.monotonic() < self._ask_after:
             return None
         try:
-            return await to_thread.run_sync(self._rates.take, tenant, rate)
+            return await self._rates.take(tenant, rate)
         except BrokerUnavailable:
             self._ask_after = time.monotonic() + UNASKED_SECONDS
             _log.warning("limits.without_redis")
@@ -53,7 +54,7 @@ class Limiter:
     async def give_back(self, tenant: str, rate: Rate) -> None:
         """One was taken in vain; if Redis has gone meanwhile, so be it."""
         try:
-            await to_thread.run_sync(self._rates.give_back, tenant, rate)
+            await self._rates.give_back(tenant, rate)
         except BrokerUnavailable:
             _log.warning("limits.without_redis")
 

@@ -33,6 +33,8 @@ _PARAMETERS = {
     "if-none-match": ("The `ETag` of an answer that the caller has: 304 when it is still the same.", None),
 }
 """What is said of parameters that several operations have, with an example; by their names in small letters."""
+_TAGS = ("subjects", "generations", "batches", "jobs", "images", "webhooks")
+"""The order in which operations are described; others come last."""
 _NOT_YET: dict[str, Any] = {"stage": None, "step": None, "total": None, "seconds": {}}
 _JUST_ACCEPTED: dict[str, dict[str, Any]] = {
     "SubjectAnswer": {
@@ -71,6 +73,7 @@ def install_openapi(app: FastAPI) -> None:
 
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
+    document["paths"] = dict(sorted(document["paths"].items(), key=_place))
     schemas = document["components"]["schemas"]
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -147,6 +150,11 @@ def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
                 media["example"] |= _JUST_ACCEPTED.get(name, {})
         if body.get("description") == "Successful Response":
             body["description"] = schemas.get(name, {}).get("description", "What was asked for.")
+
+
+def _place(path: tuple[str, dict[str, Any]]) -> int:
+    tag = next(iter(path[1].values()))["tags"][0]
+    return _TAGS.index(tag) if tag in _TAGS else len(_TAGS)
 
 
 def _drop_framework_errors(operation: dict[str, Any]) -> None:

@@ -8,31 +8,41 @@ A bucket holds a whole window's worth, so that a burst is served at once, and le
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from redis import Redis
+from redis.asyncio import Redis
 
-from core.broker import redis_errors
+from core.together import Together
 
 _TAKE = """
--- key; limit, window in microseconds -> {taken (1 or 0), left, microseconds to wait, microseconds until it is empty}
+-- for each call its key, limit, window in microseconds
+-- -> for each {taken (1 or 0), left, microseconds to wait, microseconds until it is empty}
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local each, slack = window / limit, limit  -- each take may be rounded by a microsecond
-local empty = math.max(tonumber(redis.call('GET', KEYS[1]) or '0') or 0, now)
-local after = empty + each
-if after - now > window + slack then return { 0, 0, math.ceil(after - window - now), math.ceil(empty - now) } end
-redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
-return { 1, math.floor((window + slack - (after - now)) / each), 0, math.ceil(after - now) }
+local function take(key, limit, window)
+  local each, slack = window / limit, limit  -- each take may be rounded by a microsecond
+  local empty = math.max(tonumber(redis.call('GET', key) or '0') or 0, now)
+  local after = empty + each
+  if after - now > window + slack then return { 0, 0, math.ceil(after - window - now), math.ceil(empty - now) } end
+  redis.call('SET', key, string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
+  return { 1, math.floor((window + slack - (after - now)) / each), 0, math.ceil(after - now) }
+end
+local answers = {}
+for i = 1, #ARGV, 3 do answers[#answers + 1] = take(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])) end
+return answers
 """
 _GIVE_BACK = """
--- key; limit, window in microseconds
-local empty = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
-if empty == 0 then return 0 end
-redis.call('SET', KEYS[1], string.format('%.0f', empty - ARGV[2] / ARGV[1]), 'KEEPTTL')
-return 1
+-- for each call its key, limit, window in microseconds -> for each whether there was anything
+local answers = {}
+for i = 1, #ARGV, 3 do
+  local empty = tonumber(redis.call('GET', ARGV[i]) or '0') or 0
+  if empty > 0 then
+    redis.call('SET', ARGV[i], string.format('%.0f', empty - ARGV[i + 2] / ARGV[i + 1]), 'KEEPTTL')
+  end
+  answers[#answers + 1] = empty > 0 and 1 or 0
+end
+return answers
 """
 
 
@@ -62,22 +72,20 @@ class Verdict:
 class Rates:
     """The buckets of all tenants. Raises BrokerUnavailable."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._take = redis.register_script(_TAKE)
-        self._give_back = redis.register_script(_GIVE_BACK)
+    def __init__(self, connect: Callable[[], Redis]) -> None:
+        """`connect` makes a client that answers or raises in time."""
+        self._take = Together(connect, _TAKE)
+        self._give_back = Together(connect, _GIVE_BACK)
 
-    def take(self, tenant: str, rate: Rate) -> Verdict:
+    async def take(self, tenant: str, rate: Rate) -> Verdict:
         """Take one, if there is one."""
-        with redis_errors():
-            answer: Any = self._take(keys=[_bucket(tenant, rate)], args=[rate.limit, rate.window * 1_000_000])
-        taken, left, wait, reset = map(int, answer)
+        taken, left, wait, reset = await self._take(*_asked(tenant, rate))
         return Verdict(rate, bool(taken), left, math.ceil(wait / 1e6), math.ceil(reset / 1e6))
 
-    def give_back(self, tenant: str, rate: Rate) -> None:
+    async def give_back(self, tenant: str, rate: Rate) -> None:
         """One was taken in vain."""
-        with redis_errors():
-            self._give_back(keys=[_bucket(tenant, rate)], args=[rate.limit, rate.window * 1_000_000])
+        await self._give_back(*_asked(tenant, rate))
 
 
-def _bucket(tenant: str, rate: Rate) -> str:
-    return f"hdb:{tenant}:rate:{rate.name}"
+def _asked(tenant: str, rate: Rate) -> tuple[str, int, int]:
+    return f"hdb:{tenant}:rate:{rate.name}", rate.limit, rate.window * 1_000_000

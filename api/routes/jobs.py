@@ -7,7 +7,6 @@ import time
 from typing import Annotated
 
 import anyio
-from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api import schemas
@@ -16,8 +15,9 @@ from api.auth import Tenant
 from api.caching import NOT_MODIFIED, etag, kept_as, matches
 from api.dependencies import Desk
 from api.errors import COMMON, InvalidFields, problems
+from api.standings import Standings
 from core import errors
-from core.jobs import Job, JobKind, Jobs, JobState
+from core.jobs import Job, JobKind, JobState
 from core.jobs.keys import is_id
 from core.jobs.pages import Standing, Wanted
 
@@ -79,7 +79,6 @@ def list_jobs(
 async def read_job(
     job_id: str,
     request: Request,
-    desk: Desk,
     tenant: Tenant,
     prefer: Annotated[str, Header(description="`wait=N`: answer when the job is over, or after N seconds (60).")] = "",
     if_none_match: Annotated[str | None, Header()] = None,
@@ -89,7 +88,8 @@ async def read_job(
     Poll with `If-None-Match` and `Retry-After`, or ask to wait with `Prefer: wait=N`; others are not held up by that.
     """
     seconds = wait_seconds(prefer)
-    job, position = await _wait(request, desk, tenant, job_id, seconds)
+    standings: Standings = request.app.state.standings  # a dependency would take a twentieth of the time
+    job, position = await _wait(request, standings, tenant, job_id, seconds)
     tag = tag_of(job, position)
     headers = kept_as(tag)
     if not job.state.is_final:
@@ -133,12 +133,12 @@ def _refuse_other_ids(subject_id: str | None, cursor: str) -> None:
         )
 
 
-async def _wait(request: Request, desk: Jobs, tenant: str, job_id: str, seconds: int) -> Standing:
+async def _wait(request: Request, standings: Standings, tenant: str, job_id: str, seconds: int) -> Standing:
     """The job and its position when it is over, when time is up, or when nobody is listening any more."""
     until = time.monotonic() + seconds
     pause, longest = LOOK_SECONDS
     while True:
-        standing: Standing = await to_thread.run_sync(desk.standing, tenant, job_id)
+        standing = await standings.of(tenant, job_id)
         left = until - time.monotonic()
         if standing[0].state.is_final or left <= 0 or await request.is_disconnected():
             return standing

@@ -22,7 +22,7 @@ from core.errors import BrokerUnavailable, HyperDreamBoothError, InternalFault
 from core.jobs.model import Failure, Job, JobKind, JobState, Preview, Result
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(Result)
-_SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "preview", "reap")
+_SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "look", "preview", "reap")
 _QUEUES = {name: f"hdb:queued:{name}" for name in ("personalize", "generate", "batch")}
 """One for each kind of job, and one for the items of batches, which wait until nothing else does."""
 _TIMES = ("created_at", "started_at", "finished_at")
@@ -87,9 +87,7 @@ class Ledger:
         """`redis` decodes its answers to str."""
         self.redis = redis
         self.limits = limits
-        lua = files("core.jobs") / "lua"
-        common = (lua / "common.lua").read_text()
-        self._scripts = {name: redis.register_script(common + (lua / f"{name}.lua").read_text()) for name in _SCRIPTS}
+        self._scripts = {name: redis.register_script(script(name)) for name in _SCRIPTS}
 
     def accept(self, job: Job, *, batch_group: str = "", rows: int = 1, bounded: bool = True) -> str:
         """Queue a new job: "accepted", "known" (it is there already) or, when `bounded`, "full"."""
@@ -117,19 +115,7 @@ class Ledger:
 
     def look(self, refs: Sequence[str]) -> list[tuple[Job, int | None] | None]:
         """The record of each job and its position, in one round trip; None for one that Redis does not know."""
-        with redis_errors():
-            pipeline = self.redis.pipeline(transaction=False)
-            for ref in refs:
-                pipeline.hgetall(_record(ref))
-                for queue in _QUEUES.values():
-                    pipeline.zrank(queue, ref)
-            answers = iter(pipeline.execute())
-        found: list[tuple[Job, int | None] | None] = []
-        for _ in refs:
-            fields = next(answers)
-            ranks = [rank for rank in [next(answers) for _ in _QUEUES] if rank is not None]
-            found.append((read_job(fields), ranks[0] if ranks else None) if "state" in fields else None)
-        return found
+        return [read_standing(answer) for answer in self._run("look", *refs)]
 
     def position(self, job: Job) -> int | None:
         """How many jobs are before this one in its queue; None when it is not queued."""
@@ -284,6 +270,19 @@ class Ledger:
         if answer is None:
             raise BrokerUnavailable(f"Redis gave no answer to {name}")
         return answer
+
+
+def script(name: str) -> str:
+    """The source of one of the scripts, with what all of them share."""
+    lua = files("core.jobs") / "lua"
+    return (lua / "common.lua").read_text() + (lua / f"{name}.lua").read_text()
+
+
+def read_standing(answer: list[Any]) -> tuple[Job, int | None] | None:
+    """What `look` answers for a job: its record and its position, or None when Redis does not know it."""
+    flat, rank = answer
+    fields = dict(zip(flat[0::2], flat[1::2], strict=True))
+    return (read_job(fields), rank) if "state" in fields else None
 
 
 def read_job(fields: dict[str, str]) -> Job:

@@ -105,8 +105,8 @@ def read(archive: Archive, ledger: Ledger, tenant: str, job_ids: Sequence[str]) 
     except BrokerUnavailable as error:
         known, outage = [None] * len(job_ids), error
     missing = [job_id for job_id, standing in zip(job_ids, known, strict=True) if standing is None]
-    stored = iter(_read_stored(partial(_stored, archive, tenant, outage), missing))
-    standings = [standing or next(stored) for standing in known]
+    others = iter(_read_stored(partial(stored, archive, tenant, outage), missing))
+    standings = [standing or next(others) for standing in known]
     return [standing for standing in standings if standing]
 
 
@@ -134,7 +134,8 @@ def _read_stored(read_one: Callable[[str], Standing | None], job_ids: Sequence[s
         return list(readers.map(read_one, job_ids))
 
 
-def _stored(archive: Archive, tenant: str, outage: BrokerUnavailable | None, job_id: str) -> Standing | None:
+def stored(archive: Archive, tenant: str, outage: BrokerUnavailable | None, job_id: str) -> Standing | None:
+    """The record of a job that Redis does not know, or None. Raises the `outage` when only Redis could tell."""
     if over := archive.outcome(tenant, job_id):
         return over, None
     if outage:

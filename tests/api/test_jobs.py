@@ -4,7 +4,9 @@ import threading
 import time
 
 import pytest
+from fastapi.testclient import TestClient
 
+from api.app import create_app
 from api.routes.jobs import wait_seconds
 from core.jobs.ledger import Progress
 
@@ -44,6 +46,24 @@ def test_what_is_over_says_so(client, job_id, personalized):
     assert answer.json()["links"]["weights"].endswith("/weights")
     assert answer.json()["seconds"] == {"finetune": 1.5}
     assert "retry-after" not in answer.headers
+
+
+def test_what_redis_has_forgotten_is_read_from_the_store(client, desk, job_id, subject_id, personalized):
+    personalized(job_id)
+    waiting = client.post("/v1/generations", json={"subject_id": subject_id, "prompt": "a [V] face"}).json()["id"]
+    before = client.get(f"/v1/jobs/{job_id}").json()
+    desk.ledger.redis.flushdb()
+    assert client.get(f"/v1/jobs/{job_id}").json() == before
+    assert client.get(f"/v1/jobs/{waiting}").json()["status"] == "queued"
+
+
+def test_without_redis_what_is_over_can_be_read(client, settings, desk, job_id, personalized):
+    gone = create_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"}), desk=desk)
+    with TestClient(gone, "http://127.0.0.1:8000", client=("127.0.0.1", 5)) as other:
+        refused = other.get(f"/v1/jobs/{job_id}")
+        assert (refused.status_code, refused.json()["code"]) == (503, "broker-unavailable")
+        personalized(job_id)
+        assert other.get(f"/v1/jobs/{job_id}").json() == client.get(f"/v1/jobs/{job_id}").json()
 
 
 @pytest.mark.parametrize(
