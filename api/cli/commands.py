@@ -6,14 +6,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from api import schemas
 from api.batch_schemas import BatchAnswer
-from api.cli.output import Output, note
+from api.cli.output import Output, note, when
 from api.cli.progress import ProgressLine
 from api.client import Client
 from core.jobs import JobState
@@ -81,7 +80,7 @@ def subjects(client: Client, _: Namespace, out: Output) -> None:
         "STATUS": lambda subject: subject.status,
         "NAME": lambda subject: subject.name or "-",
         "LIKENESS": lambda subject: "-" if subject.likeness is None else f"{subject.likeness:.2f}",
-        "CREATED": lambda subject: _when(subject.created_at),
+        "CREATED": lambda subject: when(subject.created_at),
     }
     out.show_all(client.subjects(), columns)
 
@@ -94,7 +93,7 @@ def jobs(client: Client, asked: Namespace, out: Output) -> None:
         "STATUS": lambda job: job.status,
         "PROGRESS": lambda job: _progress(job) or "-",
         "SUBJECT": lambda job: job.subject_id,
-        "CREATED": lambda job: _when(job.created_at),
+        "CREATED": lambda job: when(job.created_at),
     }
     found = client.jobs(status=asked.status, kind=asked.kind, subject=asked.subject)
     out.show_all(islice(found, asked.n), columns)
@@ -213,7 +212,3 @@ def _progress(found: schemas.JobAnswer) -> str:
 
 def _given(asked: Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(asked, name)) is not None}
-
-
-def _when(time: datetime) -> str:
-    return time.strftime("%Y-%m-%d %H:%M")

@@ -7,7 +7,7 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from api.cli.output import note, write_table
+from api.cli.output import note, when, write_table
 
 if TYPE_CHECKING:
     from core.keyring import KeyRing
@@ -45,4 +45,4 @@ def _ring() -> KeyRing:
 
 
 def _when(seconds: float | None) -> str:
-    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    return "-" if seconds is None else when(datetime.fromtimestamp(seconds, UTC))

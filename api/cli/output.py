@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TextIO, TypeVar
 
 from pydantic import BaseModel
@@ -36,10 +37,18 @@ class Output:
 
 def write_table(out: TextIO, rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as their widest cell."""
+    out.writelines(f"{line}\n" for line in table(rows))
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The same as lines."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        out.write(line.rstrip() + "\n")
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def when(time: datetime) -> str:
+    """A time as tables have it."""
+    return time.strftime("%Y-%m-%d %H:%M")
 
 
 def note(line: str) -> None:

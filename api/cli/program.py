@@ -11,15 +11,17 @@ import os
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
 
-from api.cli import commands, keys
+from api.cli import commands, keys, service, webhooks
 from api.cli.output import Output, complain, complain_of
 from api.client import Client, JobFailed, Problem
 from api.client.sync import DEFAULT_URL
+from api.schemas_webhooks import EventName
 from core.errors import HyperDreamBoothError
 from core.jobs import JobKind, JobState
 
@@ -76,15 +78,19 @@ def parser() -> ArgumentParser:
     )
     group = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[..., None], text: str) -> ArgumentParser:
-        command = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
-        command.set_defaults(run=run)
-        return command
-
-    _add_making(add)
-    _add_looking(add)
+    _add_making(partial(_add, group, common))
+    _add_looking(partial(_add, group, common))
+    text = "have what happens posted to an address, and see how that goes"
+    names = group.add_parser("webhooks", help=text, description=text).add_subparsers(dest="what", required=True)
+    _add_webhooks(partial(_add, names, common))
     _add_keys(group)
     return whole
+
+
+def _add(group: Commands, common: ArgumentParser, name: str, run: Callable[..., None], text: str) -> ArgumentParser:
+    command = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+    command.set_defaults(run=run)
+    return command
 
 
 def _add_making(add: Callable[..., ArgumentParser]) -> None:
@@ -134,6 +140,29 @@ def _add_looking(add: Callable[..., ArgumentParser]) -> None:
     weights.add_argument("-o", "--out", type=Path, metavar="FILE", help="the file (named after the subject)")
     delete = add("delete", commands.delete, "erase a subject and everything that was made of it")
     delete.add_argument("subject", metavar="SUBJECT", help="its id")
+    add("models", service.models, "list the models that the service runs")
+    usage = add("usage", service.usage, "show the jobs, pictures and seconds of the last days")
+    usage.add_argument("--days", type=int, default=30, metavar="N", help="how many days, today included (30)")
+
+
+def _add_webhooks(add: Callable[..., ArgumentParser]) -> None:
+    create = add("create", webhooks.create, "make a webhook, and print its id and its secret, once")
+    create.add_argument("address", metavar="URL", help="a public https address")
+    names = get_args(EventName)
+    create.add_argument(
+        "--event", dest="events", action="append", choices=names, metavar="NAME", help=f"{', '.join(names)} (all)"
+    )
+    create.add_argument("--description", metavar="TEXT", help="for yourself")
+    add("list", webhooks.list_all, "list the webhooks, without their secrets")
+    for name, run, text in (
+        ("test", webhooks.test, "send a message that only says hello"),
+        ("deliveries", webhooks.deliveries, "list the newest messages, and how the attempts at them went"),
+        ("delete", webhooks.delete, "have nothing told there any more, also not what was due"),
+    ):
+        command = add(name, run, text)
+        command.add_argument("webhook", metavar="WEBHOOK", help="its id")
+        if name == "deliveries":
+            command.add_argument("-n", type=int, default=20, metavar="N", help="how many at most (20)")
 
 
 def _add_keys(group: Commands) -> None:
