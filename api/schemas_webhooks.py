@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -48,7 +49,7 @@ class WebhookRequest(Asked):
 
 
 class WebhookAnswer(Answer):
-    """A webhook. `events` null: everything. With a `disabled_at` nothing is sent any more: the address said 410."""
+    """A webhook. `events` null: everything. With a `disabled_at` nothing is sent: the address said 410."""
 
     id: str = Field(examples=[WEBHOOK_ID])
     url: str = Field(examples=[URL])
@@ -56,10 +57,13 @@ class WebhookAnswer(Answer):
     description: str | None = Field(default=None, examples=["the shop's backend"])
     created_at: datetime = Field(examples=[EXAMPLE_TIME])
     disabled_at: datetime | None = None
+    old_secrets_until: datetime | None = Field(
+        default=None, description="So long messages are signed with the secrets before the present one, too."
+    )
 
 
 class WebhookCreated(WebhookAnswer):
-    """A new webhook, with the secret that its messages are signed with: it is not shown again."""
+    """A webhook with its new secret, which its messages are signed with: it is not shown again."""
 
     secret: str = Field(
         description="`whsec_` and the key in base64, as Standard Webhooks has it.",
@@ -102,7 +106,8 @@ class DeliveryList(Answer):
 
 
 def webhook_answer(webhook: Webhook) -> WebhookAnswer:
-    """A webhook without its secret."""
+    """A webhook without its secrets."""
+    until = max((each.until for each in webhook.former), default=0.0)
     return WebhookAnswer(
         id=webhook.id,
         url=webhook.url,
@@ -110,6 +115,7 @@ def webhook_answer(webhook: Webhook) -> WebhookAnswer:
         description=webhook.description,
         created_at=_time(webhook.created_at),
         disabled_at=None if webhook.disabled_at is None else _time(webhook.disabled_at),
+        old_secrets_until=_time(until) if until > time.time() else None,
     )
 
 

@@ -157,12 +157,17 @@ def _add_webhooks(add: Callable[..., ArgumentParser]) -> None:
     for name, run, text in (
         ("test", webhooks.test, "send a message that only says hello"),
         ("deliveries", webhooks.deliveries, "list the newest messages, and how the attempts at them went"),
+        ("rotate", webhooks.rotate, "change a webhook's secret, and print the new one, once"),
+        ("enable", webhooks.enable, "tell it things again, after its address had said 410 (Gone)"),
         ("delete", webhooks.delete, "have nothing told there any more, also not what was due"),
     ):
         command = add(name, run, text)
         command.add_argument("webhook", metavar="WEBHOOK", help="its id")
         if name == "deliveries":
             command.add_argument("-n", type=int, default=20, metavar="N", help="how many at most (20)")
+        if name == "rotate":
+            hours = "how long the old one counts as well (24); 0 when others know it"
+            command.add_argument("--overlap-hours", type=int, default=24, metavar="N", help=hours)
 
 
 def _add_keys(group: Commands) -> None:

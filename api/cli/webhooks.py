@@ -48,6 +48,21 @@ def deliveries(client: Client, asked: Namespace, out: Output) -> None:
     out.show_all(client.deliveries(asked.webhook, limit=asked.n), columns)
 
 
+def rotate(client: Client, asked: Namespace, out: Output) -> None:
+    """A new secret; the old one counts for a while."""
+    changed = client.rotate_webhook(asked.webhook, overlap_hours=asked.overlap_hours)
+    until = changed.old_secrets_until
+    ends = f"until {when(until)} (UTC)" if until else "no more"
+    note(f"Keep this secret now: it cannot be shown again. The old one counts {ends}.")
+    out.show(changed, changed.secret)
+
+
+def enable(client: Client, asked: Namespace, out: Output) -> None:
+    """A webhook is told things again."""
+    enabled = client.enable_webhook(asked.webhook)
+    out.show(enabled, f"{enabled.id}  {_status(enabled)}")
+
+
 def delete(client: Client, asked: Namespace, _: Output) -> None:
     """Nothing more is told there."""
     client.delete_webhook(asked.webhook)

@@ -261,6 +261,14 @@ class AsyncClient:
         """See Client."""
         return await self._send(calls.test_webhook(webhook))
 
+    async def rotate_webhook(self, webhook: WebhookRef, *, overlap_hours: int = 24) -> WebhookCreated:
+        """See Client."""
+        return await self._send(calls.rotate_webhook(webhook, overlap_hours))
+
+    async def enable_webhook(self, webhook: WebhookRef) -> WebhookAnswer:
+        """See Client."""
+        return await self._send(calls.enable_webhook(webhook))
+
     async def deliveries(self, webhook: WebhookRef, *, limit: int = 20) -> list[DeliveryAnswer]:
         """See Client."""
         return await self._send(calls.deliveries(webhook, limit))

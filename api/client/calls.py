@@ -233,6 +233,17 @@ def test_webhook(ref: WebhookRef) -> Call[schemas_webhooks.DeliveryAnswer]:
     return create("webhooks", id_of(ref), "test", read=answer_as(schemas_webhooks.DeliveryAnswer))
 
 
+def rotate_webhook(ref: WebhookRef, overlap_hours: int) -> Call[schemas_webhooks.WebhookCreated]:
+    """A new secret."""
+    read = answer_as(schemas_webhooks.WebhookCreated)
+    return create("webhooks", id_of(ref), "rotate", read=read, params={"overlap_hours": overlap_hours})
+
+
+def enable_webhook(ref: WebhookRef) -> Call[schemas_webhooks.WebhookAnswer]:
+    """Told again."""
+    return Call("POST", path_of("webhooks", id_of(ref), "enable"), answer_as(schemas_webhooks.WebhookAnswer))
+
+
 def deliveries(ref: WebhookRef, limit: int) -> Call[list[schemas_webhooks.DeliveryAnswer]]:
     """What a webhook was told."""
 

@@ -266,6 +266,17 @@ class Client:
         """Have a message posted now, that only says hello."""
         return self._send(calls.test_webhook(webhook))
 
+    def rotate_webhook(self, webhook: WebhookRef, *, overlap_hours: int = 24) -> WebhookCreated:
+        """Have messages signed with a new secret, which the answer has; so long the old one counts as well (0 to 168).
+
+        `overlap_hours` 0: others know the old secret.
+        """
+        return self._send(calls.rotate_webhook(webhook, overlap_hours))
+
+    def enable_webhook(self, webhook: WebhookRef) -> WebhookAnswer:
+        """Have what happens from now on posted again, to an address that had said 410 (Gone)."""
+        return self._send(calls.enable_webhook(webhook))
+
     def deliveries(self, webhook: WebhookRef, *, limit: int = 20) -> list[DeliveryAnswer]:
         """The newest messages of a webhook, and how each attempt went."""
         return self._send(calls.deliveries(webhook, limit))

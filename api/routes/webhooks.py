@@ -114,8 +114,43 @@ def test_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> Deli
     """A `webhook.test` is sent like everything else: signed, and again if need be. The deliveries tell how it went."""
     webhook = webhooks.get(tenant, webhook_id)
     if webhook.disabled_at is not None:
-        raise errors.WebhookDisabled("Its address said 410 (Gone): make a new webhook.")
+        raise errors.WebhookDisabled("Its address said 410 (Gone): enable the webhook, when that is put right.")
     return delivery_answer(webhooks.test(webhook))
+
+
+@router.post(
+    "/{webhook_id}/rotate",
+    summary="Change a webhook's secret",
+    dependencies=[Idempotent],
+    responses=problems(errors.WebhookNotFound, errors.InvalidInput, errors.StoreUnavailable),
+)
+def rotate_secret(
+    webhook_id: str,
+    webhooks: TheWebhooks,
+    tenant: Tenant,
+    overlap_hours: Annotated[
+        int, Query(ge=0, le=168, description="How long the old secret counts as well; 0 when others know it.")
+    ] = 24,
+) -> WebhookCreated:
+    """From now on messages are signed with the `secret` of this answer, which is shown here only.
+
+    For `overlap_hours` they carry a signature with the old secret as well, so that the receiver can change over in its
+    own time. Secrets from before that count no longer than the old one, and at most the last four of them.
+    """
+    return created_answer(webhooks.rotate(tenant, webhook_id, overlap=3600.0 * overlap_hours))
+
+
+@router.post(
+    "/{webhook_id}/enable",
+    summary="Enable a webhook again",
+    responses=problems(errors.WebhookNotFound, errors.StoreUnavailable),
+)
+def enable_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> WebhookAnswer:
+    """After a 410 (Gone): what happens from now on is told again, what was dropped is not.
+
+    A webhook that is not disabled stays as it is.
+    """
+    return webhook_answer(webhooks.enable(tenant, webhook_id))
 
 
 @router.get(

@@ -36,6 +36,8 @@ KEPT_SECONDS = 72 * 3600
 """How long they are kept at most."""
 MOST_WAITING = 100
 """Messages that are due to one webhook, before no test is sent any more."""
+MOST_FORMER = 4
+"""Replaced secrets of a webhook that still count: each adds a signature to every message."""
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +86,13 @@ class Delivery(Record):
     next_at: float | None = None
 
 
+class FormerSecret(Record):
+    """A secret that was replaced; until then (in seconds since 1970) messages are signed with it as well."""
+
+    secret: str = Field(repr=False)
+    until: float
+
+
 class Webhook(Record):
     """Where to tell. `events` None: everything. `secret` is what Standard Webhooks calls it: `whsec_` and base64."""
 
@@ -95,6 +104,19 @@ class Webhook(Record):
     description: str | None = None
     created_at: float
     disabled_at: float | None = None
+    former: tuple[FormerSecret, ...] = ()
+    """The newest first."""
+
+    def secrets_at(self, at: float) -> list[str]:
+        """What a message is signed with at this time: the secret, and those before it that still count."""
+        return [self.secret, *(each.secret for each in self.former if each.until > at)]
+
+    def rotated(self, at: float, overlap: float) -> Webhook:
+        """The webhook with a new secret; the ones before it count for `overlap` seconds at most from `at` on."""
+        until = at + overlap
+        former = [(self.secret, until), *((each.secret, min(each.until, until)) for each in self.former)]
+        kept = [FormerSecret(secret=secret, until=until) for secret, until in former if until > at]
+        return self.model_copy(update={"secret": new_secret(), "former": tuple(kept[:MOST_FORMER])})
 
     def wants(self, event: Event) -> bool:
         """Whether it is to be told of this."""
@@ -178,9 +200,21 @@ class Webhooks:
                 yield webhook
 
     def disable(self, webhook: Webhook) -> None:
-        """Send it nothing more, unless it was deleted meanwhile."""
-        if self.find(webhook.tenant, webhook.id):
-            self.put(webhook.model_copy(update={"disabled_at": time.time()}))
+        """Send it nothing more, unless it was deleted meanwhile; what else was changed of it meanwhile stays."""
+        if found := self.find(webhook.tenant, webhook.id):
+            self.put(found.model_copy(update={"disabled_at": time.time()}))
+
+    def enable(self, tenant: str, webhook_id: str) -> Webhook:
+        """Send it again what happens from now on. Raises WebhookNotFound."""
+        webhook = self.get(tenant, webhook_id).model_copy(update={"disabled_at": None})
+        self.put(webhook)
+        return webhook
+
+    def rotate(self, tenant: str, webhook_id: str, *, overlap: float) -> Webhook:
+        """Give it a new secret; see Webhook.rotated. Raises WebhookNotFound."""
+        webhook = self.get(tenant, webhook_id).rotated(time.time(), overlap)
+        self.put(webhook)
+        return webhook
 
     def delete(self, tenant: str, webhook_id: str) -> None:
         """Remove it, its secret, and all its deliveries, also those that are due. Raises WebhookNotFound."""

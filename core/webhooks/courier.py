@@ -144,7 +144,8 @@ class Courier:
 
     async def _attempt(self, webhook: Webhook, delivery: Delivery) -> Attempt:
         body = delivery.body.encode()
-        signed = headers(webhook.secret, delivery.id, int(time.time()), body)
+        now = time.time()
+        signed = headers(webhook.secrets_at(now), delivery.id, int(now), body)
         asked = {"content-type": "application/json", "user-agent": USER_AGENT, **signed}
         attempt = await self._post.send(webhook.url, asked, body)
         facts = {"webhook_id": webhook.id, "message_id": delivery.id, "attempt": len(delivery.attempts) + 1}

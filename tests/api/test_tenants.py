@@ -92,6 +92,8 @@ def tried(client, method, path, things, photo):
         "/v1/batches/{batch_id}/cancel": {},
         "/v1/webhooks": {"json": {"url": "https://hooks.example.com/"}},
         "/v1/webhooks/{webhook_id}/test": {},
+        "/v1/webhooks/{webhook_id}/rotate": {},
+        "/v1/webhooks/{webhook_id}/enable": {},
     }
     if method in ("POST", "PUT", "PATCH"):
         assert name in bodies, f"{name}: say in `bodies` what is sent there, with acme's things in it"
@@ -154,7 +156,7 @@ def test_without_a_good_key_nothing_is_answered(app, store, things, photo, metho
 
 def test_every_post_is_safe_to_repeat(app):
     """It takes an Idempotency-Key, or is in itself the same when it is done twice."""
-    repeatable = {"/v1/jobs/{job_id}/cancel", "/v1/batches/{batch_id}/cancel"}
+    repeatable = {"/v1/jobs/{job_id}/cancel", "/v1/batches/{batch_id}/cancel", "/v1/webhooks/{webhook_id}/enable"}
     for context in iter_route_contexts(app.routes):
         if isinstance(context.original_route, APIRoute) and "POST" in (context.methods or ()):
             calls = {dependency.call for dependency in context.original_route.dependant.dependencies}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import time
+from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import anyio
@@ -64,7 +65,8 @@ def test_a_webhook_from_its_making_to_its_end(client, webhook, store):
     assert client.get("/v1/webhooks").json() == {"webhooks": [known]}
     gone = client.delete(f"/v1/webhooks/{webhook['id']}")
     assert (gone.status_code, gone.content) == (204, b"")
-    for method, path in [("GET", ""), ("DELETE", ""), ("POST", "/test"), ("GET", "/deliveries")]:
+    posts = [("POST", f"/{what}") for what in ("test", "rotate", "enable")]
+    for method, path in [("GET", ""), ("DELETE", ""), *posts, ("GET", "/deliveries")]:
         answer = client.request(method, f"/v1/webhooks/{webhook['id']}{path}")
         assert (answer.status_code, answer.json()["code"]) == (404, "webhook-not-found")
     assert client.get("/v1/webhooks").json() == {"webhooks": []}
@@ -198,6 +200,51 @@ def test_gone_disables_it(client, webhook, deliver, network):
     assert client.get(f"/v1/webhooks/{webhook['id']}").json()["disabled_at"]
     refused = client.post(f"/v1/webhooks/{webhook['id']}/test")
     assert (refused.status_code, refused.json()["code"]) == (409, "webhook-disabled")
+
+
+def test_a_disabled_one_can_be_enabled_again(client, webhook, deliver, network, monkeypatch):
+    monkeypatch.setattr("core.webhooks.courier.PEACE_SECONDS", 0.0)
+    path = f"/v1/webhooks/{webhook['id']}"
+    network.answer = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
+    client.post(f"{path}/test")
+    deliver()
+    network.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
+    for _ in range(2):
+        enabled = client.post(f"{path}/enable")
+        assert (enabled.status_code, enabled.json()["disabled_at"]) == (200, None)
+    assert client.get(path).json() == enabled.json()
+    assert client.post(f"{path}/test").status_code == 202
+    deliver()
+    log = client.get(f"{path}/deliveries").json()["deliveries"]
+    assert [each["status"] for each in log] == ["delivered", "given_up"]
+
+
+def test_a_secret_is_changed_once_however_often_it_is_asked(client, webhook, store):
+    path = f"/v1/webhooks/{webhook['id']}"
+    headers = {"idempotency-key": "change"}
+    first, again = (client.post(f"{path}/rotate", headers=headers) for _ in range(2))
+    assert first.status_code == 200
+    assert again.json() == first.json()
+    assert first.json()["secret"] != webhook["secret"]
+    until = datetime.fromisoformat(first.json()["old_secrets_until"])
+    assert timedelta(hours=23.9) < until - datetime.now(UTC) <= timedelta(hours=24)
+    known = client.get(path).json()
+    assert "secret" not in known
+    assert known["old_secrets_until"] == first.json()["old_secrets_until"]
+    client.delete(path)
+    assert [key for key in store.list("") if first.json()["secret"].encode() in store.get(key)] == []
+
+
+def test_a_secret_that_others_know_ends_at_once(client, webhook, store):
+    changed = client.post(f"/v1/webhooks/{webhook['id']}/rotate?overlap_hours=0").json()
+    assert changed["old_secrets_until"] is None
+    assert webhook["secret"].encode() not in store.get(keys.webhook("local", webhook["id"]))
+
+
+@pytest.mark.parametrize("hours", ["-1", "169", "soon", "0.5"])
+def test_an_overlap_that_means_nothing_is_refused(client, webhook, hours):
+    answer = client.post(f"/v1/webhooks/{webhook['id']}/rotate?overlap_hours={hours}")
+    assert (answer.status_code, answer.json()["field"]) == (422, "overlap_hours")
 
 
 def test_what_happens_over_the_api_is_told(client, webhook, subject_id, deliver, network, generated):

@@ -58,6 +58,18 @@ def test_a_disabled_one_says_so(hdb, made, desk):
     refused = hdb("webhooks", "test", made)
     assert (refused.status, refused.out) == (1, "")
     assert refused.err.startswith("hdb: The webhook is disabled")
+    assert hdb("webhooks", "enable", made).out == f"{made}  enabled\n"
+    assert hdb("webhooks", "test", made).status == 0
+
+
+def test_a_secret_is_changed(hdb, made, desk):
+    done = hdb("webhooks", "rotate", made)
+    assert done.out.startswith("whsec_")
+    assert "The old one counts until 20" in done.err
+    at_once = hdb("webhooks", "rotate", made, "--overlap-hours", "0")
+    assert "The old one counts no more." in at_once.err
+    webhook = Webhooks(desk.archive.store, desk.ledger.redis).get("local", made)
+    assert (webhook.secret, webhook.former) == (at_once.out.strip(), ())
 
 
 def test_a_deleted_one_is_gone(hdb, made):

@@ -117,6 +117,10 @@ def test_webhooks(remote, client):
     sent = remote.test_webhook(made.id)
     assert (sent.webhook_id, sent.type) == (made.id, "webhook.test")
     assert [each.id for each in remote.deliveries(made, limit=5)] == [sent.id]
+    changed = remote.rotate_webhook(made, overlap_hours=1)
+    assert changed.secret != made.secret
+    assert changed.old_secrets_until is not None
+    assert remote.enable_webhook(made).disabled_at is None
     assert remote.delete_webhook(made) is None
     assert remote.webhooks() == []
 

@@ -39,7 +39,7 @@ def test_the_specifications_own_example():
 
 
 def test_it_agrees_with_those_who_sign():
-    assert verify_webhook(BODY, signing.headers(SECRET, "msg_1", NOW, BODY), SECRET, now=NOW)
+    assert verify_webhook(BODY, signing.headers([SECRET], "msg_1", NOW, BODY), SECRET, now=NOW)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from core.jobs.schedule import Schedule
 from core.jobs.webhooks import (
     KEPT_DELIVERIES,
     KEPT_SECONDS,
+    MOST_FORMER,
     Delivery,
     DeliveryState,
     Event,
@@ -228,8 +229,39 @@ def test_a_deleted_webhook_leaves_nothing(desk: Desk, webhooks: Webhooks) -> Non
     assert list(desk.store.list("")) == []
 
 
+def test_old_secrets_count_for_a_while(webhooks: Webhooks) -> None:
+    first = make(webhooks)
+    second = first.rotated(1000.0, overlap=60.0)
+    assert second.secrets_at(1059.0) == [second.secret, first.secret]
+    assert second.secrets_at(1060.0) == [second.secret]
+    third = second.rotated(1030.0, overlap=10.0)
+    assert third.secrets_at(1039.0) == [third.secret, second.secret, first.secret]
+    assert third.secrets_at(1041.0) == [third.secret], "older ones count no longer than the one before"
+    assert third.rotated(1035.0, overlap=0.0).former == ()
+    late = third.rotated(2000.0, overlap=10.0)
+    assert [each.secret for each in late.former] == [third.secret], "what is over is forgotten"
+
+
+def test_there_is_an_end_to_old_secrets(webhooks: Webhooks) -> None:
+    webhook = make(webhooks)
+    for second in range(2 * MOST_FORMER):
+        webhook = webhook.rotated(1000.0 + second, overlap=3600.0)
+    assert len(webhook.secrets_at(1010.0)) == 1 + MOST_FORMER
+
+
+def test_disabling_leaves_a_new_secret_alone(webhooks: Webhooks) -> None:
+    before = make(webhooks)
+    changed = webhooks.rotate("local", before.id, overlap=60.0)
+    webhooks.disable(before)
+    assert webhooks.get("local", before.id).secret == changed.secret
+    assert webhooks.enable("local", before.id) == changed == webhooks.get("local", before.id)
+
+
 def test_a_secret_does_not_show(webhooks: Webhooks) -> None:
     webhook = make(webhooks)
+    changed = webhook.rotated(0.0, overlap=60.0)
+    assert changed.secret not in repr(changed)
+    assert webhook.secret not in repr(changed)
     assert webhook.secret not in repr(webhook)
     assert "s3cret" not in repr(webhook)
 

@@ -94,6 +94,19 @@ def test_it_is_sent_signed(webhooks: Webhooks, schedule: Schedule, post: FakePos
     assert deliver(office, schedule) == 0
 
 
+def test_it_is_signed_with_the_old_secret_as_well(
+    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+) -> None:
+    old = make(webhooks)
+    new = webhooks.rotate("acme", old.id, overlap=60.0)
+    delivery = webhooks.test(new)
+    deliver(office, schedule)
+    ((_, headers, body),) = post.sent
+    stamp = int(headers["webhook-timestamp"])
+    wanted = [sign(secret, delivery.id, stamp, body) for secret in (new.secret, old.secret)]
+    assert headers["webhook-signature"].split(" ") == wanted
+
+
 def test_what_fails_is_sent_again_with_the_same_id(
     redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
 ) -> None:

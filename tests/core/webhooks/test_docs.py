@@ -28,7 +28,7 @@ def verified() -> Callable[..., dict[str, Any]]:
 
 
 def sent(at: float = 0.0) -> dict[str, str]:
-    return headers(SECRET, "msg_1", int(time.time() + at), BODY)
+    return headers([SECRET], "msg_1", int(time.time() + at), BODY)
 
 
 def test_a_message_is_taken(verified: Callable[..., dict[str, Any]]) -> None:
@@ -37,6 +37,11 @@ def test_a_message_is_taken(verified: Callable[..., dict[str, Any]]) -> None:
 
 def test_one_good_signature_of_several_is_enough(verified: Callable[..., dict[str, Any]]) -> None:
     both = {**sent(), "webhook-signature": f"v1,AAAA {sent()['webhook-signature']}"}
+    assert verified(BODY, both, SECRET)
+
+
+def test_either_secret_does_while_both_count(verified: Callable[..., dict[str, Any]]) -> None:
+    both = headers([new_secret(), SECRET], "msg_1", int(time.time()), BODY)
     assert verified(BODY, both, SECRET)
 
 
