@@ -8,7 +8,22 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from api import schemas
+from api.errors import MalformedRequest
+from core import errors
 from core.jobs import GenerateRequest, Share, Subject, WeightsStage
+
+GENERATION_ERRORS = (
+    MalformedRequest,
+    errors.SubjectNotFound,
+    errors.SubjectNotReady,
+    errors.UploadTooLarge,
+    errors.UnsupportedMediaType,
+    errors.InvalidInput,
+    errors.QueueFull,
+    errors.BrokerUnavailable,
+    errors.StoreUnavailable,
+)
+"""What asking for pictures can end in, be it for one generation or for many."""
 
 
 def generate_request(

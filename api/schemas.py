@@ -281,7 +281,7 @@ class SubjectAnswer(Answer):
 
 
 class SubjectPage(Answer):
-    """Some subjects, oldest first. `next_cursor` asks for those after them; there are no more without it."""
+    """Some subjects, newest first. `next_cursor` asks for those after them; there are no more without it."""
 
     subjects: list[SubjectAnswer]
     next_cursor: str | None = None

@@ -121,7 +121,7 @@ def _add_making(add: Callable[..., ArgumentParser]) -> None:
 
 
 def _add_looking(add: Callable[..., ArgumentParser]) -> None:
-    add("subjects", commands.subjects, "list the subjects")
+    add("subjects", commands.subjects, "list the subjects, newest first")
     jobs = add("jobs", commands.jobs, "list the jobs, newest first")
     jobs.add_argument("--status", type=JobState, choices=list(JobState), metavar="STATUS", help=", ".join(JobState))
     jobs.add_argument("--kind", type=JobKind, choices=list(JobKind), metavar="KIND", help=", ".join(JobKind))

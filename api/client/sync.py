@@ -111,7 +111,7 @@ class Client:
         return self._send(calls.add_photos(subject, photos, consent=consent, options=options))
 
     def subjects(self) -> Iterator[schemas.SubjectAnswer]:
-        """All subjects, oldest first, read a page at a time."""
+        """All subjects, newest first, read a page at a time."""
         for page in self._pages(calls.subjects):
             yield from page.subjects
 

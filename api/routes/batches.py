@@ -22,6 +22,7 @@ from api.caching import NOT_MODIFIED, cacheable
 from api.dependencies import Desk, RequestIdOf, ServiceSettings
 from api.errors import COMMON, MalformedRequest, invalid_fields, problems
 from api.idempotency import Idempotent, idempotent_once_read
+from api.requests import GENERATION_ERRORS
 from api.schemas import SUBJECT_ID, FieldProblem
 from core import errors
 from core.jobs import GenerateResult
@@ -70,17 +71,7 @@ _FAILURES = (errors.BatchNotFound, errors.StoreUnavailable)
     openapi_extra=_BODY,
     responses={
         202: {"headers": {"Location": {"description": "The batch.", "schema": {"type": "string"}}}},
-        **problems(
-            MalformedRequest,
-            errors.SubjectNotFound,
-            errors.SubjectNotReady,
-            errors.UploadTooLarge,
-            errors.UnsupportedMediaType,
-            errors.InvalidInput,
-            errors.QueueFull,
-            errors.BrokerUnavailable,
-            errors.StoreUnavailable,
-        ),
+        **problems(*GENERATION_ERRORS),
     },
 )
 async def create_batch(

@@ -10,11 +10,10 @@ from api import schemas
 from api.answers import job_answer
 from api.auth import Tenant
 from api.dependencies import Desk, RequestIdOf
-from api.errors import COMMON, MalformedRequest, problems
+from api.errors import COMMON, problems
 from api.idempotency import Idempotent
 from api.json_only import JsonOnly
-from api.requests import generate_request
-from core import errors
+from api.requests import GENERATION_ERRORS, generate_request
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COMMON)
 
@@ -26,17 +25,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COM
     dependencies=[JsonOnly, Idempotent],
     responses={
         202: {"headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}}},
-        **problems(
-            MalformedRequest,
-            errors.SubjectNotFound,
-            errors.SubjectNotReady,
-            errors.UploadTooLarge,
-            errors.UnsupportedMediaType,
-            errors.InvalidInput,
-            errors.QueueFull,
-            errors.BrokerUnavailable,
-            errors.StoreUnavailable,
-        ),
+        **problems(*GENERATION_ERRORS),
     },
 )
 def create_generation(

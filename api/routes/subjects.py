@@ -83,7 +83,7 @@ def list_subjects(
         ),
     ] = "",
 ) -> schemas.SubjectPage:
-    """The subjects, oldest first, a page at a time. How far personalising is stands in each subject's own document."""
+    """The subjects, newest first, a page at a time. How far personalising is stands in each subject's own document."""
     if cursor and not is_id(cursor, "sub"):
         raise InvalidFields(
             [schemas.FieldProblem(field="cursor", message="Send the next_cursor of a page, unchanged.")]

@@ -103,13 +103,13 @@ class Archive:
         return subject
 
     def subjects(self, tenant: str, *, after: str = "") -> Iterator[Subject]:
-        """The tenant's subjects in the order they were made, those after the id `after`."""
-        prefix = keys.subjects(tenant)
-        # "0" is the character after "/": everything under the folder of `after` comes before it.
-        for key in self.store.list(prefix, after=f"{prefix}{after}0" if after else ""):
-            if key.endswith("/subject.json"):
+        """The tenant's subjects, newest first; those older than the subject `after`. All names are read before."""
+        prefix, end = keys.subjects(tenant), "/subject.json"
+        names = [key.removeprefix(prefix).removesuffix(end) for key in self.store.list(prefix) if key.endswith(end)]
+        for subject_id in reversed(names):
+            if not after or subject_id < after:
                 with contextlib.suppress(SubjectNotFound):
-                    yield self.subject(tenant, key.removeprefix(prefix).partition("/")[0])
+                    yield self.subject(tenant, subject_id)
 
     def put_receipt(self, receipt: Receipt) -> None:
         """Write the subject's tombstone, and note that it is to be erased (again) until nobody can write to it."""

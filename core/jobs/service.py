@@ -187,7 +187,7 @@ class Jobs:
         return subject
 
     def subjects(self, tenant: str, *, limit: int = 100, after: str = "") -> list[Subject]:
-        """Subjects in the order they were made, those after the id `after`."""
+        """Subjects, newest first, those older than the subject `after`."""
         return list(islice(self.archive.subjects(tenant, after=after), limit))
 
     def weights(self, tenant: str, subject_id: str, stage: WeightsStage = WeightsStage.REFINED) -> bytes:

@@ -169,7 +169,7 @@ def test_lists_come_in_pages(client, photo):
     made = [post(client, photo).json()["id"] for _ in range(3)]
     first = client.get("/v1/subjects", params={"limit": 2}).json()
     second = client.get("/v1/subjects", params={"limit": 2, "cursor": first["next_cursor"]}).json()
-    assert [subject["id"] for subject in first["subjects"] + second["subjects"]] == made
+    assert [subject["id"] for subject in first["subjects"] + second["subjects"]] == made[::-1]
     assert second["next_cursor"] is None
     assert_refused(client.get("/v1/subjects", params={"limit": 101}), 422, "invalid-input", "limit")
     assert_refused(client.get("/v1/subjects", params={"cursor": "../x"}), 422, "invalid-input", "cursor")

@@ -129,7 +129,7 @@ def test_lists_are_read_to_their_end(remote, client, desk, photo, monkeypatch):
     monkeypatch.setattr("api.client.call.PAGE", 2)
     desk.ledger.limits = desk.ledger.limits.__class__(queue_limit=10)
     made = [remote.create_subject(photo, consent=True).id for _ in range(5)]
-    assert [subject.id for subject in remote.subjects()] == made
+    assert [subject.id for subject in remote.subjects()] == made[::-1]
 
 
 def test_personalize_waits_and_gives_the_subject_as_it_is_then(remote, photo, personalized):
