@@ -13,7 +13,8 @@ from core.jobs.model import DeliveryState
 from core.webhooks.targets import MAX_URL
 
 if TYPE_CHECKING:
-    from core.jobs.webhooks import Attempt, Delivery, Webhook
+    from core.jobs.messages import Attempt, Delivery
+    from core.jobs.webhooks import Webhook
 
 WEBHOOK_ID = "whk_01k2c9f4m3e8n5r7t2v6x0z4a"
 MESSAGE_ID = "msg_01k2c9hq5w1d6g9j3m8q4s7vb"

@@ -10,14 +10,10 @@ Telling is left to core/webhooks/. When each delivery is due stands in Redis (sc
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import islice
 
 from pydantic import Field
@@ -26,7 +22,8 @@ from redis import Redis
 from core.errors import BrokerUnavailable, ObjectNotFound, QueueFull, TooManyWebhooks, WebhookNotFound
 from core.jobs import keys
 from core.jobs.idempotency import blank
-from core.jobs.model import DeliveryState, Job, JobKind, JobState, Receipt, Record, derived_id, new_id, time_of
+from core.jobs.messages import Delivery, Event, Happening
+from core.jobs.model import DeliveryState, Job, JobKind, JobState, Receipt, Record, new_id, time_of
 from core.jobs.schedule import Due, Schedule
 from core.storage import Store
 
@@ -42,48 +39,11 @@ MOST_FORMER = 4
 _log = logging.getLogger(__name__)
 
 
-class Event(StrEnum):
-    """What can be told. `tell` takes any of them; a new kind is a line here, and a call where it happens."""
-
-    JOB_SUCCEEDED = "job.succeeded"
-    JOB_FAILED = "job.failed"
-    JOB_CANCELED = "job.canceled"
-    SUBJECT_READY = "subject.ready"
-    SUBJECT_DELETED = "subject.deleted"
-    BATCH_COMPLETED = "batch.completed"
-    BATCH_CANCELED = "batch.canceled"
-    TEST = "webhook.test"
-    """Asked for by the tenant, and sent whatever else the webhook is for."""
-
-
 _ENDINGS = {
     JobState.SUCCEEDED: Event.JOB_SUCCEEDED,
     JobState.FAILED: Event.JOB_FAILED,
     JobState.CANCELED: Event.JOB_CANCELED,
 }
-
-
-class Attempt(Record):
-    """One try. `status` is what was answered, or None: then `error` says why nothing was."""
-
-    at: float
-    seconds: float
-    status: int | None = None
-    error: str | None = None
-
-
-class Delivery(Record):
-    """One message to one webhook. `body` is sent as it stands; `id` is the message's, at every webhook the same."""
-
-    id: str
-    tenant: str
-    webhook_id: str
-    type: str
-    body: str
-    created_at: float
-    state: DeliveryState = DeliveryState.PENDING
-    attempts: tuple[Attempt, ...] = ()
-    next_at: float | None = None
 
 
 class FormerSecret(Record):
@@ -121,28 +81,6 @@ class Webhook(Record):
     def wants(self, event: Event) -> bool:
         """Whether it is to be told of this."""
         return self.disabled_at is None and (event is Event.TEST or self.events is None or event in self.events)
-
-
-@dataclass(frozen=True)
-class Happening:
-    """Something to tell: `data` are ids and states. `about` names it, so that it is the same message again."""
-
-    tenant: str
-    event: Event
-    at: float
-    about: str
-    data: dict[str, str]
-
-    @property
-    def message_id(self) -> str:
-        """The same whenever it is noted."""
-        return derived_id("msg", self.at, f"{self.tenant} {self.event} {self.about}")
-
-    @property
-    def body(self) -> str:
-        """The payload: type, time, data."""
-        when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return json.dumps({"type": self.event, "timestamp": when, "data": self.data}, separators=(",", ":"))
 
 
 class Webhooks:

@@ -19,9 +19,10 @@ from anyio import CapacityLimiter, Event, to_thread
 from anyio.abc import TaskGroup
 
 from core.errors import BrokerUnavailable, HyperDreamBoothError
+from core.jobs.messages import Attempt, Delivery
 from core.jobs.model import DeliveryState
 from core.jobs.schedule import Due, Schedule
-from core.jobs.webhooks import Attempt, Delivery, Webhook, Webhooks
+from core.jobs.webhooks import Webhook, Webhooks
 from core.webhooks.post import Post
 from core.webhooks.signing import headers
 

@@ -17,7 +17,7 @@ import httpcore
 from anyio import fail_after, to_thread
 
 from core.errors import WebhookRefused
-from core.jobs.webhooks import Attempt
+from core.jobs.messages import Attempt
 from core.webhooks.targets import BoundedResolver, Checked, Resolver, Target, check
 
 TIMEOUT_SECONDS = 10.0

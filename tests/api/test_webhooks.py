@@ -11,8 +11,9 @@ import pytest
 from api.dependencies import the_resolver
 from api.schemas_webhooks import EventName
 from core.jobs import keys
+from core.jobs.messages import Event
 from core.jobs.schedule import Schedule
-from core.jobs.webhooks import Event, Webhooks
+from core.jobs.webhooks import Webhooks
 from core.webhooks.courier import Courier
 from core.webhooks.post import Post
 from core.webhooks.targets import BoundedResolver

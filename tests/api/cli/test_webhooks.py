@@ -5,7 +5,8 @@ import json
 import pytest
 
 from api.dependencies import the_resolver
-from core.jobs.webhooks import Attempt, Webhooks
+from core.jobs.messages import Attempt
+from core.jobs.webhooks import Webhooks
 
 URL = "https://hooks.example.com/in"
 

@@ -128,8 +128,8 @@ def test_subjects_are_listed_in_order_and_in_pages(desk: Desk) -> None:
     for _ in range(3):
         subjects.append(desk.new_subject()[0].id)
         time.sleep(0.002)
-    assert [subject.id for subject in desk.jobs.subjects("local")] == subjects
-    assert [subject.id for subject in desk.jobs.subjects("local", limit=1, after=subjects[0])] == subjects[1:2]
+    assert [subject.id for subject in desk.jobs.subjects("local")] == subjects[::-1]
+    assert [subject.id for subject in desk.jobs.subjects("local", limit=1, after=subjects[2])] == subjects[1:2]
 
 
 def test_nothing_is_generated_before_there_are_weights(desk: Desk) -> None:

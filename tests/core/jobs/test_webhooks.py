@@ -8,20 +8,10 @@ import pytest
 
 from core.errors import InternalFault, StoreUnavailable, TooManyWebhooks, WebhookNotFound
 from core.jobs import JobKind, JobState, keys
-from core.jobs.model import derived_id, new_id, time_of
+from core.jobs.messages import Delivery, Event, Happening
+from core.jobs.model import DeliveryState, derived_id, new_id, time_of
 from core.jobs.schedule import Schedule
-from core.jobs.webhooks import (
-    KEPT_DELIVERIES,
-    KEPT_SECONDS,
-    MOST_FORMER,
-    Delivery,
-    DeliveryState,
-    Event,
-    Happening,
-    Webhook,
-    Webhooks,
-    drop_old,
-)
+from core.jobs.webhooks import KEPT_DELIVERIES, KEPT_SECONDS, MOST_FORMER, Webhook, Webhooks, drop_old
 
 if TYPE_CHECKING:
     from tests.core.jobs.conftest import Desk

@@ -5,12 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from core.errors import ObjectNotFound, SettingsError, StoreUnavailable
 from core.settings import Settings
@@ -32,24 +30,6 @@ BAD_KEYS = [
     "é",
     "a\x00b",
 ]
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def bucket(moto: str) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        boto3.client("s3", endpoint_url=moto, region_name="us-east-1").create_bucket(Bucket="bucket")
-        yield "bucket"
 
 
 @pytest.fixture(params=["memory", "folder", "s3"])

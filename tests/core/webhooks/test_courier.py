@@ -11,9 +11,10 @@ from redis import Redis
 
 from core.errors import BrokerUnavailable, StoreUnavailable
 from core.jobs import keys
-from core.jobs.model import new_id
+from core.jobs.messages import Attempt, Delivery, Event, Happening
+from core.jobs.model import DeliveryState, new_id
 from core.jobs.schedule import Due, Schedule
-from core.jobs.webhooks import Attempt, Delivery, DeliveryState, Event, Happening, Webhook, Webhooks
+from core.jobs.webhooks import Webhook, Webhooks
 from core.webhooks import courier
 from core.webhooks.courier import Courier, after, wait_before
 from core.webhooks.post import Post

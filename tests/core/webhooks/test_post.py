@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from core.jobs.webhooks import Attempt
+from core.jobs.messages import Attempt
 from core.webhooks.post import MOST_BYTES, Post
 from core.webhooks.testing import FakeBackend, FakeResolver
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from core.broker import LocalRedis, connect
-from core.jobs.webhooks import DeliveryState, Webhooks
+from core.jobs.model import DeliveryState
+from core.jobs.webhooks import Webhooks
 from core.settings import Settings
 from core.storage import open_store
 from core.webhooks.testing import Heard, receiver
