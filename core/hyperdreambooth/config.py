@@ -53,6 +53,8 @@ class FinetuneConfig:
     ``relaxation`` "lidb" stays inside the basis and keeps the file at about 100 KB; "lora" leaves it.
     ``least_noise`` is the share of the noise schedule, from its clean end, that finetuning leaves out: who it is gets
     decided before.
+    ``styled_rows`` of a person's ``rows`` show the photo through a filter of ``styles``, with the prompt of that style,
+    so that the weights hold the person and not the look of one photo (decision 18; the paper has none).
     """
 
     rank: int = 4
@@ -62,6 +64,8 @@ class FinetuneConfig:
     rows: int = 4
     relaxation: Relaxation = "lidb"
     least_noise: float = 0.0
+    styled_rows: int = 0
+    styles: tuple[str, ...] = ()
 
     def steps_taken(self, *, has_hypernetwork: bool) -> int:
         """The steps of a personalisation that names none."""
@@ -116,6 +120,10 @@ class BundleConfig:
         parts = {"lidb": LidbConfig, "finetune": FinetuneConfig, "sampling": SamplingConfig}
         try:
             fields: dict[str, Any] = json.loads(text)
-            return cls(**{key: parts[key](**value) if key in parts else value for key, value in fields.items()})
+            return cls(**{key: _part(parts[key], value) if key in parts else value for key, value in fields.items()})
         except (json.JSONDecodeError, TypeError, AttributeError) as error:
             raise BundleError(f"bundle.json cannot be read: {error}") from error
+
+
+def _part(kind: Any, fields: dict[str, Any]) -> Any:
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})

@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from core.errors import JobCanceled
+from core.errors import BundleError, JobCanceled
 from core.hyperdreambooth.adapters import repeat
 from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.diffusion import Bundle, denoising_loss, merged, tokenize
+from core.hyperdreambooth.diffusion import Bundle, denoising_loss, encode_pictures, merged, tokenize
 from core.hyperdreambooth.lidb import Factors, Person, relax
+from core.hyperdreambooth.styles.styles import STYLES
 
 PROMPT = "a [V] {noun}"
 """The paper's prompt for training and for the hypernetwork."""
@@ -35,9 +36,39 @@ class Finetuned:
     kept_step: int
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The latents that finetuning learns from: the photos, and each of ``config.styles`` once (or none of them)."""
+
+    photos: Float[Tensor, "people photos c h w"]
+    styled: Float[Tensor, "people styles c h w"]
+
+
+@torch.no_grad()
+def show(bundle: Bundle, photos: UInt8[Tensor, "people photos h w 3"], config: FinetuneConfig) -> Shown:
+    """Encode each person's photos; where ``config`` has styled rows, also through the filters, photos taking turns.
+
+    Raises:
+        BundleError: ``config`` names a style that there is no filter for, or leaves no row for the photo itself.
+    """
+    people, several = photos.shape[:2]
+    latents = encode_pictures(bundle, photos.flatten(0, 1)).unflatten(0, (people, several))
+    names = config.styles if config.styled_rows else ()
+    if names and config.styled_rows >= config.rows:
+        raise BundleError("finetune.styled_rows must be fewer than finetune.rows: the photo itself needs one")
+    unknown = [name for name in names if name not in STYLES]
+    if unknown:
+        raise BundleError(f"finetune.styles has {unknown[0]!r}, which is none of {', '.join(STYLES)}")
+    if not names:
+        return Shown(latents, latents[:, :0])
+    filtered = [STYLES[name].apply(photos[:, number % several].numpy()) for number, name in enumerate(names)]
+    styled = torch.stack([encode_pictures(bundle, torch.from_numpy(pictures)) for pictures in filtered], dim=1)
+    return Shown(latents, styled)
+
+
 def finetune(
     bundle: Bundle,
-    latents: Float[Tensor, "people photos c h w"],
+    shown: Shown,
     start: Person,
     config: FinetuneConfig,
     *,
@@ -46,7 +77,7 @@ def finetune(
     on_step: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Finetuned:
-    """Sharpen ``start`` (factors with a leading dimension of people) on each person's photos.
+    """Sharpen ``start`` (factors with a leading dimension of people) on what is ``shown`` of each person.
 
     In the basis ("lidb") factors stay ``a x r`` and ``r x b``; "lora" first multiplies them out and frees them from the
     basis. The average over the last quarter of the steps is kept: it is steadier than the last step.
@@ -54,22 +85,24 @@ def finetune(
     Raises:
         JobCanceled: ``should_stop`` said so; it is asked before every step.
     """
-    people = len(latents)
+    people = len(shown.photos)
     inside = merged(bundle, start) if config.relaxation == "lora" else start
     factors = _trainable(relax(inside, config.rank, generator=generator))
     optimizer = torch.optim.AdamW(
         _tensors(factors), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
-    tokens = tokenize(bundle, [PROMPT.format(noun=class_noun or bundle.class_noun)]).expand(people * config.rows, -1)
+    tokens = tokenize(bundle, _prompts(config, class_noun or bundle.class_noun))
     average = {name: Factors(f.left.detach().clone(), f.right.detach().clone()) for name, f in factors.items()}
     losses: list[float] = []
     for step in range(config.steps):
         if should_stop is not None and should_stop():
             raise JobCanceled
-        rows = _photo_rows(latents, config.rows, step)
+        rows, asked = _rows(shown, config, step)
         person = repeat(merged(bundle, factors, kind=config.relaxation), config.rows)
         with torch.autocast(bundle.device.type, torch.bfloat16, enabled=bundle.device.type == "cuda"):
-            each = denoising_loss(bundle, rows, tokens, person, generator=generator, least_noise=config.least_noise)
+            each = denoising_loss(
+                bundle, rows, tokens[asked * people], person, generator=generator, least_noise=config.least_noise
+            )
             loss = each.mean() * people
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -90,10 +123,21 @@ def _rate(step: int, steps: int) -> float:
     return up * (1 - 0.8 * step / steps)
 
 
-def _photo_rows(latents: Float[Tensor, "people photos c h w"], rows: int, step: int) -> Float[Tensor, "n c h w"]:
-    photos = latents.shape[1]
-    chosen = [(step * rows + row) % photos for row in range(rows)]
-    return latents[:, chosen].flatten(0, 1)
+def _prompts(config: FinetuneConfig, noun: str) -> list[str]:
+    """The plain prompt, then that of each style."""
+    plain = PROMPT.format(noun=noun)
+    return [plain, *(STYLES[name].phrasings[0].format(subject=plain) for name in config.styles)]
+
+
+def _rows(shown: Shown, config: FinetuneConfig, step: int) -> tuple[Float[Tensor, "n c h w"], list[int]]:
+    """The latents of one step, and which prompt each of a person's rows has; photos and styles take turns."""
+    photos, styles = shown.photos.shape[1], shown.styled.shape[1]
+    through = config.styled_rows if styles else 0
+    plain = config.rows - through
+    chosen = [(step * plain + row) % photos for row in range(plain)]
+    looks = [(step * through + row) % styles for row in range(through)]
+    latents = torch.cat([shown.photos[:, chosen], shown.styled[:, looks]], dim=1)
+    return latents.flatten(0, 1), [0] * plain + [1 + look for look in looks]
 
 
 def _trainable(person: Person) -> dict[str, Factors]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from core.errors import BundleError, WeightsMismatch
 from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
-from core.hyperdreambooth.finetune import PROMPT, finetune
+from core.hyperdreambooth.diffusion import Bundle, to_pixels
+from core.hyperdreambooth.finetune import PROMPT, finetune, show
 from core.hyperdreambooth.hypernetwork import HyperNetwork
 from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.sampling import Row, generate
@@ -91,11 +91,9 @@ def personalize(
             clock.lap("preview")
 
     start = begun or predicted or bundle.basis.zeros(1, generator=generator, batch=(1,))
-    with torch.no_grad():
-        latents = encode_pictures(bundle, photos)
     tuned = finetune(
         bundle,
-        latents[None],
+        show(bundle, photos[None], settings),
         start,
         settings,
         generator=generator,

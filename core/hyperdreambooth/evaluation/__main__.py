@@ -28,8 +28,8 @@ from core.hyperdreambooth.evaluation.similarity import CLIP, DINO, ImageSimilari
 from core.hyperdreambooth.evaluation.study import Record, Study, ceiling, label
 from core.hyperdreambooth.evaluation.subjects import subjects
 from core.hyperdreambooth.evaluation.variations import DEGRADATIONS, degraded, varied
+from core.hyperdreambooth.styles.styles import PHOTO
 from core.hyperdreambooth.training.data import load_faces
-from core.hyperdreambooth.training.styles import PHOTO
 
 log = logging.getLogger(__name__)
 

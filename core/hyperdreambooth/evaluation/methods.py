@@ -20,7 +20,7 @@ from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
 from core.hyperdreambooth.evaluation.baselines import dreambooth, textual_inversion
 from core.hyperdreambooth.evaluation.subjects import Subject
-from core.hyperdreambooth.finetune import finetune
+from core.hyperdreambooth.finetune import finetune, show
 from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.weights import Precision, describe, merged_factors, to_bytes
 
@@ -109,7 +109,8 @@ def _refined(
     )
     start = starting_point(bundle, chosen, seed=seed, iterations=iterations)
     generator = torch.Generator("cpu").manual_seed(seed)
-    tuned = finetune(bundle, photo_latents(bundle, chosen)[:, None], start, config, generator=generator)
+    photos = torch.from_numpy(np.stack([subject.photo[None] for subject in chosen]))
+    tuned = finetune(bundle, show(bundle, photos, config), start, config, generator=generator)
     return [_stored(bundle, person, config, tuned.kept_step, precision) for person in unstack(tuned.person)]
 
 
@@ -183,7 +184,7 @@ _ALL = (
         "lora-dreambooth",
         "LoRA DreamBooth, rank 4, 400 iterations",
         partial(_refined, change=lambda bundle: _full_lora(
-            replace(bundle, hypernetwork=None), rank=4, steps_from_zero=400, least_noise=0.0
+            replace(bundle, hypernetwork=None), rank=4, steps_from_zero=400, least_noise=0.0, styled_rows=0
         )),
         rates=(5e-4, 1e-3, 3e-3),
     ),

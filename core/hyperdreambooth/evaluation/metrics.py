@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from core.hyperdreambooth.classifier import PictureClassifier
 from core.hyperdreambooth.evaluation.similarity import ImageSimilarity
 from core.hyperdreambooth.evaluation.subjects import Subject
-from core.hyperdreambooth.training.styles import STYLES
+from core.hyperdreambooth.styles.styles import STYLES
 
 Pictures = UInt8[np.ndarray, "_ h w 3"]
 Embeddings = Float[np.ndarray, "_ embedding"]

@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core.hyperdreambooth.diffusion import Bundle, to_pixels
+from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.data import Faces
 from core.hyperdreambooth.training.loop import Losses
 from core.hyperdreambooth.training.recipe import Autoencoder
-from core.hyperdreambooth.training.styles import STYLES
 
 
 def autoencoder_losses(

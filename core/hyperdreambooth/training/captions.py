@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 
-from core.hyperdreambooth.training.styles import PHOTO, STYLES, Style
+from core.hyperdreambooth.styles.styles import PHOTO, STYLES, Style
 
 Chance = Random | np.random.Generator
 """Either kind of generator will do: only its `random()`, uniform in [0, 1), is used."""

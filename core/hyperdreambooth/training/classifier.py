@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from core.hyperdreambooth.classifier import ClassifierConfig, PictureClassifier
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, to_pixels
+from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.hyperdreambooth.training.data import Faces
 from core.hyperdreambooth.training.loop import Losses
 from core.hyperdreambooth.training.recipe import Classifier
-from core.hyperdreambooth.training.styles import PHOTO, STYLES
 
 Pictures = np.ndarray
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures
-from core.hyperdreambooth.training.styles import STYLES
+from core.hyperdreambooth.styles.styles import STYLES
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, to_pixels
 from core.hyperdreambooth.lidb import Person
 from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
+from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.data import Faces
-from core.hyperdreambooth.training.styles import STYLES
 
 PROMPTS = (
     "a face",

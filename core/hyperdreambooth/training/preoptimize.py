@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle, to_pixels
-from core.hyperdreambooth.finetune import finetune
+from core.hyperdreambooth.finetune import Shown, finetune
 from core.hyperdreambooth.training.data import Faces, LatentCache
 from core.hyperdreambooth.training.loop import step_generator
 from core.hyperdreambooth.training.recipe import Preoptimize
@@ -57,7 +57,8 @@ def _optimize(
         rank=rank, steps=config.steps, learning_rate=config.learning_rate, rows=config.rows, relaxation="lidb"
     )
     plain = latents.plain[torch.from_numpy(group), 0].to(bundle.device, torch.float32)
-    people = finetune(bundle, plain[:, None], start, settings, generator=step_generator(1, number)).person
+    shown = Shown(plain[:, None], plain[:, None][:, :0])
+    people = finetune(bundle, shown, start, settings, generator=step_generator(1, number)).person
     tensors = {"pictures": torch.from_numpy(group)}
     for name, factors in people.items():
         tensors[f"{name}/left"], tensors[f"{name}/right"] = factors.left.cpu(), factors.right.contiguous().cpu()

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from core.hyperdreambooth.diffusion import Bundle, to_pixels, tokenize
+from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.hyperdreambooth.training.captions import caption
 from core.hyperdreambooth.training.data import Faces, LatentCache
-from core.hyperdreambooth.training.styles import PHOTO, STYLES
 
 
 @dataclass(frozen=True)

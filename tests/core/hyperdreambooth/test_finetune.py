@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.errors import JobCanceled
+from core.errors import BundleError, JobCanceled
 from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.finetune import finetune
+from core.hyperdreambooth.finetune import Shown, finetune, show
 from core.hyperdreambooth.lidb import Factors
 from core.hyperdreambooth.testing import random_bundle
 
@@ -21,8 +21,13 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def latents(people: int = 1) -> torch.Tensor:
-    return torch.randn(people, 1, 4, 8, 8, generator=seeded(5))
+def latents(people: int = 1) -> Shown:
+    return Shown(torch.randn(people, 1, 4, 8, 8, generator=seeded(5)), torch.empty(people, 0, 4, 8, 8))
+
+
+def photos(people: int = 1, each: int = 1) -> torch.Tensor:
+    shape = (people, each, 16, 16, 3)
+    return torch.randint(0, 256, shape, generator=seeded(6), dtype=torch.uint8)
 
 
 def test_it_trains_the_person_and_not_the_base(bundle):
@@ -55,7 +60,7 @@ def test_people_in_one_batch_do_not_see_each_other(bundle):
     """The second person's photo changes; the first one's weights stay."""
     start = bundle.basis.zeros(1, generator=seeded(), batch=(2,))
     both = latents(2)
-    other = torch.cat([both[:1], both[1:] * 2])
+    other = Shown(torch.cat([both.photos[:1], both.photos[1:] * 2]), both.styled)
     first, second = (finetune(bundle, each, start, CONFIG, generator=seeded(1)).person for each in (both, other))
     name = bundle.targets[-1].name
     torch.testing.assert_close(first[name].left[0], second[name].left[0], atol=1e-5, rtol=1e-4)
@@ -83,6 +88,39 @@ def test_the_loss_falls_when_there_is_something_to_learn(bundle):
     start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
     losses = finetune(bundle, latents(), start, config, generator=seeded()).losses
     assert sum(losses[-8:]) < sum(losses[:8])
+
+
+def test_styled_rows_show_each_photo_in_turn_with_the_prompt_of_the_style(bundle):
+    config = replace(CONFIG, rows=3, styled_rows=1, styles=("pencil sketch", "neon sign", "cartoon"))
+    shown = show(bundle, photos(2, 2), config)
+    assert shown.photos.shape[:2] == (2, 2)
+    assert shown.styled.shape[:2] == (2, 3)
+    first = show(bundle, photos(2, 2)[:, :1], config)
+    assert torch.allclose(first.styled[:, 0], shown.styled[:, 0], atol=1e-5)
+    assert not torch.allclose(first.styled[:, 1], shown.styled[:, 1], atol=1e-5)
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(2,))
+    with_styles, without = (
+        finetune(bundle, each, start, config, generator=seeded()).person
+        for each in (shown, Shown(shown.photos, shown.styled[:, :0]))
+    )
+    name = bundle.targets[-1].name
+    assert not torch.allclose(with_styles[name].left, without[name].left)
+
+
+def test_no_styled_rows_means_no_filtered_pictures(bundle):
+    assert show(bundle, photos(), replace(CONFIG, styles=("pencil sketch",))).styled.shape[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"styles": ("crayon",)}, "'crayon', which is none of pencil sketch"),
+        ({"styles": ("cartoon",), "styled_rows": 2}, "fewer than finetune.rows"),
+    ],
+)
+def test_a_style_without_a_filter_or_no_row_for_the_photo_is_refused(bundle, wrong, message):
+    with pytest.raises(BundleError, match=message):
+        show(bundle, photos(), replace(CONFIG, **{"styled_rows": 1, **wrong}))
 
 
 def test_factors_are_a_batch_of_people():

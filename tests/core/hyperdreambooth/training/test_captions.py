@@ -5,8 +5,8 @@ from random import Random
 
 import numpy as np
 
+from core.hyperdreambooth.styles.styles import PHOTO, STYLES, Style
 from core.hyperdreambooth.training.captions import caption, vocabulary
-from core.hyperdreambooth.training.styles import PHOTO, STYLES, Style
 
 MAN = ("man", "smiling", "wavy hair", "black hair", "glasses", "beard")
 HAIR = tuple(f"{kind} hair" for kind in ("wavy", "black", "straight", "brown", "blond", "gray", "long"))

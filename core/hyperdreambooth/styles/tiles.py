@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from core.hyperdreambooth.training.filters import REFERENCE_SIZE, Planes
+from core.hyperdreambooth.styles.filters import REFERENCE_SIZE, Planes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.hyperdreambooth.training import filters as f
-from core.hyperdreambooth.training.filters import Planes
-from core.hyperdreambooth.training.tiles import cells
+from core.hyperdreambooth.styles import filters as f
+from core.hyperdreambooth.styles.filters import Planes
+from core.hyperdreambooth.styles.tiles import cells
 
 Pictures = NDArray[np.uint8]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from core.hyperdreambooth.training.styles import PHOTO, STYLES, Pictures, Style
+from core.hyperdreambooth.styles.styles import PHOTO, STYLES, Pictures, Style
 
 EVERY_STYLE = pytest.mark.parametrize("style", STYLES.values(), ids=lambda style: style.name)
 
