@@ -59,7 +59,7 @@ def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = N
     if cache is not None and cache.is_file():
         pictures = np.load(cache, allow_pickle=False)
     else:
-        pictures = np.stack([_decode(data, resolution) for data in columns["image"]])  # type: ignore[arg-type]
+        pictures = np.stack([decode_picture(data, resolution) for data in columns["image"]])  # type: ignore[arg-type]
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
             np.save(cache, pictures, allow_pickle=False)
@@ -119,7 +119,8 @@ def _stylise(pictures: np.ndarray, styles: np.ndarray, mirrored: np.ndarray, nam
     return result
 
 
-def _decode(data: bytes, resolution: int) -> UInt8[np.ndarray, "h w 3"]:
+def decode_picture(data: bytes, resolution: int) -> UInt8[np.ndarray, "h w 3"]:
+    """An encoded square picture as pixels, ``resolution`` on a side."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     if picture.size != (resolution, resolution):
         picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)

@@ -15,8 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from core.hyperdreambooth.adapters import unstack
-from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures, to_pixels
+from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures
 from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.personalize import face_pixels
 from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
 from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.data import Faces
@@ -94,7 +95,7 @@ def _generated(bundle: Bundle, photos: torch.Tensor) -> list[torch.Tensor]:
     nobody = [merge_people(bundle, [Row("")])[0]] * len(photos)
     people = [nobody] * len(PROMPTS)
     if bundle.hypernetwork is not None:
-        person = bundle.basis.merge(bundle.hypernetwork(to_pixels(photos).to(bundle.device)))
+        person = bundle.basis.merge(bundle.hypernetwork(face_pixels(bundle, bundle.hypernetwork, photos)))
         people += [unstack(person)] * len(PERSONAL_PROMPTS)
     return [
         decode_latents(bundle, _sample(bundle, [Row(prompt, seed=seed) for seed in range(len(photos))], who)).cpu()

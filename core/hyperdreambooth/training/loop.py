@@ -2,6 +2,8 @@
 
 A checkpoint is a safetensors file (parameters, averages and optimiser moments) beside a JSON file; no pickle anywhere.
 Every step draws from a generator seeded by (seed, step) alone, so that a resumed run sees what an unbroken one would.
+A step may be cut into parts, each with a generator of its own: a team of processes shares them out and adds the
+gradients up, so that how many processes there are does not change what is learnt.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
+
+from core.errors import BundleError
+from core.hyperdreambooth.training.team import ALONE, GradientSum, Team
 
 
 @dataclass(frozen=True)
@@ -49,17 +55,31 @@ Losses = Mapping[str, Tensor]
 
 
 class TrainingLoop:
-    """Trains the parameters of named modules in ``folder``, where it also finds its own checkpoint again."""
+    """Trains the parameters of named modules in ``folder``, where it also finds its own checkpoint again.
+
+    ``parts`` are how many times ``losses`` is asked in one step, by all processes of the ``team`` together; the step's
+    loss is the mean. ``half`` scales the loss, as float16 needs it.
+    """
 
     def __init__(
-        self, folder: Path, modules: Mapping[str, nn.Module], optimization: Optimization, *, seed: int, name: str
+        self,
+        folder: Path,
+        modules: Mapping[str, nn.Module],
+        optimization: Optimization,
+        *,
+        seed: int,
+        name: str,
+        team: Team = ALONE,
+        parts: int = 1,
+        half: bool = False,
     ) -> None:
         self.folder, self.config, self.seed, self.name = folder, optimization, seed, name
+        self.team, self.parts = team, parts
         named = [(f"{key}.{n}", p) for key, module in modules.items() for n, p in module.named_parameters()]
         self.parameters = {n: p for n, p in named if p.requires_grad}
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
-        device = next(iter(self.parameters.values())).device
-        self.device_type = device.type
+        self.device_type = next(iter(self.parameters.values())).device.type
+        self.scaler = torch.amp.GradScaler(self.device_type, enabled=half)
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=optimization.learning_rate,
@@ -76,19 +96,35 @@ class TrainingLoop:
         return self.step >= self.config.steps
 
     def run(self, losses: Callable[[torch.Generator], Losses]) -> None:
-        """Take the steps that are left. ``losses`` gets the step's own CPU generator."""
-        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.name, unit="step", dynamic_ncols=True)
+        """Take the steps that are left. ``losses`` gets the own CPU generator of the step (or of its part).
+
+        Raises:
+            BundleError: the loss is no longer a number; the last checkpoint stays.
+        """
+        bar = tqdm(
+            total=self.config.steps,
+            initial=self.step,
+            desc=self.name,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not self.team.first,
+        )
         smooth: dict[str, float] = {}
         while not self.done:
             for key, value in self._take(losses).items():
                 smooth[key] = value if key not in smooth else 0.98 * smooth[key] + 0.02 * value
             bar.set_postfix({key: f"{value:.4f}" for key, value in smooth.items()}, refresh=False)
             bar.update()
-            if self.step % 20 == 0 or self.done:
+            if (self.step % 20 == 0 or self.done) and self.team.first:
                 self._log(smooth)
-            if self.step % self.config.checkpoint_every == 0 or self.done:
+            if (self.step % self.config.checkpoint_every == 0 or self.done) and self.team.first:
                 self.save()
         bar.close()
+
+    def rehearse(self, losses: Callable[[torch.Generator], Losses]) -> None:
+        """All of the next step but the step itself: what it costs, and nothing learnt."""
+        self._gradients(losses)
+        self.optimizer.zero_grad()
 
     def use_average(self) -> None:
         """Put the averaged parameters into the modules: what a finished stage hands on."""
@@ -102,29 +138,41 @@ class TrainingLoop:
         tensors |= {f"average/{n}": p for n, p in self.average.items()}
         for name, parameter in self.parameters.items():
             state = self.optimizer.state[parameter]
-            tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
+            tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq", "step") if key in state}
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "checkpoint.partial"
-        save_file(
-            {key: value.contiguous() for key, value in tensors.items()}, partial, metadata={"step": str(self.step)}
-        )
+        metadata = {"step": str(self.step), "scaler": json.dumps(self.scaler.state_dict())}
+        save_file({key: value.contiguous() for key, value in tensors.items()}, partial, metadata=metadata)
         partial.replace(self.folder / "checkpoint.safetensors")
         (self.folder / "state.json").write_text(json.dumps({"step": self.step, "of": self.config.steps}))
 
     def _take(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self.config.rate(self.step)
-        with self._attention():
-            values = losses(step_generator(self.seed, self.step))
-            self.optimizer.zero_grad()
-            torch.autograd.backward(values["loss"])
+        values = self._gradients(losses)
+        if not math.isfinite(values["loss"]):
+            raise BundleError(f"{self.name}: the loss of step {self.step} is not a number; lower the learning rate")
+        self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.step += 1
         keep = min(self.config.ema, self.step / (self.step + 9))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - keep)
-        return {key: float(value.detach()) for key, value in values.items()}
+        return values
+
+    def _gradients(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
+        """Leave the whole team's gradients of the next step in the parameters; returns the mean of each loss."""
+        self.optimizer.zero_grad()
+        whole = GradientSum(self.parameters.values(), self.team)
+        with self._attention():
+            for part in self.team.share(self.parts):
+                values = losses(step_generator(self.seed, self.step, part))
+                torch.autograd.backward(self.scaler.scale(values["loss"] / self.parts))
+                if self.parts > 1:
+                    whole.take({key: value / self.parts for key, value in values.items()})
+        return whole.give() if self.parts > 1 else {key: float(value.detach()) for key, value in values.items()}
 
     def _attention(self) -> AbstractContextManager[None]:
         """On a CPU the plain attention is faster to train than the fused one (47 against 38 pictures/s at 64 px)."""
@@ -141,11 +189,15 @@ class TrainingLoop:
                     continue
                 parameter.copy_(saved[f"parameter/{name}"])
                 self.average[name].copy_(saved[f"average/{name}"])
-        self.step = int(json.loads((self.folder / "state.json").read_text())["step"])
+        with safe_open(file, framework="pt") as stream:
+            metadata = stream.metadata()
+        self.step = int(metadata["step"])
+        self.scaler.load_state_dict(json.loads(metadata.get("scaler", "{}")) or self.scaler.state_dict())
         for name, parameter in self.parameters.items():
             if f"exp_avg/{name}" in saved:
+                taken = saved.get(f"step/{name}", torch.tensor(float(self.step)))
                 self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step)),
+                    "step": taken.to(parameter.device),
                     "exp_avg": saved[f"exp_avg/{name}"].to(parameter.device),
                     "exp_avg_sq": saved[f"exp_avg_sq/{name}"].to(parameter.device),
                 }
@@ -161,7 +213,7 @@ class TrainingLoop:
             writer.writerow([self.step, *(f"{value:.5f}" for value in losses.values())])
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The CPU generator of one step: a function of (seed, step) alone."""
-    digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
+def step_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
+    """The CPU generator of one step, or of a part of it: a function of (seed, step, part) alone."""
+    digest = hashlib.sha256((f"{seed}/{step}/{part}" if part else f"{seed}/{step}").encode()).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -7,7 +7,7 @@ has one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.diffusion import Bundle, to_pixels
+from core.hyperdreambooth.diffusion import Bundle
 from core.hyperdreambooth.finetune import Shown, finetune
-from core.hyperdreambooth.training.data import Faces, LatentCache
+from core.hyperdreambooth.personalize import face_pixels
 from core.hyperdreambooth.training.loop import step_generator
 from core.hyperdreambooth.training.recipe import Preoptimize
+from core.hyperdreambooth.training.team import ALONE, Team
 
 TARGETS = "targets.safetensors"
 """The file of a finished stage."""
@@ -32,33 +33,65 @@ none.
 """
 
 
-def preoptimize(bundle: Bundle, faces: Faces, latents: LatentCache, config: Preoptimize, folder: Path) -> None:
-    """Write ``TARGETS``; groups that an interrupted run finished are kept."""
+Load = Callable[[np.ndarray], tuple[Tensor, Tensor]]
+"""The pictures of some numbers (uint8, ``n h w 3``) and their latents."""
+
+
+def preoptimize(
+    bundle: Bundle, pictures: int, load: Load, config: Preoptimize, folder: Path, team: Team = ALONE
+) -> None:
+    """Write ``TARGETS``, from ``pictures`` pictures in all; groups that an interrupted run finished are kept.
+
+    The processes of a ``team`` share the groups out; ``folder`` is one that all of them see.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = np.linspace(0, len(faces) - 1, config.people).astype(int)
-    groups = [chosen[start : start + config.group] for start in range(0, len(chosen), config.group)]
-    for number, group in enumerate(tqdm(groups, desc="preoptimize", unit="group")):
+    groups = people_groups(pictures, config)
+    for number in tqdm(team.share(len(groups)), desc="preoptimize", unit="group", disable=not team.first):
         file = folder / f"group-{number}.safetensors"
         if not file.is_file():
-            save_file(_optimize(bundle, faces, latents, config, group, number), file)
-    parts = [load_file(folder / f"group-{number}.safetensors") for number in range(len(groups))]
-    save_file({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / TARGETS)
+            _write(optimize_group(bundle, load, config, groups[number], number), file)
+    team.wait()
+    if team.first:
+        parts = [load_file(folder / f"group-{number}.safetensors") for number in range(len(groups))]
+        _write({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / TARGETS)
+    team.wait()
 
 
-def _optimize(
-    bundle: Bundle, faces: Faces, latents: LatentCache, config: Preoptimize, group: np.ndarray, number: int
+def people_groups(pictures: int, config: Preoptimize) -> list[np.ndarray]:
+    """The numbers of the chosen pictures, evenly over all of them, group by group."""
+    chosen = np.linspace(0, pictures - 1, min(config.people, pictures)).astype(int)
+    return [chosen[start : start + config.group] for start in range(0, len(chosen), config.group)]
+
+
+def _write(tensors: dict[str, Tensor], file: Path) -> None:
+    """Whole or not at all, also when the process is killed."""
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial)
+    partial.replace(file)
+
+
+def optimize_group(
+    bundle: Bundle,
+    load: Load,
+    config: Preoptimize,
+    group: np.ndarray,
+    number: int,
+    *,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
+    """The weights of one group's people, from the hypernetwork's prediction on."""
     assert bundle.hypernetwork is not None
+    photos, plain = load(group)
     with torch.no_grad():
-        pixels = to_pixels(torch.from_numpy(faces.pictures[group])).to(bundle.device)
-        start = bundle.hypernetwork(pixels)
+        start = bundle.hypernetwork(face_pixels(bundle, bundle.hypernetwork, photos))
     rank = bundle.hypernetwork.config.rank
     settings = FinetuneConfig(
         rank=rank, steps=config.steps, learning_rate=config.learning_rate, rows=config.rows, relaxation="lidb"
     )
-    plain = latents.plain[torch.from_numpy(group), 0].to(bundle.device, torch.float32)
+    plain = plain.to(bundle.device, torch.float32)
     shown = Shown(plain[:, None], plain[:, None][:, :0])
-    people = finetune(bundle, shown, start, settings, generator=step_generator(1, number)).person
+    generator = step_generator(1, number)
+    people = finetune(bundle, shown, start, settings, generator=generator, on_step=on_step).person
     tensors = {"pictures": torch.from_numpy(group)}
     for name, factors in people.items():
         tensors[f"{name}/left"], tensors[f"{name}/right"] = factors.left.cpu(), factors.right.contiguous().cpu()

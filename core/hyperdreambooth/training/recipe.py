@@ -87,6 +87,7 @@ class Hypernetwork:
     optimization: Optimization
     beta: float = 0.02
     photo: float = 0.5
+    empty: float = 0.0
     other_photo: float = 0.3
     identity: float = 0.1
 
@@ -122,11 +123,70 @@ class Recipe:
         return (self.folder / relative).resolve()
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """Parquet files (``image``, ``identity``, ``attributes``) or WebDataset tar files; patterns such as ``*.parquet``.
+
+    ``buffer`` pictures are shuffled together in each of a step's slices; ``readers`` processes read ahead for each
+    training process. ``styles`` are painted as the rows are read.
+    """
+
+    train: tuple[str, ...]
+    styles: tuple[str, ...] = ()
+    buffer: int = 512
+    readers: int = 2
+
+
+@dataclass(frozen=True)
+class LargeRecipe:
+    """A hypernetwork for a base model that is given: a diffusers folder or a hub id, frozen and in half precision.
+
+    ``optimization.batch`` rows a step come in slices of ``slice`` rows, the most that one device takes at a time.
+    ``precision`` "bf16", "fp16" or "no"; None leaves it to ``accelerate launch --mixed_precision``.
+    """
+
+    base: str
+    output: str
+    work: str
+    seed: int
+    slice: int
+    bundle: BundleConfig
+    data: Streamed
+    network: HypernetworkConfig
+    hypernetwork: Hypernetwork
+    preoptimize: Preoptimize | None = None
+    precision: str | None = None
+    folder: Path = field(default_factory=Path)
+
+    def __post_init__(self) -> None:
+        """A batch is a whole number of slices."""
+        if self.hypernetwork.optimization.batch % self.slice:
+            raise BundleError(f"a batch of {self.hypernetwork.optimization.batch} is no whole number of {self.slice}s")
+
+    @property
+    def slices(self) -> int:
+        """How many slices a step has."""
+        return self.hypernetwork.optimization.batch // self.slice
+
+    def path(self, relative: str) -> Path:
+        """A path of the recipe, relative to the file it stands in."""
+        return (self.folder / relative).resolve()
+
+
 def load_recipe(file: Path) -> Recipe:
     """Read a recipe. Raises BundleError for unknown or missing keys, naming them."""
+    return _load(Recipe, file)
+
+
+def load_large_recipe(file: Path) -> LargeRecipe:
+    """Read the recipe of a hypernetwork on a given base. Raises BundleError as ``load_recipe`` does."""
+    return _load(LargeRecipe, file)
+
+
+def _load(kind: type[T], file: Path) -> T:
     with file.open("rb") as stream:
         values = tomllib.load(stream)
-    return _build(Recipe, {**values, "folder": file.parent}, where=file.name)
+    return _build(kind, {**values, "folder": file.parent}, where=file.name)
 
 
 def _build(kind: type[T], values: dict[str, Any], *, where: str) -> T:

@@ -18,20 +18,21 @@ from core.hyperdreambooth.training.base import identity_loss
 from core.hyperdreambooth.training.loop import Losses
 from core.hyperdreambooth.training.preoptimize import Targets
 from core.hyperdreambooth.training.recipe import Hypernetwork
-from core.hyperdreambooth.training.rows import RowSource
+from core.hyperdreambooth.training.rows import Rows
 
 
 def hypernetwork_losses(
     bundle: Bundle,
     network: HyperNetwork,
-    source: RowSource,
+    rows: Rows,
     targets: Targets,
     config: Hypernetwork,
     generator: torch.Generator,
+    *,
+    autocast: torch.dtype | None = torch.bfloat16,
 ) -> Losses:
-    """One batch of the loss above, with the auxiliary identity loss of the base stage."""
-    rows = source.draw(config.optimization.batch, generator)
-    with torch.autocast(bundle.device.type, torch.bfloat16):
+    """The loss above of some rows, with the auxiliary identity loss of the base stage; ``autocast`` None is float32."""
+    with torch.autocast(bundle.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
         features = network.encoder(rows.faces)
         person = network.decode(features)
         who = identity_loss(network, features, rows.labels)
@@ -45,7 +46,7 @@ def target_distance(person: Person, targets: Targets, seen: Tensor) -> Tensor:
     """Mean squared distance of the changes ``A B`` to the targets', over those rows that have a target."""
     if not targets:
         return torch.zeros(())
-    place = {int(picture): index for index, picture in enumerate(targets["pictures"])}
+    place = {int(picture): index for index, picture in enumerate(targets["pictures"].tolist())}
     pairs = [(row, place[int(picture)]) for row, picture in enumerate(seen) if int(picture) in place]
     if not pairs:
         return torch.zeros(())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -105,19 +105,27 @@ class Workshop:
 
     def _preoptimize(self) -> None:
         self._frozen(self.bundle.unet, self.bundle.text_encoder, self.network)
-        preoptimize(self.bundle, self.faces, self._latents(), self.recipe.preoptimize, self._folder("preoptimize"))
+        latents = self._latents()
+
+        def load(group: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.from_numpy(self.faces.pictures[group]), latents.plain[torch.from_numpy(group), 0]
+
+        preoptimize(self.bundle, len(self.faces), load, self.recipe.preoptimize, self._folder("preoptimize"))
 
     def _hypernetwork(self) -> None:
         config = self.recipe.hypernetwork
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
         self.network.requires_grad_(True)
-        rows = self._rows(Mix(config.photo, 0.0, 1.0, config.other_photo))
+        rows = self._rows(Mix(config.photo, config.empty, 1.0, config.other_photo))
         targets = self._folder("preoptimize") / TARGETS
         known = load_file(targets) if targets.is_file() else {}
+        batch = config.optimization.batch
         self._train(
             "hypernetwork",
             config.optimization,
-            partial(hypernetwork_losses, self.bundle, self.network, rows, known, config),
+            lambda generator: hypernetwork_losses(
+                self.bundle, self.network, rows.draw(batch, generator), known, config, generator
+            ),
         )
         self._finish("hypernetwork")
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from core.errors import BundleError
 from core.hyperdreambooth.training.loop import Optimization, TrainingLoop, step_generator
 
 CONFIG = Optimization(steps=12, batch=4, learning_rate=0.05, warmup=2, checkpoint_every=5)
@@ -60,3 +61,45 @@ def test_the_rate_warms_up_stays_and_falls():
 def test_a_step_s_generator_depends_on_seed_and_step_alone():
     assert torch.equal(torch.rand(2, generator=step_generator(1, 5)), torch.rand(2, generator=step_generator(1, 5)))
     assert not torch.equal(torch.rand(2, generator=step_generator(1, 5)), torch.rand(2, generator=step_generator(1, 6)))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_parts_of_a_step_are_one_batch_also_with_a_scaled_loss_and_after_a_kill(tmp_path, half):
+    def learn(folder, *, parts: int, until: int | None = None) -> torch.Tensor:
+        model = fresh()
+        loop = TrainingLoop(folder, {"m": model}, CONFIG, seed=1, name="test", parts=parts, half=half)
+        rows = torch.arange(12.0).view(4, 3) / 12
+        asked = iter(range(loop.step * parts, 1000))
+
+        def losses(_generator: torch.Generator) -> dict[str, torch.Tensor]:
+            turn = next(asked)
+            if until is not None and turn // parts == until:
+                raise KeyboardInterrupt
+            x = rows.chunk(parts)[turn % parts]
+            return {"loss": (model(x) - x.sum(1, keepdim=True)).square().mean()}
+
+        loop.run(losses)
+        return model.weight.detach()
+
+    whole = learn(tmp_path / "whole", parts=1)
+    torch.testing.assert_close(learn(tmp_path / "parts", parts=2), whole)
+    with pytest.raises(KeyboardInterrupt):
+        learn(tmp_path / "killed", parts=2, until=7)
+    torch.testing.assert_close(learn(tmp_path / "killed", parts=2), whole)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    model = fresh()
+    loop = TrainingLoop(tmp_path, {"m": model}, CONFIG, seed=1, name="test")
+    with pytest.raises(BundleError, match="not a number"):
+        loop.run(lambda generator: {"loss": model.weight.sum() * float("nan")})
+
+
+def test_a_rehearsal_teaches_nothing(tmp_path):
+    model = fresh()
+    before = model.weight.detach().clone()
+    loop = TrainingLoop(tmp_path, {"m": model}, CONFIG, seed=1, name="test", parts=2)
+    loop.rehearse(lambda generator: {"loss": model.weight.square().sum()})
+    assert torch.equal(model.weight, before)
+    assert loop.step == 0
+    assert model.weight.grad is None
