@@ -34,7 +34,11 @@ NOBODY: Person = {}
 
 @dataclass(frozen=True)
 class Bundle:
-    """A base model and what personalises it; ``hypernetwork`` may be absent. ``source`` is where it was loaded from."""
+    """A base model and what personalises it; ``hypernetwork`` may be absent. ``source`` is where it was loaded from.
+
+    SDXL has a second text encoder with a tokenizer of its own. ``zero_empty``: an empty prompt's embeddings are zero,
+    as the pipeline says.
+    """
 
     source: str
     config: BundleConfig
@@ -44,6 +48,9 @@ class Bundle:
     unet: Any
     scheduler: Any
     hypernetwork: HyperNetwork | None = None
+    text_encoder_2: nn.Module | None = None
+    tokenizer_2: Any = None
+    zero_empty: bool = False
 
     @property
     def name(self) -> str:
@@ -84,7 +91,18 @@ class Bundle:
     @property
     def components(self) -> dict[str, nn.Module]:
         """The modules that hold targets, by the first part of a target's name."""
-        return {"text_encoder": self.text_encoder, "unet": self.unet}
+        return {**self.text_encoders, "unet": self.unet}
+
+    @property
+    def text_encoders(self) -> dict[str, nn.Module]:
+        """The one text encoder, or both of SDXL's, by name."""
+        second = {} if self.text_encoder_2 is None else {"text_encoder_2": self.text_encoder_2}
+        return {"text_encoder": self.text_encoder, **second}
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Everything of the base model that has weights."""
+        return (self.vae, *self.components.values())
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
@@ -118,6 +136,14 @@ class Bundle:
         return text.replace("[V]", self.identifier).replace("[v]", self.identifier)
 
 
+@dataclass(frozen=True)
+class Embeddings:
+    """Prompts as the UNet takes them; ``pooled`` is one vector a prompt, of SDXL's second text encoder."""
+
+    tokens: Float[Tensor, "n tokens width"]
+    pooled: Float[Tensor, "n pooled"] | None = None
+
+
 def load_bundle(source: str | Path, *, device: str = "auto") -> Bundle:
     """Open a folder or hub id of a Stable-Diffusion-type pipeline, with or without ``bundle.json`` and a hypernetwork.
 
@@ -138,7 +164,7 @@ def load_bundle(source: str | Path, *, device: str = "auto") -> Bundle:
         raise BundleError(f"{source} cannot be opened as a diffusers pipeline: {error}") from error
     config = _read_config(folder, str(source), pipeline)
     bundle = from_pipeline(pipeline, config, source=str(source))
-    for module in (bundle.vae, bundle.text_encoder, bundle.unet):
+    for module in bundle.modules:
         module.to(where).eval().requires_grad_(False)
     network = _read_hypernetwork(folder / "hypernetwork", bundle)
     return bundle if network is None else replace(bundle, hypernetwork=network.to(where).eval().requires_grad_(False))
@@ -154,7 +180,9 @@ def from_pipeline(pipeline: Any, config: BundleConfig, *, source: str = "memory"
     missing = [part for part in parts if getattr(pipeline, part, None) is None]
     if missing:
         raise BundleError(f"not a Stable-Diffusion-type pipeline: it has no {', '.join(missing)}")
-    return Bundle(source, config, **{part: getattr(pipeline, part) for part in parts})
+    second = {part: getattr(pipeline, part, None) for part in ("text_encoder_2", "tokenizer_2")}
+    zero_empty = bool(pipeline.config.get("force_zeros_for_empty_prompt"))
+    return Bundle(source, config, **{part: getattr(pipeline, part) for part in parts}, **second, zero_empty=zero_empty)
 
 
 def encode_pictures(bundle: Bundle, pictures: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n c h8 w8"]:
@@ -180,38 +208,63 @@ def to_pictures(pixels: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
 
 
 def tokenize(bundle: Bundle, prompts: Sequence[str]) -> Int[Tensor, "n tokens"]:
-    """Prompts to token ids of the encoder's full length; what does not fit is cut off."""
-    length = bundle.tokenizer.model_max_length
-    encoded = bundle.tokenizer(
-        [bundle.prompt(prompt) for prompt in prompts],
-        padding="max_length",
-        max_length=length,
-        truncation=True,
-        return_tensors="pt",
-    )
-    ids: Tensor = encoded.input_ids
-    return ids.to(bundle.device)
+    """Prompts to token ids of the encoder's full length; what does not fit is cut off. Two encoders' ids follow each
+    other.
+    """
+    texts = [bundle.prompt(prompt) for prompt in prompts]
+    ids = [
+        tokenizer(
+            texts,
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        for tokenizer in (bundle.tokenizer, bundle.tokenizer_2)
+        if tokenizer is not None
+    ]
+    return torch.cat(ids, dim=1).to(bundle.device)
 
 
-def encode_tokens(
-    bundle: Bundle, tokens: Int[Tensor, "n tokens"], person: Person = NOBODY
-) -> Float[Tensor, "n tokens width"]:
-    """Token ids to embeddings, through the text encoder as ``person`` changes it (merged factors)."""
-    with adapted({"text_encoder": bundle.text_encoder}, person):
-        embeddings: Tensor = bundle.text_encoder(tokens)[0]
-    return embeddings
+def encode_tokens(bundle: Bundle, tokens: Int[Tensor, "n tokens"], person: Person = NOBODY) -> Embeddings:
+    """Token ids to embeddings, through the text encoders as ``person`` changes them (merged factors).
+
+    SDXL takes the last layer but one of both, side by side, and the second one's summary of the prompt.
+    """
+    second = bundle.text_encoder_2
+    with adapted(bundle.text_encoders, person):
+        if second is None:
+            return Embeddings(bundle.text_encoder(tokens)[0])
+        own, others = tokens.split([bundle.tokenizer.model_max_length, bundle.tokenizer_2.model_max_length], dim=1)
+        first, last = bundle.text_encoder(own, output_hidden_states=True), second(others, output_hidden_states=True)
+    hidden, pooled = torch.cat([first.hidden_states[-2], last.hidden_states[-2]], dim=-1), last[0]
+    if bundle.zero_empty:
+        said = (tokens != tokenize(bundle, [""])).any(dim=1, keepdim=True)
+        hidden, pooled = hidden * said[..., None], pooled * said
+    return Embeddings(hidden, pooled)
 
 
 def predict(
     bundle: Bundle,
     noisy: Float[Tensor, "n c h w"],
     timesteps: Int[Tensor, " n"],
-    embeddings: Float[Tensor, "n tokens width"],
+    embeddings: Embeddings,
     person: Person = NOBODY,
 ) -> Float[Tensor, "n c h w"]:
-    """The UNet's output (noise or velocity, as the scheduler has it) as ``person`` changes it."""
+    """The UNet's output (noise or velocity, as the scheduler has it) as ``person`` changes it.
+
+    SDXL is told that the picture is whole and of its own size.
+    """
+    added = None
+    if embeddings.pooled is not None:
+        factor = 2 ** (len(bundle.vae.config.block_out_channels) - 1)
+        height, width = (side * factor for side in noisy.shape[2:])
+        ids = torch.tensor([height, width, 0, 0, height, width], device=noisy.device, dtype=noisy.dtype)
+        added = {"text_embeds": embeddings.pooled, "time_ids": ids.expand(len(noisy), -1)}
     with adapted({"unet": bundle.unet}, person):
-        output: Tensor = bundle.unet(noisy, timesteps, encoder_hidden_states=embeddings).sample
+        output: Tensor = bundle.unet(
+            noisy, timesteps, encoder_hidden_states=embeddings.tokens, added_cond_kwargs=added
+        ).sample
     return output
 
 

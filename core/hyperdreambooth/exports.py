@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -34,8 +35,15 @@ ExportPrecision = Literal["fp16", "fp32"]
 _TYPES: dict[ExportPrecision, np.dtype[Any]] = {"fp16": np.dtype("<f2"), "fp32": np.dtype("<f4")}
 _NAMES = {"<f2": "F16", "<f4": "F32"}
 _KOHYA = {"unet": "lora_unet", "text_encoder": "lora_te"}
-_BASE_VERSIONS = {768: "sd_v1", 1024: "sd_v2"}
-"""Width of the text embeddings -> the family of base models, in the words of the ``ss_`` keys."""
+_KOHYA_OF_TWO = {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
+"""SDXL's two text encoders have numbers."""
+
+_BASE_VERSIONS = {
+    768: ("sd_v1", "stable-diffusion-v1"),
+    1024: ("sd_v2", "stable-diffusion-v2"),
+    2048: ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+}
+"""Width of the text embeddings -> the family of base models, in the words of the ``ss_`` keys and of ModelSpec."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,8 @@ def export(file: LidbFile, layout: Layout, file_format: ExportFormat, *, precisi
         WeightsMismatch: the weights were made for another base model, basis or list of targets.
         WeightsFormat: the numbers are too few, too many, or not finite.
     """
-    name_of = _peft if file_format == "peft" else _kohya
+    two = any(layer.name.startswith("text_encoder_2.") for layer in layout.layers)
+    name_of = _peft if file_format == "peft" else partial(_kohya, _KOHYA_OF_TWO if two else _KOHYA)
     kind = _TYPES[precision]
     tensors: dict[str, Float[np.ndarray, ...]] = {}
     for name, pair in pairs(file, layout):
@@ -120,22 +129,22 @@ def _peft(target: str, part: str) -> str:
     return f"{component}.{path}.lora_{'A' if part == 'down' else 'B'}.weight"
 
 
-def _kohya(target: str, part: str) -> str:
+def _kohya(prefixes: dict[str, str], target: str, part: str) -> str:
     component, path = _split(target)
-    module = f"{_KOHYA[component]}_{path.replace('.', '_')}"
+    module = f"{prefixes[component]}_{path.replace('.', '_')}"
     return f"{module}.alpha" if part == "alpha" else f"{module}.lora_{part}.weight"
 
 
 def _split(target: str) -> tuple[str, str]:
     component, _, path = target.partition(".")
-    if component == "text_encoder" and not path.startswith("text_model."):
+    if component.startswith("text_encoder") and not path.startswith("text_model."):
         path = f"text_model.{path}"
     return component, path
 
 
 def _describe(metadata: WeightsMetadata, layout: Layout, file_format: ExportFormat) -> dict[str, str]:
     """What the file says about itself: to this project, to what reads ModelSpec, and to A1111."""
-    version = _BASE_VERSIONS.get(layout.text_width)
+    version, architecture = _BASE_VERSIONS.get(layout.text_width, ("", ""))
     side = layout.resolution
     said: dict[str, Any] = {
         "format": "pt",
@@ -149,7 +158,7 @@ def _describe(metadata: WeightsMetadata, layout: Layout, file_format: ExportForm
         "modelspec.resolution": f"{side}x{side}",
     }
     if version:
-        said["modelspec.architecture"] = f"stable-diffusion-{version.removeprefix('sd_')}/lora"
+        said["modelspec.architecture"] = f"{architecture}/lora"
     if file_format == "kohya":
         said |= {
             "ss_network_module": "networks.lora",

@@ -51,6 +51,8 @@ class Site:
 
     def __init__(self, recipe: LargeRecipe, accelerator: Accelerator) -> None:
         self.recipe, self.team = recipe, Team(accelerator)
+        if accelerator.mixed_precision not in PRECISIONS:
+            raise BundleError(f"precision is one of {', '.join(PRECISIONS)}, not {accelerator.mixed_precision}")
         self.precision = PRECISIONS[accelerator.mixed_precision]
         self.work = recipe.path(recipe.work)
         patterns = [recipe.path(name) for name in recipe.data.train]
@@ -75,7 +77,7 @@ class Site:
         self.bundle = replace(bundle, hypernetwork=self.network)
         self.bundle.vae.to(accelerator.device)
         halved = self.precision if accelerator.device.type == "cuda" else None
-        for module in (self.bundle.unet, self.bundle.text_encoder):
+        for module in self.bundle.components.values():
             module.to(accelerator.device, halved)
         self.loop = TrainingLoop(
             self.work / "hypernetwork",
@@ -175,11 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         recipe = load_large_recipe(arguments.recipe)
-        accelerator = Accelerator(
-            mixed_precision=recipe.precision,
-            cpu=arguments.device == "cpu",
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
-        )
+        accelerator = _accelerator(recipe, cpu=arguments.device == "cpu")
         logging.basicConfig(
             level=logging.INFO if accelerator.is_main_process else logging.WARNING, format="%(message)s"
         )
@@ -190,9 +188,17 @@ def main() -> None:
             if site.team.first:
                 site.export()
             site.team.wait()
-    except (BundleError, OSError, ValueError) as error:
+    except (BundleError, OSError) as error:
         parser.error(str(error))
     accelerator.end_training()
+
+
+def _accelerator(recipe: LargeRecipe, *, cpu: bool) -> Accelerator:
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    try:
+        return Accelerator(mixed_precision=recipe.precision, cpu=cpu, kwargs_handlers=[patience])
+    except ValueError as error:
+        raise BundleError(f"these processes cannot train with precision {recipe.precision!r}: {error}") from error
 
 
 def _fresh(recipe: LargeRecipe, bundle: Bundle, *, identities: int) -> HyperNetwork:

@@ -6,10 +6,11 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
@@ -34,22 +35,14 @@ PERSONAL_PROMPTS = ("a [V] face", "a [V] face", "a pencil sketch of a [V] face",
 
 def export_bundle(bundle: Bundle, folder: Path) -> None:
     """Write pipeline, hypernetwork and ``bundle.json``; what else lies in the folder (the model card) stays."""
-    pipeline = StableDiffusionPipeline(
-        vae=bundle.vae,
-        text_encoder=bundle.text_encoder,
-        tokenizer=bundle.tokenizer,
-        unet=bundle.unet,
-        scheduler=bundle.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    for module in (bundle.vae, bundle.text_encoder, bundle.unet):
+    pipeline = _pipeline(bundle)
+    for module in bundle.modules:
         module.half()
-    pipeline.save_pretrained(folder, safe_serialization=True)  # type: ignore[attr-defined]
-    for module in (bundle.vae, bundle.text_encoder, bundle.unet):
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    for module in bundle.modules:
         module.float()
-    _open_in_fp32(folder / "text_encoder" / "config.json")
+    for name in bundle.text_encoders:
+        _open_in_fp32(folder / name / "config.json")
     (folder / "bundle.json").write_text(bundle.config.to_json())
     if bundle.hypernetwork is not None:
         network = folder / "hypernetwork"
@@ -57,6 +50,24 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
         tensors = {k: v.detach().half().contiguous() for k, v in bundle.hypernetwork.state_dict().items()}
         save_file(tensors, network / "model.safetensors")
         (network / "config.json").write_text(json.dumps(bundle.hypernetwork.describe(), indent=1) + "\n")
+
+
+def _pipeline(bundle: Bundle) -> Any:
+    parts: dict[str, Any] = {
+        "vae": bundle.vae,
+        **bundle.components,
+        "tokenizer": bundle.tokenizer,
+        "scheduler": bundle.scheduler,
+        "feature_extractor": None,
+    }
+    if bundle.text_encoder_2 is None:
+        return StableDiffusionPipeline(**parts, safety_checker=None, requires_safety_checker=False)
+    return StableDiffusionXLPipeline(
+        **parts,
+        tokenizer_2=bundle.tokenizer_2,
+        force_zeros_for_empty_prompt=bundle.zero_empty,
+        add_watermarker=False,
+    )
 
 
 def published_sheet(bundle: Bundle, file: Path, *, columns: int = 12) -> None:

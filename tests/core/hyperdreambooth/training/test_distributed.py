@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -174,6 +175,30 @@ def test_an_estimate_trains_nothing(folder, caplog):
     assert "24 steps left" in caplog.text
     assert "3 groups left" in caplog.text
     assert not (folder / "estimate").exists()
+
+
+@pytest.mark.parametrize(("precision", "said"), [("bf8", "bf8"), ("fp16", "fp16")])
+def test_a_precision_that_these_processes_do_not_have_is_said(folder, precision, said, capsys):
+    file = folder / "precise.toml"
+    file.write_text(RECIPE.format(name="precise").replace('"no"', f'"{precision}"'))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("sys.argv", ["distributed", str(file), "--device", "cpu"])
+        program.main()
+    assert f"precision '{said}'" in capsys.readouterr().err
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.slow
+def test_half_precision(folder, caplog):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with caplog.at_level("INFO"), pytest.MonkeyPatch.context() as patch:
+        file = folder / "half.toml"
+        file.write_text(RECIPE.format(name="half").replace('"no"', '"bf16"'))
+        patch.setattr("sys.argv", ["distributed", str(file), "--device", "cpu", "--estimate"])
+        program.main()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert "24 steps left" in caplog.text
 
 
 def test_a_batch_is_whole_slices(folder):
