@@ -180,7 +180,7 @@ def from_pipeline(pipeline: Any, config: BundleConfig, *, source: str = "memory"
     missing = [part for part in parts if getattr(pipeline, part, None) is None]
     if missing:
         raise BundleError(f"not a Stable-Diffusion-type pipeline: it has no {', '.join(missing)}")
-    second = {part: getattr(pipeline, part, None) for part in ("text_encoder_2", "tokenizer_2")}
+    second: dict[str, Any] = {part: getattr(pipeline, part, None) for part in ("text_encoder_2", "tokenizer_2")}
     zero_empty = bool(pipeline.config.get("force_zeros_for_empty_prompt"))
     return Bundle(source, config, **{part: getattr(pipeline, part) for part in parts}, **second, zero_empty=zero_empty)
 

@@ -102,7 +102,9 @@ def names_of_kohya():
 
 def test_stable_diffusions_layers_have_the_names_that_a1111_and_comfyui_look_for():
     keys = {
-        exports._kohya(target.name, part) for target in stable_diffusion_targets() for part in ("down", "up", "alpha")
+        exports._kohya(exports._KOHYA, target.name, part)
+        for target in stable_diffusion_targets()
+        for part in ("down", "up", "alpha")
     }
     assert keys == {
         f"{name}{part}" for name in names_of_kohya() for part in (".lora_down.weight", ".lora_up.weight", ".alpha")
