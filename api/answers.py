@@ -28,6 +28,8 @@ def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectA
         job_id=subject.job_id,
         **_progress(job),
         likeness=subject.likeness,
+        likeness_by=subject.likeness_by,
+        tries=subject.tries,
         kept_step=subject.kept_step,
         weights=_weights(subject),
         preview_ready=bool(subject.weights and subject.weights.preview_key) or bool(job and job.preview),

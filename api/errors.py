@@ -106,6 +106,8 @@ STATUS = {
     "face-too-small": 422,
     "face-too-blurred": 422,
     "face-turned-away": 422,
+    "face-too-dark": 422,
+    "face-too-bright": 422,
     "photo-refused": 422,
     "invalid-input": 422,
     "webhook-refused": 422,

@@ -26,6 +26,8 @@ PHOTO_ERRORS = (
     errors.FaceTooSmall,
     errors.FaceTooBlurred,
     errors.FaceTurnedAway,
+    errors.FaceTooDark,
+    errors.FaceTooBright,
     errors.InvalidInput,
     errors.QueueFull,
     errors.BrokerUnavailable,

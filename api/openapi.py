@@ -41,7 +41,8 @@ _JUST_ACCEPTED: dict[str, dict[str, Any]] = {
         "status": "personalizing",
         "photos_kept": 1,
         "preview_ready": False,
-        **dict.fromkeys(("likeness", "kept_step", "weights", "preview", "bundle", "bundle_fingerprint")),
+        "likeness_by": {},
+        **dict.fromkeys(("likeness", "tries", "kept_step", "weights", "preview", "bundle", "bundle_fingerprint")),
         **_NOT_YET,
     },
     "JobAnswer": {

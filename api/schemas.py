@@ -261,7 +261,15 @@ class SubjectAnswer(Answer):
     step: int | None = None
     total: int | None = None
     likeness: float | None = Field(
-        default=None, description="Cosine with the photo, where there is a recogniser.", examples=[0.41]
+        default=None,
+        description="How alike pictures are to the photo: the mean cosine of the recognisers, where there is one.",
+        examples=[0.41],
+    )
+    likeness_by: dict[str, float] = Field(
+        default={}, description="What each recogniser says, by its name.", examples=[{"bundle": 0.41}]
+    )
+    tries: int | None = Field(
+        default=None, description="2 when the first try's likeness was poor; the better one was kept.", examples=[1]
     )
     kept_step: int | None = Field(
         default=None, description="The finetuning step whose weights were kept.", examples=[40]

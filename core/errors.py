@@ -5,7 +5,8 @@
     │  ├ UploadRefused
     │  │  ├ UploadTooLarge  ├ UnsupportedMediaType  ├ ImageBroken  ├ ImageTooManyPixels  └ ImageAnimated
     │  ├ PhotoRefused
-    │  │  ├ NoFace  ├ SeveralFaces  ├ FaceTooSmall  ├ FaceTooBlurred  └ FaceTurnedAway
+    │  │  ├ NoFace  ├ SeveralFaces  ├ FaceTooSmall  ├ FaceTooBlurred  ├ FaceTurnedAway  ├ FaceTooDark
+    │  │  └ FaceTooBright
     │  ├ WeightsRefused
     │  │  ├ WeightsFormat  └ WeightsMismatch
     │  ├ TenantRefused  ├ WebhookRefused
@@ -131,6 +132,18 @@ class FaceTurnedAway(PhotoRefused):
     """The face in the photo is turned away from the camera."""
 
     code = "face-turned-away"
+
+
+class FaceTooDark(PhotoRefused):
+    """The face in the photo is too dark."""
+
+    code = "face-too-dark"
+
+
+class FaceTooBright(PhotoRefused):
+    """The face in the photo is too bright."""
+
+    code = "face-too-bright"
 
 
 class WeightsRefused(InvalidInput):

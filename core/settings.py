@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     bundle: str = str(EMBEDDED_BUNDLE)
     """A bundle's folder, or the hub id of a diffusers pipeline."""
     device: str = "auto"
+    recognisers: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Separated by commas: ONNX face recognisers that judge likeness beside the bundle's own, named by their files."""
     engine: str = "worker.diffusion_engine:DiffusionEngine"
     """`module:class` of the engine the worker runs; tests and rehearsals put another one here."""
 
@@ -91,9 +93,10 @@ class Settings(BaseSettings):
     @classmethod
     def _split_and_refuse_unknown(cls, values: Any) -> Any:
         refuse_unknown(os.environ)
-        keys = values.get("api_keys") if isinstance(values, dict) else None
-        if isinstance(keys, str):
-            values = {**values, "api_keys": tuple(key.strip() for key in keys.split(",") if key.strip())}
+        for name in ("api_keys", "recognisers"):
+            given = values.get(name) if isinstance(values, dict) else None
+            if isinstance(given, str):
+                values = {**values, name: tuple(part.strip() for part in given.split(",") if part.strip())}
         return values
 
     @model_validator(mode="after")

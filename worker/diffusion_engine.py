@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from core.errors import WeightsMismatch
+from core.errors import SettingsError, WeightsMismatch
 from core.hyperdreambooth import personalize as method
 from core.hyperdreambooth import sampling
 from core.hyperdreambooth.blend import blend
 from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.exports import Layout
+from core.hyperdreambooth.likeness import OWN, Judge
+from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser
 from core.hyperdreambooth.weights import LidbWeights, from_bytes, layout_of, to_bytes
 from core.settings import Settings
 from worker.engine import OnProgress, Part, Personalized, PersonalizeOptions, Row
@@ -27,8 +30,9 @@ class DiffusionEngine:
     """A bundle on its device. Keeps nothing of anybody between calls."""
 
     def __init__(self, settings: Settings) -> None:
-        """Loads the bundle of the settings. Raises BundleError."""
+        """Loads the bundle and the recognisers of the settings. Raises BundleError, SettingsError."""
         self._bundle = load_bundle(settings.bundle, device=settings.device)
+        self._judges = _judges(settings.recognisers)
         if not self._bundle.has_hypernetwork:
             # Slower, and worth knowing: every personalisation starts from zero weights.
             _log.warning("engine.no_hypernetwork", extra={"steps": self._bundle.finetuning_steps})
@@ -72,6 +76,7 @@ class DiffusionEngine:
                 class_noun=options.class_noun,
                 start=None if options.start is None else from_bytes(options.start),
             ),
+            judges=self._judges,
             on_progress=on_progress,
             on_preview=show,
             should_stop=should_stop,
@@ -79,9 +84,10 @@ class DiffusionEngine:
         return Personalized(
             weights=to_bytes(done.weights),
             preview=to_bytes(done.preview) if done.preview is not None else None,
-            likeness=done.likeness,
+            likeness_by=done.likeness.by if done.likeness is not None else {},
             kept_step=done.kept_step,
             seconds=dict(done.seconds),
+            tries=done.tries,
         )
 
     def preview(
@@ -134,3 +140,13 @@ class DiffusionEngine:
         if len({each.metadata.kind for each in people}) > 1:
             raise WeightsMismatch("These subjects cannot be blended: some of them have to be personalised again.")
         return blend(people, [part.share for part in weights], self._bundle)
+
+
+def _judges(files: Sequence[Path]) -> tuple[Judge, ...]:
+    """The operator's recognisers, called as their files. Raises SettingsError."""
+    names = [file.stem for file in files]
+    if len({OWN, *names}) <= len(names):
+        raise SettingsError(
+            f"recognisers need names of their own, other than {OWN!r}: {', '.join(names)}", field="recognisers"
+        )
+    return tuple(Judge(name, OnnxRecogniser(file)) for name, file in zip(names, files, strict=True))

@@ -35,13 +35,22 @@ class PersonalizeOptions:
 
 @dataclass(frozen=True)
 class Personalized:
-    """What personalising gave; `preview` is what the hypernetwork predicted, `seconds` the time of each stage."""
+    """What personalising gave; `preview` is what the hypernetwork predicted, `seconds` the time of each stage.
+
+    `likeness_by` is what each recogniser says, by its name; `tries` is 2 when the first try's likeness was poor.
+    """
 
     weights: bytes
     preview: bytes | None
-    likeness: float | None
+    likeness_by: dict[str, float]
     kept_step: int
     seconds: dict[str, float]
+    tries: int = 1
+
+    @property
+    def likeness(self) -> float | None:
+        """The mean of the recognisers; None where there is none."""
+        return sum(self.likeness_by.values()) / len(self.likeness_by) if self.likeness_by else None
 
 
 @dataclass(frozen=True)

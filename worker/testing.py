@@ -78,7 +78,11 @@ class FakeEngine:
         steps = self._play("finetune", "personalize", options.steps, on_progress, should_stop)
         weights = hashlib.sha256(preview + repr(options).encode()).hexdigest().encode()
         return Personalized(
-            weights, preview if has_preview else None, likeness=0.5, kept_step=steps, seconds={"finetune": 0.0}
+            weights,
+            preview if has_preview else None,
+            likeness_by={"bundle": 0.5},
+            kept_step=steps,
+            seconds={"finetune": 0.0},
         )
 
     def preview(

@@ -55,6 +55,8 @@ class FinetuneConfig:
     decided before.
     ``styled_rows`` of a person's ``rows`` show the photo through a filter of ``styles``, with the prompt of that style,
     so that the weights hold the person and not the look of one photo (decision 18; the paper has none).
+    A likeness below ``poor_likeness``, by the bundle's own recogniser, gets one second try at ``second_rank`` (decision
+    19); None: one try only.
     """
 
     rank: int = 4
@@ -66,6 +68,8 @@ class FinetuneConfig:
     least_noise: float = 0.0
     styled_rows: int = 0
     styles: tuple[str, ...] = ()
+    poor_likeness: float | None = None
+    second_rank: int = 8
 
     def steps_taken(self, *, has_hypernetwork: bool) -> int:
         """The steps of a personalisation that names none."""

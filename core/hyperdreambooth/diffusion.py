@@ -26,6 +26,7 @@ from core.hyperdreambooth.adapters import adapted
 from core.hyperdreambooth.config import BundleConfig, Relaxation
 from core.hyperdreambooth.hypernetwork import HyperNetwork
 from core.hyperdreambooth.lidb import Basis, Person
+from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
 from core.hyperdreambooth.targets import Target, find_targets, targets_hash
 
 NOBODY: Person = {}
@@ -34,10 +35,11 @@ NOBODY: Person = {}
 
 @dataclass(frozen=True)
 class Bundle:
-    """A base model and what personalises it; ``hypernetwork`` may be absent. ``source`` is where it was loaded from.
+    """A base model and what personalises it. ``source`` is where it was loaded from.
 
-    SDXL has a second text encoder with a tokenizer of its own. ``zero_empty``: an empty prompt's embeddings are zero,
-    as the pipeline says.
+    ``hypernetwork`` and ``recogniser``, which judges likeness and stays on the CPU, may be absent. SDXL has a second
+    text encoder with a tokenizer of its own. ``zero_empty``: an empty prompt's embeddings are zero, as the pipeline
+    says.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Bundle:
     unet: Any
     scheduler: Any
     hypernetwork: HyperNetwork | None = None
+    recogniser: FaceRecogniser | None = None
     text_encoder_2: nn.Module | None = None
     tokenizer_2: Any = None
     zero_empty: bool = False
@@ -166,6 +169,7 @@ def load_bundle(source: str | Path, *, device: str = "auto") -> Bundle:
     bundle = from_pipeline(pipeline, config, source=str(source))
     for module in bundle.modules:
         module.to(where).eval().requires_grad_(False)
+    bundle = replace(bundle, recogniser=load_recogniser(folder))
     network = _read_hypernetwork(folder / "hypernetwork", bundle)
     return bundle if network is None else replace(bundle, hypernetwork=network.to(where).eval().requires_grad_(False))
 

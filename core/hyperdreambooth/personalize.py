@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.errors import BundleError, WeightsMismatch
+from core.errors import WeightsMismatch
 from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.diffusion import Bundle, to_pixels
+from core.hyperdreambooth.diffusion import Bundle
 from core.hyperdreambooth.finetune import PROMPT, finetune, show
-from core.hyperdreambooth.hypernetwork import HyperNetwork
 from core.hyperdreambooth.lidb import Factors, Person
-from core.hyperdreambooth.sampling import Row, generate
+from core.hyperdreambooth.likeness import Judge, Likeness, judges_of, measure_likeness
+from core.hyperdreambooth.prediction import predict_weights, resize
+from core.hyperdreambooth.sampling import Row
 from core.hyperdreambooth.weights import LidbWeights, describe, unpack
+
+SECOND_SEED = 1_000_003
+"""Added to the seed for a second try: another start and other noise."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,15 @@ class PersonalizeOptions:
 class Personalized:
     """Refined weights, the hypernetwork's own (``preview``), and what is known about them.
 
-    ``likeness`` is the mean cosine, by the bundle's own face encoder, between the photos and pictures made from the
-    weights; None without a hypernetwork. ``seconds`` are by stage.
+    ``likeness``: how alike generated pictures are, None where nobody judges. ``tries`` is 2 when the first likeness was
+    poor; the better try was kept. ``seconds`` are by stage.
     """
 
     weights: LidbWeights
     preview: LidbWeights | None
-    likeness: float | None
+    likeness: Likeness | None
     kept_step: int
+    tries: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -55,16 +60,18 @@ def personalize(
     photos: UInt8[Tensor, "n h w 3"],
     options: PersonalizeOptions | None = None,
     *,
+    judges: Sequence[Judge] = (),
     on_progress: Callable[[str, int, int], None] | None = None,
     on_preview: Callable[[LidbWeights], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Personalized:
     """Aligned photos of one person (any square size) to weights. The same photos and options give the same weights.
 
-    Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness"; a bundle without a
-    hypernetwork has the second one only, which then starts from zero and takes ``finetune.steps_from_zero`` steps.
-    ``on_preview`` gets what the hypernetwork predicted before finetuning begins; its time is the stage "preview".
-    With a ``start`` there is nothing to predict, and ``finetune.steps`` do.
+    Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness", and for a second
+    try "second try" and "likeness" again; a bundle without a hypernetwork has no first one: finetuning then starts from
+    zero and takes ``finetune.steps_from_zero`` steps. ``on_preview`` gets what the hypernetwork predicted before
+    finetuning begins; its time is the stage "preview". With a ``start`` there is nothing to predict, and
+    ``finetune.steps`` do. ``judges`` measure likeness beside the bundle's own recogniser.
 
     Raises:
         WeightsMismatch: ``start`` was made for another base model, or outside the basis.
@@ -72,94 +79,88 @@ def personalize(
     """
     options = options or PersonalizeOptions()
     report = on_progress or _silent
-    generator = torch.Generator("cpu").manual_seed(options.seed)
     clock = _Clock()
     noun = options.class_noun or bundle.class_noun
     settings = _settings(bundle, options)
     photos = resize(photos, bundle.resolution)
 
-    begun = None if options.start is None else _go_on(bundle, options.start)
-    predicted, preview = None, None
-    if bundle.has_hypernetwork and begun is None:
+    start = None if options.start is None else _go_on(bundle, options.start)
+    preview = None
+    if bundle.has_hypernetwork and start is None:
         report("hypernetwork", 0, 1)
-        predicted = predict_weights(bundle, photos)
-        preview = describe(bundle, unstack(predicted)[0], kind="lidb", class_noun=noun, kept_step=0)
+        start = predict_weights(bundle, photos)
+        preview = describe(bundle, unstack(start)[0], kind="lidb", class_noun=noun, kept_step=0)
         report("hypernetwork", 1, 1)
         clock.lap("hypernetwork")
         if on_preview is not None:
             on_preview(preview)
             clock.lap("preview")
 
-    start = begun or predicted or bundle.basis.zeros(1, generator=generator, batch=(1,))
-    tuned = finetune(
-        bundle,
-        show(bundle, photos[None], settings),
-        start,
-        settings,
-        generator=generator,
-        class_noun=noun,
-        on_step=lambda step, of: report("finetune", step, of),
-        should_stop=should_stop,
-    )
-    weights = describe(
-        bundle, unstack(tuned.person)[0], kind=settings.relaxation, class_noun=noun, kept_step=tuned.kept_step
-    )
-    clock.lap("finetune")
-
-    likeness = None
-    if bundle.has_hypernetwork:
-        report("likeness", 0, 1)
-        likeness = measure_likeness(bundle, photos, weights, noun, seed=options.seed, should_stop=should_stop)
-        report("likeness", 1, 1)
-        clock.lap("likeness")
-    return Personalized(weights, preview, likeness, tuned.kept_step, clock.seconds)
+    trial = _Trial(bundle, photos, start, noun, judges_of(bundle, judges), report, should_stop, clock)
+    made, tries = trial.run(settings, seed=options.seed), 1
+    if _deserves_another(made, settings, options):
+        larger = replace(settings, rank=max(settings.rank, settings.second_rank))
+        again = trial.run(larger, seed=options.seed + SECOND_SEED, stage="second try")
+        made, tries = max(made, again, key=lambda each: each.likeness.mean if each.likeness else 0.0), 2
+    return Personalized(made.weights, preview, made.likeness, made.kept_step, tries, clock.seconds)
 
 
-@torch.no_grad()
-def predict_weights(bundle: Bundle, photos: UInt8[Tensor, "n h w 3"]) -> Person:
-    """The hypernetwork's factors, with a leading dimension of one person; photos are averaged in the features."""
-    network = _network(bundle)
-    features = network.encoder(face_pixels(bundle, network, photos))
-    return network.decode(features.mean(0, keepdim=True))
+@dataclass(frozen=True)
+class _Made:
+    """What one try gave."""
+
+    weights: LidbWeights
+    likeness: Likeness | None
+    kept_step: int
 
 
-@torch.no_grad()
-def measure_likeness(
-    bundle: Bundle,
-    photos: UInt8[Tensor, "n h w 3"],
-    weights: LidbWeights,
-    class_noun: str,
-    *,
-    seed: int,
-    pictures: int = 4,
-    should_stop: Callable[[], bool] | None = None,
-) -> float:
-    """Mean cosine between the photos and a few generated pictures, by the face encoder that ships with the bundle."""
-    network = _network(bundle)
-    rows = [Row(PROMPT.format(noun=class_noun), weights=weights, seed=seed + index) for index in range(pictures)]
-    made = generate(bundle, rows, should_stop=should_stop)
-    who = [network.identity(network.encoder(face_pixels(bundle, network, each))) for each in (photos, made)]
-    return float((who[0] @ who[1].T).mean())
+@dataclass(frozen=True)
+class _Trial:
+    """What all tries at one person share; ``start`` None is from zero."""
+
+    bundle: Bundle
+    photos: UInt8[Tensor, "n h w 3"]
+    start: Person | None
+    noun: str
+    judges: Sequence[Judge]
+    report: Callable[[str, int, int], None]
+    should_stop: Callable[[], bool] | None
+    clock: _Clock
+
+    def run(self, settings: FinetuneConfig, *, seed: int, stage: str = "finetune") -> _Made:
+        """Finetune, then have the result judged."""
+        bundle, generator = self.bundle, torch.Generator("cpu").manual_seed(seed)
+        tuned = finetune(
+            bundle,
+            show(bundle, self.photos[None], settings),
+            self.start or bundle.basis.zeros(1, generator=generator, batch=(1,)),
+            settings,
+            generator=generator,
+            class_noun=self.noun,
+            on_step=lambda step, of: self.report(stage, step, of),
+            should_stop=self.should_stop,
+        )
+        person = unstack(tuned.person)[0]
+        weights = describe(bundle, person, kind=settings.relaxation, class_noun=self.noun, kept_step=tuned.kept_step)
+        self.clock.lap(stage)
+        likeness = measure_likeness(
+            bundle,
+            self.photos,
+            Row(PROMPT.format(noun=self.noun), weights=weights, seed=seed),
+            self.judges,
+            on_step=lambda step, of: self.report("likeness", step, of),
+            should_stop=self.should_stop,
+        )
+        if likeness is not None:
+            self.clock.lap("likeness")
+        return _Made(weights, likeness, tuned.kept_step)
 
 
-def face_pixels(bundle: Bundle, network: HyperNetwork, pictures: UInt8[Tensor, "n h w 3"]) -> Tensor:
-    """Pictures as the hypernetwork takes them: [-1, 1], at its own resolution, on the bundle's device."""
-    return to_pixels(resize(pictures, network.config.resolution)).to(bundle.device)
-
-
-def resize(pictures: UInt8[Tensor, "n h w 3"], side: int) -> UInt8[Tensor, "n side side 3"]:
-    """Square pictures of another size, antialiased."""
-    if pictures.shape[1:3] == (side, side):
-        return pictures
-    pixels = pictures.permute(0, 3, 1, 2).float()
-    scaled = nn.functional.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
-    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def _network(bundle: Bundle) -> HyperNetwork:
-    if bundle.hypernetwork is None:
-        raise BundleError(f"bundle {bundle.name!r} has no hypernetwork")
-    return bundle.hypernetwork
+def _deserves_another(made: _Made, settings: FinetuneConfig, options: PersonalizeOptions) -> bool:
+    """Whether the likeness is poor; a caller who names a rank gets that rank."""
+    if made.likeness is None or settings.poor_likeness is None or options.rank is not None:
+        return False
+    return made.likeness.first < settings.poor_likeness
 
 
 def _go_on(bundle: Bundle, weights: LidbWeights) -> Person:
@@ -189,7 +190,7 @@ class _Clock:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Note the time since the lap before."""
+        """Add the time since the lap before to a stage."""
         now = time.perf_counter()
-        self.seconds[stage] = round(now - self._last, 3)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
         self._last = now

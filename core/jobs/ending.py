@@ -92,7 +92,7 @@ def _after(subject: Subject, job: Job, *, keep_photos: bool) -> Subject:
     if not keep_photos:
         changes["photos"] = ()
     if isinstance(job.result, PersonalizeResult):
-        names = ("weights", "likeness", "kept_step", "bundle", "bundle_fingerprint")
+        names = ("weights", "likeness", "likeness_by", "tries", "kept_step", "bundle", "bundle_fingerprint")
         changes |= {name: getattr(job.result, name) for name in names}
         if job.preview or not subject.weights:
             changes["preview_image"] = job.preview.image if job.preview else None

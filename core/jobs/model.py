@@ -236,11 +236,13 @@ class Weights(Record):
 
 
 class PersonalizeResult(Record):
-    """What personalising gave. `likeness` is a cosine or None when there is no recogniser."""
+    """What personalising gave. `likeness` is the mean cosine of the recognisers in `likeness_by`, None without one."""
 
     kind: Literal["personalize"] = "personalize"
     weights: Weights
     likeness: float | None = None
+    likeness_by: dict[str, float] = {}
+    tries: int = 1
     kept_step: int
     bundle: str
     bundle_fingerprint: str
@@ -347,6 +349,8 @@ class Subject(Record):
     weights: Weights | None = None
     preview_image: Image | None = None
     likeness: float | None = None
+    likeness_by: dict[str, float] = {}
+    tries: int | None = None
     kept_step: int | None = None
     bundle: str | None = None
     bundle_fingerprint: str | None = None

@@ -190,7 +190,14 @@ def personalized(claim: Callable[..., Held]) -> Callable[..., None]:
             sha256="0" * 64,
         )
         held.succeed(
-            PersonalizeResult(weights=weights, likeness=0.5, kept_step=40, bundle="tiny", bundle_fingerprint="00ff")
+            PersonalizeResult(
+                weights=weights,
+                likeness=0.5,
+                likeness_by={"bundle": 0.5},
+                kept_step=40,
+                bundle="tiny",
+                bundle_fingerprint="00ff",
+            )
         )
 
     return end

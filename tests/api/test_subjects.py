@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from core.errors import FaceTooBlurred, FaceTooSmall, FaceTurnedAway, NoFace, SeveralFaces
+from core.errors import FaceTooBlurred, FaceTooBright, FaceTooDark, FaceTooSmall, FaceTurnedAway, NoFace, SeveralFaces
 from core.jobs import JobKind
 
 CONSENT = {"consent": "true"}
@@ -69,6 +69,8 @@ def test_several_photos_of_one_person(client, photo):
         (FaceTooSmall("Come closer."), "face-too-small"),
         (FaceTooBlurred("Hold still."), "face-too-blurred"),
         (FaceTurnedAway("Look here."), "face-turned-away"),
+        (FaceTooDark("Draw the curtains."), "face-too-dark"),
+        (FaceTooBright("Leave the sun."), "face-too-bright"),
     ],
 )
 def test_a_photo_without_a_good_face_is_refused_and_not_stored(client, photo, finder, store, bell, refusal, code):
@@ -207,6 +209,7 @@ def test_weights_are_there_when_personalising_has_succeeded(client, photo, perso
     ready = client.get(path).json()
     assert ready["status"] == "ready"
     assert ready["likeness"] == pytest.approx(0.5)
+    assert (ready["likeness_by"], ready["tries"]) == ({"bundle": 0.5}, 1)
     weights = client.get(ready["weights"]["url"])
     assert weights.content == b"refined"
     assert weights.headers["content-type"] == "application/octet-stream"

@@ -18,6 +18,12 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert "key-1" not in repr(settings)
 
 
+def test_recognisers_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().recognisers == ()
+    monkeypatch.setenv("HDB_RECOGNISERS", "/models/one.onnx, two.onnx")
+    assert load_settings().recognisers == (Path("/models/one.onnx"), Path("two.onnx"))
+
+
 def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDB_QUEUE_LIMIT", "7")
     assert load_settings(queue_limit=9).queue_limit == 9

@@ -200,7 +200,7 @@ def test_the_embedded_bundle_makes_pictures_of_a_face(tmp_path):
         (model,) = client.models()
         assert subject.bundle == model.id == "faces-64"
         assert subject.preview_ready is model.has_hypernetwork
-        assert (subject.likeness is not None) is model.has_hypernetwork
+        assert set(subject.likeness_by) == {"bundle"}
         assert subject.weights.bytes <= 120_000
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import BundleError, InvalidInput, JobCanceled, WeightsRefused
+from core.errors import BundleError, InvalidInput, JobCanceled, SettingsError, WeightsRefused
 from core.settings import Settings
+from tests.core.hyperdreambooth.test_onnx_recogniser import tiny_model
 from worker.engine import Engine, Part, Personalized, PersonalizeOptions, Row, load_engine
 
 pytestmark = pytest.mark.slow
@@ -18,23 +19,32 @@ PHOTOS = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from core.hyperdreambooth.testing import TINY, random_pipeline
 
     folder = tmp_path_factory.mktemp("bundle")
     random_pipeline().save_pretrained(folder)
     (folder / "bundle.json").write_text(TINY.to_json())
-    return load_engine(Settings(bundle=str(folder), device="cpu"))
+    return folder
 
 
-def personalize(engine: Engine, seed: int = 0, rank: int | None = None) -> bytes:
+@pytest.fixture(scope="module")
+def engine(bundle_folder: Path) -> Engine:
+    return load_engine(Settings(bundle=str(bundle_folder), device="cpu"))
+
+
+def personalized(engine: Engine, seed: int = 0, rank: int | None = None) -> Personalized:
     return engine.personalize(
         PHOTOS,
         PersonalizeOptions(rank=rank, seed=seed),
         on_progress=lambda *_: None,
         on_preview=lambda _: None,
         should_stop=lambda: False,
-    ).weights
+    )
+
+
+def personalize(engine: Engine, seed: int = 0, rank: int | None = None) -> bytes:
+    return personalized(engine, seed, rank).weights
 
 
 def generate(engine: Engine, rows: list[Row], **options: object) -> np.ndarray:
@@ -56,6 +66,26 @@ def test_a_photo_becomes_weights_step_by_step(engine: Engine) -> None:
     assert engine.layout.pins["fingerprint"] == engine.fingerprint
     assert ("finetune", 2, 2) in steps
     assert "finetune" in made.seconds
+
+
+def test_nobody_judges_likeness_without_a_recogniser(engine: Engine) -> None:
+    made = personalized(engine)
+    assert (made.likeness, made.likeness_by, made.tries) == (None, {}, 1)
+
+
+def test_the_operators_recognisers_judge_likeness(bundle_folder: Path, tmp_path: Path) -> None:
+    files = tuple(tiny_model(tmp_path, name=name) for name in ("one", "two"))
+    engine = load_engine(Settings(bundle=str(bundle_folder), device="cpu", recognisers=files))
+    made = personalized(engine)
+    assert set(made.likeness_by) == {"one", "two"}
+    assert made.likeness == pytest.approx(made.likeness_by["one"])
+
+
+def test_recognisers_that_cannot_be_told_apart_or_opened_are_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    file = tiny_model(tmp_path, name="bundle")
+    for files, reason in (((file,), "names of their own"), ((tmp_path / "none.onnx",), "no recogniser")):
+        with pytest.raises(SettingsError, match=reason):
+            load_engine(Settings(bundle=str(bundle_folder), device="cpu", recognisers=files))
 
 
 def test_more_photos_go_on_from_weights(engine: Engine) -> None:

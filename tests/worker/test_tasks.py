@@ -56,7 +56,8 @@ def test_personalising_makes_weights_and_says_how(shop: Shop) -> None:
     assert subject.weights.bytes == len(refined)
     assert shop.jobs.weights("local", subject.id, WeightsStage.PREVIEW) != refined
     assert (subject.bundle, subject.bundle_fingerprint) == ("fake", "fake-1")
-    assert (subject.likeness, subject.kept_step) == (0.5, 3)
+    assert (subject.likeness, subject.likeness_by) == (0.5, {"bundle": 0.5})
+    assert (subject.kept_step, subject.tries) == (3, 1)
     assert {"finetune", "total"} <= set(subject.seconds)
     assert not [key for key in shop.store.objects if "photos" in key]
 

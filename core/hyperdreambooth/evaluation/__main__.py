@@ -21,13 +21,13 @@ from core.hyperdreambooth.diffusion import Bundle, load_bundle
 from core.hyperdreambooth.evaluation.groups import group_table
 from core.hyperdreambooth.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
 from core.hyperdreambooth.evaluation.metrics import ATTRIBUTES, Judges
-from core.hyperdreambooth.evaluation.recognition import Recogniser
 from core.hyperdreambooth.evaluation.report import grid, summarise, table
 from core.hyperdreambooth.evaluation.sheet import style_sheet
 from core.hyperdreambooth.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
 from core.hyperdreambooth.evaluation.study import Record, Study, ceiling, label
 from core.hyperdreambooth.evaluation.subjects import subjects
 from core.hyperdreambooth.evaluation.variations import DEGRADATIONS, degraded, varied
+from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser
 from core.hyperdreambooth.styles.styles import PHOTO
 from core.hyperdreambooth.training.data import load_faces
 
@@ -119,7 +119,7 @@ def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[s
         similar[name] = None if isinstance(loaded, str) else loaded
     if arguments.recogniser is None:
         reasons["face recognition"] = "no --recogniser was given"
-    recogniser = None if arguments.recogniser is None else Recogniser(arguments.recogniser)
+    recogniser = None if arguments.recogniser is None else OnnxRecogniser(arguments.recogniser)
     styles = () if classifier is None or arguments.plain else classifier.config.styles
     known = () if classifier is None or arguments.plain else classifier.config.attributes
     large = subjects(load_faces([arguments.faces], 128), STRANGERS)

@@ -1,7 +1,7 @@
 """Make a bundle: ``python -m core.hyperdreambooth.training BUNDLE.toml [--only STAGE] [--device auto]``.
 
 Stages that are finished are loaded, one that was interrupted goes on from its checkpoint. At the end the bundle's
-folder holds the pipeline, the hypernetwork, ``bundle.json``, loss curves and sample sheets.
+folder holds the pipeline, the recogniser, the hypernetwork, ``bundle.json``, loss curves and sample sheets.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures
 from core.hyperdreambooth.lidb import Person
-from core.hyperdreambooth.personalize import face_pixels
+from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
 from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.data import Faces
@@ -34,7 +34,7 @@ PERSONAL_PROMPTS = ("a [V] face", "a [V] face", "a pencil sketch of a [V] face",
 
 
 def export_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write pipeline, hypernetwork and ``bundle.json``; what else lies in the folder (the model card) stays."""
+    """Write pipeline, recogniser, hypernetwork and ``bundle.json``; what else lies in the folder stays."""
     pipeline = _pipeline(bundle)
     for module in bundle.modules:
         module.half()
@@ -44,6 +44,8 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
     for name in bundle.text_encoders:
         _open_in_fp32(folder / name / "config.json")
     (folder / "bundle.json").write_text(bundle.config.to_json())
+    if bundle.recogniser is not None:
+        bundle.recogniser.save(folder)
     if bundle.hypernetwork is not None:
         network = folder / "hypernetwork"
         network.mkdir(exist_ok=True)
@@ -91,7 +93,7 @@ def sample_sheet(bundle: Bundle, stage: str, faces: Faces, folder: Path, *, colu
     photos = torch.from_numpy(faces.pictures[chosen])
     if stage == "autoencoder":
         rows = [photos, decode_latents(bundle, encode_pictures(bundle, photos)).cpu()]
-    elif stage == "classifier":
+    elif stage in {"classifier", "recogniser"}:
         rows = [torch.from_numpy(style.apply(photos.numpy())) for style in STYLES.values()]
     else:
         rows = [photos, *_generated(bundle, photos)]

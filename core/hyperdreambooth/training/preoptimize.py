@@ -19,7 +19,7 @@ from tqdm import tqdm
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle
 from core.hyperdreambooth.finetune import Shown, finetune
-from core.hyperdreambooth.personalize import face_pixels
+from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.training.loop import step_generator
 from core.hyperdreambooth.training.recipe import Preoptimize
 from core.hyperdreambooth.training.team import ALONE, Team

@@ -50,6 +50,17 @@ class Classifier:
 
 
 @dataclass(frozen=True)
+class Recogniser:
+    """The judge of likeness that ships with the bundle; ``styled`` is the share of pictures it sees in a style."""
+
+    optimization: Optimization
+    channels: tuple[int, ...] = (32, 64, 96, 160)
+    scale: float = 20.0
+    margin: float = 0.15
+    styled: float = 0.3
+
+
+@dataclass(frozen=True)
 class Base:
     """The text-to-image base. ``personal`` is the share of rows that carry the hypernetwork's prediction.
 
@@ -102,7 +113,10 @@ class Dream:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole bundle. ``folder`` receives the bundle, ``work`` (ignored by git) checkpoints, caches and sheets."""
+    """A whole bundle. ``folder`` receives it, ``work`` (ignored by git) checkpoints, caches and sheets.
+
+    Without ``recogniser`` there is no such stage.
+    """
 
     output: str
     work: str
@@ -115,6 +129,7 @@ class Recipe:
     base: Base
     preoptimize: Preoptimize
     hypernetwork: Hypernetwork
+    recogniser: Recogniser | None = None
     dream: Dream | None = None
     folder: Path = field(default_factory=Path)
 

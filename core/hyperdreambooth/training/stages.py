@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.config import HypernetworkConfig
 from core.hyperdreambooth.diffusion import Bundle, from_pipeline
 from core.hyperdreambooth.hypernetwork import HyperNetwork
+from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
 from core.hyperdreambooth.training.architecture import fix_spread, fresh_pipeline
 from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_scaling
 from core.hyperdreambooth.training.base import base_losses
@@ -24,10 +26,17 @@ from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
 from core.hyperdreambooth.training.loop import TrainingLoop
 from core.hyperdreambooth.training.preoptimize import TARGETS, preoptimize
 from core.hyperdreambooth.training.recipe import Recipe
+from core.hyperdreambooth.training.recogniser import (
+    Identities,
+    fresh_identities,
+    recogniser_losses,
+    settle,
+    with_verification,
+)
 from core.hyperdreambooth.training.regress import hypernetwork_losses
 from core.hyperdreambooth.training.rows import Mix, RowSource
 
-STAGES = ("autoencoder", "classifier", "base", "preoptimize", "hypernetwork")
+STAGES = ("autoencoder", "classifier", "recogniser", "base", "preoptimize", "hypernetwork")
 
 
 class Workshop:
@@ -56,6 +65,9 @@ class Workshop:
             found = load_classifier(self.work)
             self.classifier = found or self.classifier
             return found is not None
+        if stage == "recogniser":
+            self._take_recogniser(load_recogniser(self.work))
+            return self.recipe.recogniser is None or self.bundle.recogniser is not None
         if stage == "preoptimize":
             return (self._folder(stage) / TARGETS).is_file()
         loaded = [self._load(stage, name, module) for name, module in self._modules(stage).items()]
@@ -66,6 +78,13 @@ class Workshop:
         """The hypernetwork under training."""
         assert self.bundle.hypernetwork is not None
         return self.bundle.hypernetwork
+
+    @cached_property
+    def identities(self) -> Identities:
+        """The recogniser under training, with what it is trained against."""
+        assert self.recipe.recogniser is not None
+        people = int(self.faces.labels.max()) + 1
+        return fresh_identities(self.recipe.recogniser.channels, people, self.recipe.seed).to(self.bundle.device)
 
     def _autoencoder(self) -> None:
         config = self.recipe.autoencoder
@@ -90,6 +109,24 @@ class Workshop:
         self.classifier.cpu().eval()
         self.classifier.config = with_accuracy(self.classifier, unseen)
         self.classifier.save(self.work)
+
+    def _recogniser(self) -> None:
+        config, styles = self.recipe.recogniser, self.recipe.data.styles
+        assert config is not None
+        self._train(
+            "recogniser",
+            config.optimization,
+            lambda generator: recogniser_losses(self.identities, self.faces, config, styles, generator),
+        )
+        unseen = load_faces([self.recipe.path(self.recipe.data.evaluate)], self.recipe.bundle.resolution)
+        recogniser = self.identities.recogniser.cpu().eval().requires_grad_(False)
+        settle(recogniser, self.faces, styles)
+        recogniser.config = with_verification(recogniser, unseen)
+        recogniser.save(self.work)
+        self._take_recogniser(recogniser)
+
+    def _take_recogniser(self, recogniser: FaceRecogniser | None) -> None:
+        self.bundle = replace(self.bundle, recogniser=recogniser)
 
     def _base(self) -> None:
         config = self.recipe.base
@@ -158,6 +195,8 @@ class Workshop:
             return {"vae": self.bundle.vae}
         if stage == "classifier":
             return {"classifier": self.classifier}
+        if stage == "recogniser":
+            return {"identities": self.identities}
         if stage == "base":
             return {"unet": self.bundle.unet, "text_encoder": self.bundle.text_encoder, "network": self.network}
         return {"network": self.network} if stage == "hypernetwork" else {}

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from core.errors import BundleError
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures, tokenize
 from core.hyperdreambooth.hypernetwork import HyperNetwork
-from core.hyperdreambooth.personalize import face_pixels
+from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.hyperdreambooth.training.captions import caption
 from core.hyperdreambooth.training.data import decode_picture

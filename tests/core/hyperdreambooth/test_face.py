@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from core.errors import FaceTooBlurred, FaceTooSmall, FaceTurnedAway, NoFace, PhotoRefused, SeveralFaces
+from core.errors import (
+    FaceTooBlurred,
+    FaceTooBright,
+    FaceTooDark,
+    FaceTooSmall,
+    FaceTurnedAway,
+    NoFace,
+    PhotoRefused,
+    SeveralFaces,
+)
 from core.hyperdreambooth import face
 from core.hyperdreambooth.face import FRAME, Face, find_face, find_faces, similarity
 
@@ -147,6 +156,25 @@ def test_turned_away():
     assert profile.turn == pytest.approx(0.5)
     with pytest.raises(FaceTurnedAway, match="towards the camera"):
         face._judge(profile)
+
+
+def in_light(factor):
+    """The drawing with every colour made that much brighter or darker."""
+    return Image.fromarray((np.asarray(drawing(), float) * factor).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("factor", "error", "advice"), [(0.15, FaceTooDark, "daylight"), (1.8, FaceTooBright, "without flash")]
+)
+def test_too_dark_or_too_bright(factor, error, advice):
+    photo = Face(in_light(factor), FRAME * 256, np.array([60.0, 60.0, 200.0, 220.0]), 0.9)
+    with pytest.raises(error, match=advice):
+        face._judge(photo)
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.2])
+def test_other_light_will_do(factor):
+    assert find_face(in_light(factor)).aligned(64).size == (64, 64)
 
 
 def test_sharpness_falls_with_resolution_and_not_with_size():

@@ -114,7 +114,7 @@ class TestPersonalize:
         assert done.weights.metadata.kept_step == 3
         assert done.preview is previews[0]
         assert done.likeness is not None
-        assert -1 <= done.likeness <= 1
+        assert -1 <= done.likeness.by["hypernetwork"] <= 1
         assert set(done.seconds) == {"hypernetwork", "preview", "finetune", "likeness"}
 
     def test_without_a_hypernetwork_it_starts_from_zero_with_more_steps(self):

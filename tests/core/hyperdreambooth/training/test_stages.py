@@ -15,8 +15,10 @@ from core.errors import BundleError
 from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
+from core.hyperdreambooth.recogniser import load_recogniser
 from core.hyperdreambooth.training import __main__ as program
 from core.hyperdreambooth.training.recipe import load_recipe
+from core.hyperdreambooth.training.stages import Workshop
 
 RECIPE = """
 output = "bundle"
@@ -49,6 +51,9 @@ optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
 attributes = ["man", "smiling"]
 channels = [8, 8]
 optimization = { steps = 2, batch = 8, learning_rate = 1e-3 }
+[recogniser]
+channels = [8, 8]
+optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
 [base]
 channels = [16, 32]
 text_width = 32
@@ -91,7 +96,7 @@ def bundle_folder(recipe) -> Path:
 
 
 def test_every_stage_leaves_a_sheet_and_curves_to_look_at(recipe, bundle_folder):
-    for stage in ("autoencoder", "classifier", "base", "preoptimize", "hypernetwork"):
+    for stage in ("autoencoder", "classifier", "recogniser", "base", "preoptimize", "hypernetwork"):
         assert (recipe.parent / "work" / stage / "samples.png").is_file()
     assert (bundle_folder / "bundle.json").is_file()
 
@@ -112,6 +117,24 @@ def test_the_classifier_ships_with_what_it_gets_right(bundle_folder):
     assert set(classifier.style_of(pictures)) <= set(classifier.config.styles)
     assert classifier.shows(pictures, "smiling")[0] in (True, False)
     assert load_classifier(bundle_folder.parent) is None
+
+
+def test_the_recogniser_ships_with_how_well_it_tells_people_apart(bundle_folder):
+    config = load_recogniser(bundle_folder).config
+    assert config.channels == (8, 8)
+    for measured in (config.auc, config.accepted, config.styled_auc):
+        assert 0 <= measured <= 1
+    assert -1 <= config.threshold <= 1
+
+
+def test_a_recipe_without_a_recogniser_has_no_such_stage(recipe, tmp_path):
+    section = recipe.read_text().partition("[recogniser]")[2].partition("[base]")[0]
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(recipe.read_text().replace(f"[recogniser]{section}", ""))
+    (tmp_path / "faces.parquet").write_bytes((recipe.parent / "faces.parquet").read_bytes())
+    workshop = Workshop(load_recipe(file), device="cpu")
+    assert workshop.load("recogniser")
+    assert workshop.bundle.recogniser is None
 
 
 def test_the_bundle_personalises(bundle_folder):
