@@ -20,6 +20,7 @@ COLUMNS = {
     "clip_t": "CLIP-T",
     "style_accuracy": "style accuracy",
     "styled": "in styles, with the photo",
+    "filtered": "the photo through the filters, with the photo",
     "attribute_accuracy": "attribute accuracy",
     "diversity": "diversity",
     "seconds": "seconds",

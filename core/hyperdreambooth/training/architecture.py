@@ -18,7 +18,7 @@ def fresh_pipeline(recipe: Recipe) -> StableDiffusionPipeline:
     """Randomly initialised parts from the recipe's seed; the tokenizer already knows the captions' words."""
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        tokenizer = train_tokenizer([*vocabulary(), recipe.bundle.identifier], length=recipe.base.tokens)
+        tokenizer = _tokenizer(recipe)
         return StableDiffusionPipeline(
             vae=_autoencoder(recipe),
             text_encoder=_text_encoder(recipe, tokenizer),
@@ -29,6 +29,16 @@ def fresh_pipeline(recipe: Recipe) -> StableDiffusionPipeline:
             feature_extractor=None,
             requires_safety_checker=False,
         )
+
+
+def _tokenizer(recipe: Recipe) -> CLIPTokenizer:
+    """The tokenizer of the first run. The library breaks ties by chance: trained again, words change their numbers."""
+    folder = recipe.path(recipe.work) / "tokenizer"
+    if not folder.is_dir():
+        trained = train_tokenizer([*vocabulary(), recipe.bundle.identifier], length=recipe.base.tokens)
+        trained.save_pretrained(folder)
+    kept: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return kept
 
 
 def _autoencoder(recipe: Recipe) -> AutoencoderKL:

@@ -1,6 +1,7 @@
 """The whole training, a few steps a stage, on pictures drawn here: parquet in, a bundle that opens out."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
 from core.hyperdreambooth.recogniser import load_recogniser
 from core.hyperdreambooth.training import __main__ as program
+from core.hyperdreambooth.training.architecture import fresh_pipeline
 from core.hyperdreambooth.training.recipe import load_recipe
 from core.hyperdreambooth.training.stages import Workshop
 
@@ -106,6 +108,14 @@ def test_the_bundle_is_an_ordinary_diffusers_pipeline(bundle_folder):
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline("a face", num_inference_steps=2, height=32, width=32).images[0]
     assert picture.size == (32, 32)
+
+
+def test_a_later_run_has_the_tokenizer_of_the_first(recipe, bundle_folder):
+    kept = recipe.parent / "work" / "tokenizer" / "tokenizer.json"
+    first = fresh_pipeline(load_recipe(recipe)).tokenizer.get_vocab()
+    assert first == load_bundle(bundle_folder, device="cpu").tokenizer.get_vocab()
+    vocabulary = json.loads(kept.read_text())["model"]["vocab"]
+    assert vocabulary == first
 
 
 def test_the_classifier_ships_with_what_it_gets_right(bundle_folder):
