@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from core.hyperdreambooth.adapters import adapted, repeat, stack, unstack
-from core.hyperdreambooth.diffusion import merged, predict
+from core.hyperdreambooth.diffusion import Embeddings, merged, predict
 from core.hyperdreambooth.lidb import Factors
 from core.hyperdreambooth.testing import random_bundle
 
@@ -66,7 +66,7 @@ def test_the_model_is_what_it_was_also_after_an_error():
     bundle = random_bundle()
     before = repr(bundle.unet), {k: v.clone() for k, v in bundle.unet.state_dict().items()}
     latents, times = torch.randn(2, 4, 8, 8), torch.tensor([3, 700])
-    embeddings = torch.randn(2, 16, 16)
+    embeddings = Embeddings(torch.randn(2, 16, 16))
     output = predict(bundle, latents, times, embeddings)
     someone = merged(bundle, bundle.basis.zeros(1, generator=torch.Generator().manual_seed(0)))
     with pytest.raises(RuntimeError), adapted(bundle.components, someone):

@@ -39,19 +39,21 @@ def add_by_the_book(file, pipeline):
     listing = json.dumps([[name, *weight.shape] for name, weight in targets], separators=(",", ":"))
     assert said["targets"] == hashlib.sha256(listing.encode()).hexdigest()[:16]
     assert said["layers"] == len(targets)
-    digest = hashlib.sha256(f"{said['basis_seed']}/100/50/orthonormal".encode())
+    widths = json.loads((EMBEDDED_BUNDLE / "bundle.json").read_text())["lidb"]
+    most_a, most_b = widths["a"], widths["b"]
+    digest = hashlib.sha256(f"{said['basis_seed']}/{most_a}/{most_b}/orthonormal".encode())
     with torch.no_grad():
         for name, weight in targets:
             n, m = weight.shape
             key = hashlib.sha256(f"{said['basis_seed']}/{name}/{n}x{m}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
-            a_aux = orthonormal(torch.randn(n, min(100, n), generator=generator, dtype=torch.float64))
-            b_aux = orthonormal(torch.randn(m, min(50, m), generator=generator, dtype=torch.float64)).T
+            a_aux = orthonormal(torch.randn(n, min(most_a, n), generator=generator, dtype=torch.float64))
+            b_aux = orthonormal(torch.randn(m, min(most_b, m), generator=generator, dtype=torch.float64)).T
             digest.update(name.encode())
             for matrix in (a_aux, b_aux):
                 digest.update((matrix.float().double() * 1e4).round().int().numpy().tobytes())
             pair = []
-            for width in (min(100, n), min(50, m)):
+            for width in (min(most_a, n), min(most_b, m)):
                 rows = values[: said["rank"] * width].float().view(said["rank"], width)
                 pair.append(rows * scales[: said["rank"], None].float())
                 values, scales = values[said["rank"] * width :], scales[said["rank"] :]
