@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.hyperdreambooth.diffusion import to_pixels
+from core.hyperdreambooth.part_file import read_weights, save_part
 
 FOLDER = "classifier"
 """Its place in a bundle's folder."""
@@ -66,11 +66,7 @@ class PictureClassifier(nn.Module):
 
     def save(self, bundle_folder: Path) -> None:
         """Write it into a bundle's folder, in fp16."""
-        folder = bundle_folder / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {key: value.detach().half().contiguous() for key, value in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+        save_part(bundle_folder / FOLDER, self, asdict(self.config))
 
 
 def load_classifier(bundle_folder: Path) -> PictureClassifier | None:
@@ -81,7 +77,7 @@ def load_classifier(bundle_folder: Path) -> PictureClassifier | None:
     described = json.loads((folder / "config.json").read_text())
     lists = {key: tuple(described[key]) for key in ("styles", "attributes", "channels")}
     classifier = PictureClassifier(ClassifierConfig(**{**described, **lists}))
-    classifier.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    classifier.load_state_dict(read_weights(folder))
     return classifier.eval().requires_grad_(False)
 
 

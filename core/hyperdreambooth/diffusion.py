@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from jaxtyping import Float, Int, UInt8
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.errors import BundleError
@@ -26,6 +25,7 @@ from core.hyperdreambooth.adapters import adapted
 from core.hyperdreambooth.config import BundleConfig, Relaxation
 from core.hyperdreambooth.hypernetwork import HyperNetwork
 from core.hyperdreambooth.lidb import Basis, Person
+from core.hyperdreambooth.part_file import read_weights
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
 from core.hyperdreambooth.targets import Target, find_targets, targets_hash
 
@@ -321,5 +321,5 @@ def _read_hypernetwork(folder: Path, bundle: Bundle) -> HyperNetwork | None:
     expected = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
     if list(network.shapes.items()) != list(expected.items()):
         raise BundleError(f"the hypernetwork in {folder} was made for other targets than the base model's")
-    network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    network.load_state_dict(read_weights(folder))
     return network

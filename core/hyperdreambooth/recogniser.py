@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.errors import BundleError
+from core.hyperdreambooth.part_file import read_weights, save_part
 
 FOLDER = "recogniser"
 """Its place in a bundle's folder."""
@@ -76,11 +76,7 @@ class FaceRecogniser(nn.Module):
 
     def save(self, bundle_folder: Path) -> None:
         """Write it into a bundle's folder, in fp16."""
-        folder = bundle_folder / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {key: value.detach().half().contiguous() for key, value in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+        save_part(bundle_folder / FOLDER, self, asdict(self.config))
 
 
 def load_recogniser(bundle_folder: Path) -> FaceRecogniser | None:
@@ -96,7 +92,7 @@ def load_recogniser(bundle_folder: Path) -> FaceRecogniser | None:
         described = json.loads((folder / "config.json").read_text())
         config = RecogniserConfig(**{**described, "channels": tuple(described["channels"])})
         recogniser = FaceRecogniser(config)
-        recogniser.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        recogniser.load_state_dict(read_weights(folder))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise BundleError(f"the recogniser in {folder} cannot be read: {error}") from error
     return recogniser.eval().requires_grad_(False)

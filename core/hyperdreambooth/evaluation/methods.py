@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from core.hyperdreambooth.adapters import unstack
@@ -63,9 +63,8 @@ def find_methods(names: Sequence[str]) -> list[Method]:
 
 def photo_latents(bundle: Bundle, chosen: Sequence[Subject]) -> Float[Tensor, "people c h w"]:
     """The latents of each person's photo."""
-    photos = torch.from_numpy(np.stack([subject.photo for subject in chosen]))
     with torch.no_grad():
-        return encode_pictures(bundle, photos)
+        return encode_pictures(bundle, _photos(chosen))
 
 
 def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iterations: int | None = None) -> Person:
@@ -73,9 +72,8 @@ def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iter
     if bundle.hypernetwork is None:
         generator = torch.Generator("cpu").manual_seed(seed)
         return bundle.basis.zeros(1, generator=generator, batch=(len(chosen),))
-    photos = torch.from_numpy(np.stack([subject.photo for subject in chosen]))
     with torch.inference_mode():
-        person: Person = bundle.hypernetwork(to_pixels(photos).to(bundle.device), iterations)
+        person: Person = bundle.hypernetwork(to_pixels(_photos(chosen)).to(bundle.device), iterations)
     return {name: Factors(f.left.clone(), f.right.clone()) for name, f in person.items()}
 
 
@@ -109,14 +107,17 @@ def _refined(
     )
     start = starting_point(bundle, chosen, seed=seed, iterations=iterations)
     generator = torch.Generator("cpu").manual_seed(seed)
-    photos = torch.from_numpy(np.stack([subject.photo[None] for subject in chosen]))
-    tuned = finetune(bundle, show(bundle, photos, config), start, config, generator=generator)
+    tuned = finetune(bundle, show(bundle, _photos(chosen)[:, None], config), start, config, generator=generator)
     return [_stored(bundle, person, config, tuned.kept_step, precision) for person in unstack(tuned.person)]
 
 
 def _predicted(bundle: Bundle, chosen: Sequence[Subject], seed: int, _rate: float | None) -> list[Personalised]:
     people = unstack(starting_point(bundle, chosen, seed=seed))
     return [_stored(bundle, person, bundle.config.finetune, 0, None) for person in people]
+
+
+def _photos(chosen: Sequence[Subject]) -> UInt8[Tensor, "people h w 3"]:
+    return torch.from_numpy(np.stack([subject.photo for subject in chosen]))
 
 
 def _nobody(bundle: Bundle, chosen: Sequence[Subject], _seed: int, _rate: float | None) -> list[Personalised]:

@@ -13,11 +13,11 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import save_file
 
 from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_pictures
 from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.part_file import save_part
 from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
 from core.hyperdreambooth.styles.styles import STYLES
@@ -47,11 +47,7 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
     if bundle.recogniser is not None:
         bundle.recogniser.save(folder)
     if bundle.hypernetwork is not None:
-        network = folder / "hypernetwork"
-        network.mkdir(exist_ok=True)
-        tensors = {k: v.detach().half().contiguous() for k, v in bundle.hypernetwork.state_dict().items()}
-        save_file(tensors, network / "model.safetensors")
-        (network / "config.json").write_text(json.dumps(bundle.hypernetwork.describe(), indent=1) + "\n")
+        save_part(folder / "hypernetwork", bundle.hypernetwork, bundle.hypernetwork.describe())
 
 
 def _pipeline(bundle: Bundle) -> Any:

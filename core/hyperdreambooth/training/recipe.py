@@ -111,8 +111,18 @@ class Dream:
     seed: int = 0
 
 
+class _InFolder:
+    """A recipe knows the folder of its file."""
+
+    folder: Path
+
+    def path(self, relative: str) -> Path:
+        """A path of the recipe, relative to the file it stands in."""
+        return (self.folder / relative).resolve()
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(_InFolder):
     """A whole bundle. ``folder`` receives it, ``work`` (ignored by git) checkpoints, caches and sheets.
 
     Without ``recogniser`` there is no such stage.
@@ -133,10 +143,6 @@ class Recipe:
     dream: Dream | None = None
     folder: Path = field(default_factory=Path)
 
-    def path(self, relative: str) -> Path:
-        """A path of the recipe, relative to the file it stands in."""
-        return (self.folder / relative).resolve()
-
 
 @dataclass(frozen=True)
 class Streamed:
@@ -153,7 +159,7 @@ class Streamed:
 
 
 @dataclass(frozen=True)
-class LargeRecipe:
+class LargeRecipe(_InFolder):
     """A hypernetwork for a base model that is given: a diffusers folder or a hub id, frozen and in half precision.
 
     ``optimization.batch`` rows a step come in slices of ``slice`` rows, the most that one device takes at a time.
@@ -182,10 +188,6 @@ class LargeRecipe:
     def slices(self) -> int:
         """How many slices a step has."""
         return self.hypernetwork.optimization.batch // self.slice
-
-    def path(self, relative: str) -> Path:
-        """A path of the recipe, relative to the file it stands in."""
-        return (self.folder / relative).resolve()
 
 
 def load_recipe(file: Path) -> Recipe:
