@@ -46,6 +46,21 @@ class HypernetworkConfig:
 
 
 @dataclass(frozen=True)
+class LinearHypernetworkConfig:
+    """The hypernetwork that two CPU cores can train (decision 20); nothing of it is the paper's.
+
+    ``eigenfaces`` of the whole picture and ``face_eigenfaces`` of the face are mixed down to ``width`` coordinates, of
+    which every weight is a linear function.
+    """
+
+    resolution: int = 64
+    eigenfaces: int = 64
+    face_eigenfaces: int = 128
+    width: int = 96
+    rank: int = 4
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """Rank-relaxed fast finetuning (section 4.3): 40 iterations; learning rate, rank and batch are not given.
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from core.errors import BundleError
 from core.hyperdreambooth.adapters import adapted
 from core.hyperdreambooth.config import BundleConfig, Relaxation
-from core.hyperdreambooth.hypernetwork import HyperNetwork
+from core.hyperdreambooth.hypernetwork import HyperNetwork, from_description
 from core.hyperdreambooth.lidb import Basis, Person
 from core.hyperdreambooth.part_file import read_weights
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
@@ -280,15 +280,21 @@ def denoising_loss(
     *,
     generator: torch.Generator,
     least_noise: float = 0.0,
+    noisiest: float = 0.0,
 ) -> Float[Tensor, " n"]:
     """The diffusion loss of each row, at timesteps stratified over the batch (every batch sees early and late ones).
 
-    ``least_noise`` leaves out that share of the timesteps, from the clean end.
+    ``least_noise`` leaves out that share of the timesteps, from the clean end; ``noisiest`` is the share of the rows
+    that are drawn from the tenth at the other end.
     ``generator`` lives on the CPU, so that every device draws the same noise.
     """
     rows = len(latents)
     strata = (torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)) / rows
-    strata = least_noise + (1 - least_noise) * strata
+    if noisiest:
+        others = least_noise + (0.9 - least_noise) * (strata - noisiest) / (1 - noisiest)
+        strata = torch.where(strata < noisiest, 0.9 + 0.1 * strata / noisiest, others)
+    else:
+        strata = least_noise + (1 - least_noise) * strata
     timesteps = (strata * bundle.scheduler.config.num_train_timesteps).long().to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     noisy = bundle.scheduler.add_noise(latents, noise, timesteps)
@@ -316,7 +322,7 @@ def _read_hypernetwork(folder: Path, bundle: Bundle) -> HyperNetwork | None:
     if not folder.is_dir():
         return None
     description: Mapping[str, Any] = json.loads((folder / "config.json").read_text())
-    network = HyperNetwork.from_description(dict(description))
+    network = from_description(dict(description))
     lidb = bundle.config.lidb
     expected = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
     if list(network.shapes.items()) != list(expected.items()):

@@ -1,15 +1,20 @@
 """The hypernetwork (section 4.2): from one face to the LiDB weights of every target.
 
-A convolutional stem and a ViT turn the face into features ``f``, once. A transformer decoder has one token for each
-target; starting from zero change it cross-attends to ``f`` and predicts a residual, ``s`` times:
+The paper's is ``TransformerHyperNetwork``. A convolutional stem and a ViT turn the face into features ``f``, once. A
+transformer decoder has one token for each target; starting from zero change it cross-attends to ``f`` and predicts a
+residual, ``s`` times:
 
     w_k = w_{k-1} + T(f, w_{k-1}),   k = 1..s
 
 A zero change is ``A = 0`` with a learned ``B``: were both zero, neither would get a gradient.
+
+``LinearHyperNetwork`` is the one that two CPU cores can train (decision 20): ``f`` are the face's coordinates among
+eigenfaces, and every ``A`` is a linear function of them. It has no iterations.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -18,19 +23,73 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.hyperdreambooth.config import HypernetworkConfig
+from core.hyperdreambooth.config import HypernetworkConfig, LinearHypernetworkConfig
+from core.hyperdreambooth.eigenfaces import Eigenfaces
 from core.hyperdreambooth.lidb import Factors
 
 HEAD_STD = 1e-3
 """Initial spread of the output heads (the paper's first author's advice to an open implementation)."""
 
+Shapes = dict[str, tuple[int, int]]
+"""Target name -> the inner widths ``(a, b)`` of its basis, in file order."""
 
-class HyperNetwork(nn.Module):
-    """Faces to people. ``shapes`` are the inner widths ``(a, b)`` of the targets' basis, in file order."""
 
-    def __init__(self, config: HypernetworkConfig, shapes: dict[str, tuple[int, int]]) -> None:
+class HyperNetwork(nn.Module, ABC):
+    """Faces to people: ``encoder`` looks at a face, once; ``decode`` makes factors for all targets of what it saw."""
+
+    config: HypernetworkConfig | LinearHypernetworkConfig
+    encoder: nn.Module
+    identities: nn.Parameter | None = None
+    """What the encoder's identity loss holds embeddings against, one vector a person of the training pictures."""
+
+    def __init__(self, shapes: Shapes) -> None:
         super().__init__()
-        self.config, self.shapes = config, shapes
+        self.shapes = shapes
+
+    def forward(self, faces: Float[Tensor, "people 3 h w"], iterations: int | None = None) -> dict[str, Factors]:
+        """Faces in [-1, 1], of the configured resolution, to one pair of factors a person and target."""
+        return self.decode(self.encoder(faces), iterations)
+
+    @abstractmethod
+    def decode(
+        self, features: Float[Tensor, "people tokens width"], iterations: int | None = None
+    ) -> dict[str, Factors]:
+        """The prediction from the encoder's features."""
+
+    @abstractmethod
+    def identity(self, features: Float[Tensor, "people tokens width"]) -> Float[Tensor, "people embedding"]:
+        """The encoder's idea of who it is: a unit vector, for telling people apart."""
+
+    def describe(self) -> dict[str, Any]:
+        """What ``from_description`` needs to build the same network, as plain JSON values."""
+        return {"config": asdict(self.config), "shapes": {name: list(shape) for name, shape in self.shapes.items()}}
+
+
+def fresh(config: HypernetworkConfig | LinearHypernetworkConfig, shapes: Shapes) -> HyperNetwork:
+    """A network of the kind that ``config`` is of, with fresh weights."""
+    if isinstance(config, LinearHypernetworkConfig):
+        return LinearHyperNetwork(config, shapes)
+    return TransformerHyperNetwork(config, shapes)
+
+
+def from_description(description: dict[str, Any]) -> HyperNetwork:
+    """A network with fresh weights from what ``describe`` gave."""
+    fields: dict[str, Any] = description["config"]
+    shapes = {name: (int(a), int(b)) for name, (a, b) in description["shapes"].items()}
+    if "stem" in fields:
+        return fresh(HypernetworkConfig(**{**fields, "stem": tuple(fields["stem"])}), shapes)
+    return fresh(LinearHypernetworkConfig(**fields), shapes)
+
+
+class TransformerHyperNetwork(HyperNetwork):
+    """The paper's: ``s`` residuals of a transformer decoder."""
+
+    config: HypernetworkConfig
+    encoder: FaceEncoder
+
+    def __init__(self, config: HypernetworkConfig, shapes: Shapes) -> None:
+        super().__init__(shapes)
+        self.config = config
         width, rank = config.width, config.rank
         self.encoder = FaceEncoder(config)
         self.position = nn.Parameter(torch.randn(len(shapes), width) * 0.02)
@@ -45,9 +104,10 @@ class HyperNetwork(nn.Module):
         start = torch.randn(len(shapes), self.widest[1]) * (rank / self.widest[1]) ** 0.5
         self.start = nn.Parameter(start)
 
-    def forward(self, faces: Float[Tensor, "people 3 h w"], iterations: int | None = None) -> dict[str, Factors]:
-        """Faces in [-1, 1], of the configured resolution, to one pair of factors a person and target."""
-        return self.decode(self.encoder(faces), iterations)
+    @property
+    def identities(self) -> nn.Parameter | None:  # type: ignore[override]
+        """The encoder's."""
+        return self.encoder.identities
 
     def decode(
         self, features: Float[Tensor, "people tokens width"], iterations: int | None = None
@@ -73,16 +133,43 @@ class HyperNetwork(nn.Module):
             for index, (name, (a, b)) in enumerate(self.shapes.items())
         }
 
-    def describe(self) -> dict[str, Any]:
-        """What ``from_description`` needs to build the same network, as plain JSON values."""
-        return {"config": asdict(self.config), "shapes": {name: list(shape) for name, shape in self.shapes.items()}}
 
-    @classmethod
-    def from_description(cls, description: dict[str, Any]) -> HyperNetwork:
-        """A network with fresh weights from what ``describe`` gave."""
-        config = {**description["config"], "stem": tuple(description["config"]["stem"])}
-        shapes = {name: (int(a), int(b)) for name, (a, b) in description["shapes"].items()}
-        return cls(HypernetworkConfig(**config), shapes)
+class LinearHyperNetwork(HyperNetwork):
+    """A linear function of the face's coordinates ``c`` among eigenfaces:  ``A = [c mix, 1] head``.
+
+    ``B`` is learned and the same for everybody: what of a layer's input matters is one question for all faces.
+    """
+
+    config: LinearHypernetworkConfig
+    encoder: Eigenfaces
+
+    def __init__(self, config: LinearHypernetworkConfig, shapes: Shapes) -> None:
+        super().__init__(shapes)
+        self.config = config
+        self.encoder = Eigenfaces(config.resolution, config.eigenfaces, config.face_eigenfaces)
+        coordinates = config.eigenfaces + config.face_eigenfaces
+        self.mix = nn.Parameter(torch.randn(coordinates, config.width) / coordinates**0.5)
+        left = sum(a for a, _ in shapes.values()) * config.rank
+        self.head = nn.Parameter(torch.zeros(config.width + 1, left))
+        self.right = nn.ParameterList([torch.randn(config.rank, b) / b**0.5 for _, b in shapes.values()])
+
+    def decode(
+        self,
+        features: Float[Tensor, "people 1 coordinates"],
+        iterations: int | None = None,  # noqa: ARG002 - there are none
+    ) -> dict[str, Factors]:
+        """The prediction; ``iterations`` changes nothing."""
+        mixed = features.mean(1) @ self.mix
+        left = torch.cat([mixed, mixed.new_ones(len(mixed), 1)], dim=1) @ self.head
+        parts = left.split([a * self.config.rank for a, _ in self.shapes.values()], dim=1)
+        return {
+            name: Factors(part.unflatten(1, (a, self.config.rank)), right.expand(len(part), -1, -1))
+            for (name, (a, _)), part, right in zip(self.shapes.items(), parts, self.right, strict=True)
+        }
+
+    def identity(self, features: Float[Tensor, "people 1 coordinates"]) -> Float[Tensor, "people embedding"]:
+        """The coordinates themselves, as a unit vector."""
+        return nn.functional.normalize(features.mean(1), dim=-1)
 
 
 class FaceEncoder(nn.Module):

@@ -82,7 +82,7 @@ class Basis(Mapping[str, Auxiliary]):
     def merge(self, person: Person) -> dict[str, Factors]:
         """From in-basis factors to plain low-rank ones: ``A_aux A`` (n x r) and ``B B_aux`` (r x m) for each target."""
         return {
-            name: Factors(self[name].left @ factors.left, factors.right @ self[name].right)
+            name: Factors(_through(self[name].left, factors.left), factors.right @ self[name].right)
             for name, factors in person.items()
         }
 
@@ -119,6 +119,15 @@ def relax(person: Person, rank: int, *, generator: torch.Generator) -> dict[str,
         left = torch.cat([factors.left, factors.left.new_zeros(*batch, a, rank - old)], dim=-1)
         relaxed[name] = Factors(left, torch.cat([factors.right, new], dim=-2))
     return relaxed
+
+
+def _through(left: Float[Tensor, "n a"], inner: Float[Tensor, "*batch a rank"]) -> Float[Tensor, "*batch n rank"]:
+    """``left @ inner``, reading ``left`` once for all of a batch."""
+    if inner.ndim == 2:
+        return left @ inner
+    people, a, rank = inner.shape
+    product = left @ inner.transpose(0, 1).reshape(a, people * rank)
+    return product.view(-1, people, rank).transpose(0, 1)
 
 
 def _auxiliary(target: Target, config: LidbConfig) -> Auxiliary:

@@ -11,7 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from core.hyperdreambooth.config import BundleConfig, FinetuneConfig, HypernetworkConfig, LidbConfig, SamplingConfig
 from core.hyperdreambooth.diffusion import Bundle, from_pipeline
-from core.hyperdreambooth.hypernetwork import HyperNetwork
+from core.hyperdreambooth.hypernetwork import TransformerHyperNetwork
 
 TINY = BundleConfig(
     name="tiny-random",
@@ -42,7 +42,7 @@ def random_bundle(*, seed: int = 0, with_hypernetwork: bool = True, config: Bund
             head_width=8,
             rank=2,
         )
-        return replace(bundle, hypernetwork=HyperNetwork(small, shapes).eval().requires_grad_(False))
+        return replace(bundle, hypernetwork=TransformerHyperNetwork(small, shapes).eval().requires_grad_(False))
 
 
 def random_pipeline() -> StableDiffusionPipeline:

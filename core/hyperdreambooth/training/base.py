@@ -45,9 +45,9 @@ def predict_people(bundle: Bundle, network: HyperNetwork, rows: Rows) -> tuple[P
 def identity_loss(network: HyperNetwork, features: Tensor, labels: Tensor) -> Tensor:
     """CosFace over the identities with several pictures; zero where a batch has none of them (label -1)."""
     known = labels >= 0
-    if network.encoder.identities is None or not known.any():
+    if network.identities is None or not known.any():
         return features.new_zeros(())
     embedding = network.identity(features)[known].float()
-    cosines = embedding @ nn.functional.normalize(network.encoder.identities, dim=-1).T
+    cosines = embedding @ nn.functional.normalize(network.identities, dim=-1).T
     margins = MARGIN * nn.functional.one_hot(labels[known], cosines.shape[-1])
     return nn.functional.cross_entropy(SCALE * (cosines - margins), labels[known])

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from core.errors import BundleError
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures, load_bundle
-from core.hyperdreambooth.hypernetwork import HyperNetwork
+from core.hyperdreambooth.hypernetwork import HyperNetwork, fresh
 from core.hyperdreambooth.training.data import Faces, decode_picture
 from core.hyperdreambooth.training.estimate import Estimate, measure_group, measure_steps
 from core.hyperdreambooth.training.export import export_bundle, sample_sheet
@@ -206,7 +206,7 @@ def _fresh(recipe: LargeRecipe, bundle: Bundle, *, identities: int) -> HyperNetw
     shapes = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return HyperNetwork(replace(recipe.network, identities=identities), shapes)
+        return fresh(replace(recipe.network, identities=identities), shapes)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from core.errors import BundleError
-from core.hyperdreambooth.config import BundleConfig, HypernetworkConfig
+from core.hyperdreambooth.config import BundleConfig, HypernetworkConfig, LinearHypernetworkConfig
 from core.hyperdreambooth.training.loop import Optimization
 
 T = TypeVar("T")
@@ -93,9 +93,15 @@ class Preoptimize:
 
 @dataclass(frozen=True)
 class Hypernetwork:
-    """Hypernetwork training on the frozen base (section 4.2): diffusion loss + ``beta`` |w - w*|^2."""
+    """Hypernetwork training on the frozen base (section 4.2): diffusion loss + ``beta`` |w - w*|^2.
+
+    ``least_noise`` of the schedule is left out, from its clean end; ``noisiest`` of the rows are drawn from its tenth
+    at the other end, where the picture is whatever the weights say it is.
+    """
 
     optimization: Optimization
+    least_noise: float = 0.0
+    noisiest: float = 0.0
     beta: float = 0.02
     photo: float = 0.5
     empty: float = 0.0
@@ -125,7 +131,7 @@ class _InFolder:
 class Recipe(_InFolder):
     """A whole bundle. ``folder`` receives it, ``work`` (ignored by git) checkpoints, caches and sheets.
 
-    Without ``recogniser`` there is no such stage.
+    Without ``recogniser`` or ``preoptimize`` there is no such stage.
     """
 
     output: str
@@ -133,12 +139,12 @@ class Recipe(_InFolder):
     seed: int
     bundle: BundleConfig
     data: Data
-    network: HypernetworkConfig
+    network: HypernetworkConfig | LinearHypernetworkConfig
     autoencoder: Autoencoder
     classifier: Classifier
     base: Base
-    preoptimize: Preoptimize
     hypernetwork: Hypernetwork
+    preoptimize: Preoptimize | None = None
     recogniser: Recogniser | None = None
     dream: Dream | None = None
     folder: Path = field(default_factory=Path)
@@ -213,8 +219,8 @@ def _build(kind: type[T], values: dict[str, Any], *, where: str) -> T:
         raise BundleError(f"{where}: unknown key {', '.join(sorted(unknown))}")
     converted: dict[str, Any] = {}
     for key, value in values.items():
-        nested: Any = next((part for part in get_args(hints[key]) if is_dataclass(part)), hints[key])
-        if isinstance(nested, type) and is_dataclass(nested):
+        nested = _table(hints[key], value)
+        if nested is not None:
             converted[key] = _build(nested, value, where=f"{where}.{key}")
         else:
             converted[key] = tuple(value) if isinstance(value, list) else value
@@ -222,3 +228,10 @@ def _build(kind: type[T], values: dict[str, Any], *, where: str) -> T:
         return kind(**converted)
     except TypeError as error:
         raise BundleError(f"{where}: {error}") from error
+
+
+def _table(hint: Any, value: Any) -> Any:
+    """The dataclass that a table is: of several, the first that knows all its keys (or the first, to name the key)."""
+    kinds = [part for part in get_args(hint) or (hint,) if is_dataclass(part)]
+    known = [kind for kind in kinds if isinstance(value, dict) and set(value) <= {f.name for f in fields(kind)}]
+    return next(iter(known or kinds), None)

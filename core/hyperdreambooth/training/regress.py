@@ -36,7 +36,15 @@ def hypernetwork_losses(
         features = network.encoder(rows.faces)
         person = network.decode(features)
         who = identity_loss(network, features, rows.labels)
-        each = denoising_loss(bundle, rows.latents, rows.tokens, bundle.basis.merge(person), generator=generator)
+        each = denoising_loss(
+            bundle,
+            rows.latents,
+            rows.tokens,
+            bundle.basis.merge(person),
+            generator=generator,
+            least_noise=config.least_noise,
+            noisiest=config.noisiest,
+        )
     distance = target_distance(person, targets, rows.seen)
     loss = each.mean() + config.beta * distance + config.identity * who
     return {"loss": loss, "diffusion": each.mean(), "distance": distance, "identity": who}

@@ -15,8 +15,8 @@ from torch import nn
 
 from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.config import HypernetworkConfig
-from core.hyperdreambooth.diffusion import Bundle, from_pipeline
-from core.hyperdreambooth.hypernetwork import HyperNetwork
+from core.hyperdreambooth.diffusion import Bundle, from_pipeline, to_pixels
+from core.hyperdreambooth.hypernetwork import HyperNetwork, LinearHyperNetwork, fresh
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
 from core.hyperdreambooth.training.architecture import fix_spread, fresh_pipeline
 from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_scaling
@@ -69,7 +69,7 @@ class Workshop:
             self._take_recogniser(load_recogniser(self.work))
             return self.recipe.recogniser is None or self.bundle.recogniser is not None
         if stage == "preoptimize":
-            return (self._folder(stage) / TARGETS).is_file()
+            return self.recipe.preoptimize is None or (self._folder(stage) / TARGETS).is_file()
         loaded = [self._load(stage, name, module) for name, module in self._modules(stage).items()]
         return all(loaded)
 
@@ -141,18 +141,22 @@ class Workshop:
         self._finish("base")
 
     def _preoptimize(self) -> None:
+        config = self.recipe.preoptimize
+        assert config is not None
         self._frozen(self.bundle.unet, self.bundle.text_encoder, self.network)
         latents = self._latents()
 
         def load(group: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             return torch.from_numpy(self.faces.pictures[group]), latents.plain[torch.from_numpy(group), 0]
 
-        preoptimize(self.bundle, len(self.faces), load, self.recipe.preoptimize, self._folder("preoptimize"))
+        preoptimize(self.bundle, len(self.faces), load, config, self._folder("preoptimize"))
 
     def _hypernetwork(self) -> None:
         config = self.recipe.hypernetwork
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
         self.network.requires_grad_(True)
+        if isinstance(self.network, LinearHyperNetwork):
+            self._fit(self.network)
         rows = self._rows(Mix(config.photo, config.empty, 1.0, config.other_photo))
         targets = self._folder("preoptimize") / TARGETS
         known = load_file(targets) if targets.is_file() else {}
@@ -165,6 +169,17 @@ class Workshop:
             ),
         )
         self._finish("hypernetwork")
+
+    def _fit(self, network: LinearHyperNetwork) -> None:
+        """Measure the eigenfaces, once: every second face mirrored, as people have no handedness."""
+        file = self._folder("hypernetwork") / "eigenfaces.safetensors"
+        if not file.is_file():
+            faces = to_pixels(torch.from_numpy(self.faces.pictures))
+            faces[1::2] = faces[1::2].flip(3)
+            network.encoder.fit(faces, seed=self.recipe.seed)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file({key: value.contiguous() for key, value in network.encoder.state_dict().items()}, file)
+        network.encoder.load_state_dict(load_file(file))
 
     def _train(self, stage: str, optimization: object, losses: object) -> None:
         modules = self._modules(stage)
@@ -198,7 +213,8 @@ class Workshop:
         if stage == "recogniser":
             return {"identities": self.identities}
         if stage == "base":
-            return {"unet": self.bundle.unet, "text_encoder": self.bundle.text_encoder, "network": self.network}
+            beside = {"network": self.network} if self.recipe.base.personal else {}
+            return {"unet": self.bundle.unet, "text_encoder": self.bundle.text_encoder, **beside}
         return {"network": self.network} if stage == "hypernetwork" else {}
 
     def _rows(self, mix: Mix) -> RowSource:
@@ -218,11 +234,12 @@ class Workshop:
     def _fresh_hypernetwork(self, bundle: Bundle) -> HyperNetwork:
         lidb = bundle.config.lidb
         shapes = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
-        identities = int(self.faces.labels.max()) + 1
-        config: HypernetworkConfig = replace(self.recipe.network, identities=identities)
+        config = self.recipe.network
+        if isinstance(config, HypernetworkConfig):
+            config = replace(config, identities=int(self.faces.labels.max()) + 1)
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
-            return HyperNetwork(config, shapes)
+            return fresh(config, shapes)
 
     @staticmethod
     def _frozen(*modules: nn.Module) -> None:

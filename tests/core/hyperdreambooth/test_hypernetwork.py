@@ -1,14 +1,17 @@
+import json
+
 import pytest
 import torch
 
-from core.hyperdreambooth.config import HypernetworkConfig
-from core.hyperdreambooth.hypernetwork import HyperNetwork
+from core.hyperdreambooth.config import HypernetworkConfig, LinearHypernetworkConfig
+from core.hyperdreambooth.hypernetwork import LinearHyperNetwork, TransformerHyperNetwork, fresh, from_description
 from core.hyperdreambooth.testing import random_bundle
 
 SHAPES = {"text_encoder.q": (10, 6), "unet.k": (8, 5)}
 SMALL = HypernetworkConfig(
     resolution=16, stem=(8, 8), width=16, heads=2, encoder_layers=1, decoder_layers=1, head_width=8, rank=2
 )
+LINEAR = LinearHypernetworkConfig(resolution=16, eigenfaces=4, face_eigenfaces=4, width=5, rank=2)
 
 
 @pytest.fixture(autouse=True)
@@ -16,15 +19,24 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def test_every_target_gets_factors_of_its_own_shape():
-    people = HyperNetwork(SMALL, SHAPES)(torch.zeros(3, 3, 16, 16))
+@pytest.fixture
+def linear() -> LinearHyperNetwork:
+    network = fresh(LINEAR, SHAPES)
+    assert isinstance(network, LinearHyperNetwork)
+    network.encoder.fit(torch.randn(12, 3, 16, 16), seed=0)
+    return network
+
+
+@pytest.mark.parametrize("config", [SMALL, LINEAR])
+def test_every_target_gets_factors_of_its_own_shape(config):
+    people = fresh(config, SHAPES)(torch.zeros(3, 3, 16, 16))
     assert list(people) == list(SHAPES)
     assert people["unet.k"].left.shape == (3, 8, 2)
     assert people["unet.k"].right.shape == (3, 2, 5)
 
 
 def test_the_change_starts_near_zero_and_both_factors_get_gradients():
-    network = HyperNetwork(SMALL, SHAPES)
+    network = TransformerHyperNetwork(SMALL, SHAPES)
     person = network(torch.randn(2, 3, 16, 16))
     deltas = torch.cat([factors.delta().flatten() for factors in person.values()])
     assert deltas.abs().max() < 1e-2
@@ -35,16 +47,18 @@ def test_the_change_starts_near_zero_and_both_factors_get_gradients():
 
 
 def test_iterations_refine_the_prediction_from_the_same_features():
-    network = HyperNetwork(SMALL, SHAPES).eval()
+    network = TransformerHyperNetwork(SMALL, SHAPES).eval()
     features = network.encoder(torch.randn(1, 3, 16, 16))
     once, twice = network.decode(features, 1), network.decode(features, 2)
     assert not torch.equal(once["unet.k"].left, twice["unet.k"].left)
     assert torch.equal(network.decode(features)["unet.k"].left, twice["unet.k"].left)
 
 
-def test_a_description_makes_the_same_network_again():
-    network = HyperNetwork(SMALL, SHAPES)
-    again = HyperNetwork.from_description(network.describe())
+@pytest.mark.parametrize("config", [SMALL, LINEAR])
+def test_a_description_makes_the_same_network_again(config):
+    network = fresh(config, SHAPES)
+    again = from_description(json.loads(json.dumps(network.describe())))
+    assert type(again) is type(network)
     again.load_state_dict(network.state_dict())
     faces = torch.randn(1, 3, 16, 16)
     assert torch.equal(again(faces)["unet.k"].left, network(faces)["unet.k"].left)
@@ -55,3 +69,20 @@ def test_identities_are_unit_vectors():
     assert network is not None
     who = network.identity(network.encoder(torch.randn(4, 3, 16, 16)))
     torch.testing.assert_close(who.norm(dim=1), torch.ones(4))
+
+
+def test_a_linear_network_starts_at_exactly_no_change_and_learns(linear):
+    person = linear(torch.randn(2, 3, 16, 16))
+    assert all(not factors.delta().any() for factors in person.values())
+    torch.autograd.backward(sum((factors.delta() - 1).square().sum() for factors in person.values()))
+    assert linear.head.grad is not None
+    assert linear.head.grad.any()
+
+
+def test_a_linear_network_makes_of_an_average_face_the_average_weights(linear):
+    torch.nn.init.normal_(linear.head)
+    faces = torch.randn(2, 3, 16, 16)
+    both, middle = linear(faces), linear(faces.mean(0, keepdim=True))
+    for name, factors in middle.items():
+        torch.testing.assert_close(factors.left, both[name].left.mean(0, keepdim=True), rtol=1e-3, atol=1e-3)
+    assert torch.equal(linear(faces, iterations=1)["unet.k"].left, both["unet.k"].left)

@@ -86,3 +86,15 @@ def test_merging_is_the_paper_s_product():
     person = {"unet.wide": Factors(torch.randn(100, 1), torch.randn(1, 50))}
     expected = basis["unet.wide"].left @ person["unet.wide"].delta() @ basis["unet.wide"].right
     torch.testing.assert_close(basis.merge(person)["unet.wide"].delta(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_batch_merges_to_what_each_of_its_people_does():
+    basis = Basis(TARGETS, seed=1)
+    people = basis.zeros(2, generator=torch.Generator().manual_seed(0), batch=(3,))
+    people = {name: Factors(torch.randn_like(f.left), f.right) for name, f in people.items()}
+    together = basis.merge(people)
+    for row in range(3):
+        alone = basis.merge({name: Factors(f.left[row], f.right[row]) for name, f in people.items()})
+        for name, factors in alone.items():
+            torch.testing.assert_close(together[name].left[row], factors.left, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(together[name].right[row], factors.right, atol=1e-5, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ from PIL import Image
 
 from core.errors import BundleError
 from core.hyperdreambooth.classifier import load_classifier
+from core.hyperdreambooth.config import LinearHypernetworkConfig
 from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
 from core.hyperdreambooth.recogniser import load_recogniser
 from core.hyperdreambooth.training import __main__ as program
 from core.hyperdreambooth.training.architecture import fresh_pipeline
+from core.hyperdreambooth.training.export import export_bundle
 from core.hyperdreambooth.training.recipe import load_recipe
-from core.hyperdreambooth.training.stages import Workshop
+from core.hyperdreambooth.training.stages import STAGES, Workshop
 
 RECIPE = """
 output = "bundle"
@@ -69,6 +72,27 @@ steps = 2
 [hypernetwork]
 optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
 """
+LINEAR_NETWORK = """
+resolution = 32
+eigenfaces = 3
+face_eigenfaces = 3
+width = 4
+rank = 1
+"""
+LINEAR_TRAINING = """
+beta = 0.0
+identity = 0.0
+least_noise = 0.2
+noisiest = 0.5
+optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
+"""
+
+
+def linear_recipe() -> str:
+    """The same base with nobody personalised beside it, and a linear hypernetwork without pre-optimised targets."""
+    before, rest = RECIPE.split("[network]")
+    stages = rest[rest.index("[autoencoder]") : rest.index("[preoptimize]")].replace("[base]", "[base]\npersonal = 0.0")
+    return f"{before}[network]{LINEAR_NETWORK}{stages}[hypernetwork]{LINEAR_TRAINING}"
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +159,39 @@ def test_the_recogniser_ships_with_how_well_it_tells_people_apart(bundle_folder)
     for measured in (config.auc, config.accepted, config.styled_auc):
         assert 0 <= measured <= 1
     assert -1 <= config.threshold <= 1
+
+
+def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, bundle_folder, tmp_path):
+    work = recipe.parent / "work"
+    for stage in ("autoencoder", "base", "classifier", "recogniser", "tokenizer"):
+        shutil.copytree(work / stage, tmp_path / "work" / stage)
+    shutil.copy(recipe.parent / "faces.parquet", tmp_path)
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(linear_recipe())
+    workshop = Workshop(load_recipe(file), device="cpu")
+    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, False]
+    workshop.run("hypernetwork")
+    fitted = workshop.network.encoder.state_dict()
+    assert fitted["face_directions"].any()
+    again = Workshop(load_recipe(file), device="cpu")
+    assert all(again.load(stage) for stage in STAGES)
+    torch.testing.assert_close(again.network.state_dict(), workshop.network.state_dict())
+
+    export_bundle(again.bundle, tmp_path / "bundle")
+    opened = load_bundle(tmp_path / "bundle", device="cpu")
+    photo = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    made = personalize(opened, photo, PersonalizeOptions(steps=1))
+    assert made.preview is not None
+    assert made.weights.metadata.rank == 2
+
+
+def test_a_table_of_two_kinds_is_the_one_that_knows_its_keys(recipe, tmp_path):
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(linear_recipe())
+    assert load_recipe(file).network == LinearHypernetworkConfig(32, eigenfaces=3, face_eigenfaces=3, width=4, rank=1)
+    file.write_text(linear_recipe().replace("face_eigenfaces", "faces"))
+    with pytest.raises(BundleError, match=r"BUNDLE.toml.network: unknown key"):
+        load_recipe(file)
 
 
 def test_a_recipe_without_a_recogniser_has_no_such_stage(recipe, tmp_path):

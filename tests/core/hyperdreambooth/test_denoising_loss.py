@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from core.hyperdreambooth import diffusion
+from core.hyperdreambooth.diffusion import denoising_loss, tokenize
+from core.hyperdreambooth.testing import random_bundle
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return random_bundle(with_hypernetwork=False)
+
+
+def timesteps_of(bundle, monkeypatch, **settings: float) -> torch.Tensor:
+    seen = []
+
+    def predict(_bundle, noisy, timesteps, *_):
+        seen.append(timesteps)
+        return noisy
+
+    monkeypatch.setattr(diffusion, "predict", predict)
+    tokens = tokenize(bundle, ["a face"]).expand(ROWS, -1)
+    latents = torch.zeros(ROWS, 4, 8, 8)
+    losses = denoising_loss(bundle, latents, tokens, generator=torch.Generator().manual_seed(0), **settings)
+    assert losses.shape == (ROWS,)
+    return seen[0].sort().values / bundle.scheduler.config.num_train_timesteps
+
+
+def test_timesteps_are_spread_evenly_over_the_batch(bundle, monkeypatch):
+    shares = timesteps_of(bundle, monkeypatch)
+    torch.testing.assert_close(shares, (torch.arange(ROWS) + 0.5) / ROWS, atol=0.5 / ROWS + 1e-3, rtol=0)
+
+
+def test_the_clean_end_can_be_left_out(bundle, monkeypatch):
+    shares = timesteps_of(bundle, monkeypatch, least_noise=0.4)
+    assert shares[0] >= 0.4
+    assert shares[ROWS // 2] == pytest.approx(0.7, abs=0.03)
+
+
+def test_a_share_of_the_rows_is_drawn_from_the_noisiest_tenth(bundle, monkeypatch):
+    shares = timesteps_of(bundle, monkeypatch, least_noise=0.2, noisiest=0.5)
+    assert (shares >= 0.9 - 1e-3).sum() == ROWS // 2
+    assert shares[0] >= 0.2
+    assert shares[ROWS // 4] == pytest.approx(0.55, abs=0.03)
+    assert (shares < 1).all()
