@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from core.hyperdreambooth.config import HypernetworkConfig, LinearHypernetworkConfig
 from core.hyperdreambooth.eigenfaces import Eigenfaces
 from core.hyperdreambooth.lidb import Factors
+from core.hyperdreambooth.residual import residual
 
 HEAD_STD = 1e-3
 """Initial spread of the output heads (the paper's first author's advice to an open implementation)."""
@@ -200,14 +201,7 @@ class FaceEncoder(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.GroupNorm(8, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(8, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
+        self.body = residual(channels)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         out: Tensor = x + self.body(x)

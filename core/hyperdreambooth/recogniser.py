@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from core.errors import BundleError
 from core.hyperdreambooth.part_file import read_weights, save_part
+from core.hyperdreambooth.residual import residual
 
 FOLDER = "recogniser"
 """Its place in a bundle's folder."""
@@ -115,14 +116,7 @@ class _Stage(nn.Module):
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.down = nn.Conv2d(before, after, 3, stride=2, padding=1)
-        self.body = nn.Sequential(
-            nn.GroupNorm(8, after),
-            nn.SiLU(),
-            nn.Conv2d(after, after, 3, padding=1),
-            nn.GroupNorm(8, after),
-            nn.SiLU(),
-            nn.Conv2d(after, after, 3, padding=1),
-        )
+        self.body = residual(after)
 
     def forward(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
         halved = self.down(pixels)

@@ -10,40 +10,28 @@ from tqdm import tqdm
 
 from core.hyperdreambooth.diffusion import Bundle
 from core.hyperdreambooth.evaluation.methods import METHODS
+from core.hyperdreambooth.evaluation.metrics import prompts
 from core.hyperdreambooth.evaluation.study import draw
 from core.hyperdreambooth.evaluation.subjects import faces_of_nobody
+from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.data import Faces
-
-PROMPTS = (
-    "a [V] face",
-    "a pencil sketch of a [V] face",
-    "a charcoal drawing of a [V] face",
-    "an oil painting of a [V] face",
-    "a watercolor painting of a [V] face",
-    "a cartoon of a [V] face",
-    "a pop art portrait of a [V] face",
-    "a sepia photograph of a [V] face",
-    "a pixel art portrait of a [V] face",
-    "a neon sign of a [V] face",
-    "a bronze statue of a [V] face",
-    "a blueprint of a [V] face",
-)
 
 
 def style_sheet(bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people: int = 20, group: int = 5) -> Path:
-    """Personalise ``people`` generated faces (pictures of nobody) as the bundle has it and draw every style.
+    """Personalise ``people`` generated faces (pictures of nobody) as the bundle has it and draw the plain prompt and
+    every style that it finetunes with (all of them where it names none).
 
     The sheet holds generated pictures only, so that it may be published.
     """
     chosen = faces_of_nobody(faces, people)
+    asked = prompts(bundle.config.finetune.styles or tuple(STYLES), (), bundle.class_noun)
     rows = []
     for first in tqdm(range(0, len(chosen), group), desc="sheet of styles", unit="group"):
         part = chosen[first : first + group]
         for number, person in enumerate(METHODS["hyperdreambooth"].run(bundle, part, seed, None)):
-            rows.append(draw(person, PROMPTS, seed=seed + 1000 * (first + number)))
+            rows.append(draw(person, list(asked.values()), seed=seed + 1000 * (first + number)))
     file = folder / "styles.png"
-    labels = [prompt.removeprefix("a ").removeprefix("an ").removesuffix(" of a [V] face") for prompt in PROMPTS]
-    _draw(np.stack(rows), labels).save(file)
+    _draw(np.stack(rows), [style or "plain" for style in asked]).save(file)
     inputs = np.concatenate([subject.photo for subject in chosen])
     Image.fromarray(inputs).save(folder / "styles-inputs.png")
     return file

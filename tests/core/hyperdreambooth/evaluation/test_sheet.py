@@ -1,7 +1,8 @@
 import torch
 from PIL import Image
 
-from core.hyperdreambooth.evaluation.sheet import PROMPTS, style_sheet
+from core.hyperdreambooth.evaluation.sheet import style_sheet
+from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.testing import random_bundle
 from core.hyperdreambooth.training.data import Faces
 
@@ -11,4 +12,4 @@ def test_a_sheet_has_a_column_for_every_style_and_only_faces_of_nobody(tmp_path)
     faces = Faces(pictures, ("omi-1", "person-1", "omi-2"), ((), (), ()))
     file = style_sheet(random_bundle(), faces, tmp_path, seed=0)
     with Image.open(file) as sheet:
-        assert sheet.size == (len(PROMPTS) * 32, 2 * 32 + 16)
+        assert sheet.size == ((1 + len(STYLES)) * 32, 2 * 32 + 16)
