@@ -1,6 +1,7 @@
 """The demo: one photo to prompted pictures, through the service as it is, over HTTP (`make demo`).
 
-Leaves in its folder contact-sheet.png, report.json, the pictures, and the person's weights (face.lidb).
+Leaves in its folder contact-sheet.png, report.json, the pictures, the preview from before finetuning (preview.png), and
+the person's weights (face.lidb).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 
 from api.cli.progress import ProgressLine
 from api.client import Client, JobFailed, Problem
+from api.schemas import JobAnswer
 from core.errors import HyperDreamBoothError
 from deploy.contact_sheet import contact_sheet
 from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, stopped_by_signals
@@ -34,6 +36,7 @@ PROMPTS = (
 )
 PICTURES_PER_PROMPT = 2
 SEED = 1
+PREVIEW = "preview.png"
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,11 @@ class Report:
     """What the demo measured. Seconds are those its user waits, from the upload on, without set-up and start.
 
     `likeness` is the service's own, null where it measures none; `images` has the prompt and the path of each picture.
+    `preview_seconds` is when the first picture was there; null where the model has no hypernetwork to make one.
     """
 
     weights_bytes: int
+    preview_seconds: float | None
     personalize_seconds: float
     seconds_per_image: float
     total_seconds: float
@@ -66,11 +71,14 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
     _clear(folder)
     try:
         progress = ProgressLine(sys.stdout)
-        client.wait(accepted.job_id, on_progress=progress)
+        first = _FirstSight(client, folder, started, progress)
+        client.wait(accepted.job_id, on_progress=first)
         personalized = time.monotonic()
         subject = client.subject(accepted.id)
         weights = client.weights(accepted.id)
         (folder / "face.lidb").write_bytes(weights)
+        if first.seconds is not None:
+            progress.end(f"a first picture after {first.seconds:.1f} s: {folder / PREVIEW}")
         progress.end(f"personalised in {personalized - started:.1f} s, {len(weights):,} bytes of weights")
         images = _generate(client, accepted.id, folder, prompts)
         ended = time.monotonic()
@@ -78,6 +86,7 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
         client.delete_subject(accepted.id)
     report = Report(
         weights_bytes=len(weights),
+        preview_seconds=None if first.seconds is None else round(first.seconds, 2),
         personalize_seconds=round(personalized - started, 2),
         seconds_per_image=round((ended - personalized) / len(images), 2),
         total_seconds=round(ended - started, 2),
@@ -111,6 +120,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _FirstSight:
+    """Fetches the preview as soon as the job has one, and remembers when that was; shows the progress."""
+
+    def __init__(self, client: Client, folder: Path, started: float, progress: ProgressLine) -> None:
+        self.seconds: float | None = None
+        self._client, self._file, self._started, self._progress = client, folder / PREVIEW, started, progress
+
+    def __call__(self, job: JobAnswer) -> None:
+        if job.preview is not None and self.seconds is None:
+            self._file.write_bytes(self._client.image(job.preview.id))
+            self.seconds = time.monotonic() - self._started
+        self._progress(job)
+
+
 def _generate(client: Client, subject_id: str, folder: Path, prompts: Sequence[str]) -> list[dict[str, str]]:
     """Ask for all prompts at once, so that the worker can put them into one batch; then fetch as they are done."""
     jobs = [client.generate(subject_id, prompt, n=PICTURES_PER_PROMPT, seed=SEED) for prompt in prompts]
@@ -128,6 +151,8 @@ def _generate(client: Client, subject_id: str, folder: Path, prompts: Sequence[s
 
 def _write(report: Report, photo: Path, folder: Path) -> None:
     columns: dict[str, list[Image.Image]] = {}
+    if report.preview_seconds is not None:
+        columns["the preview, before finetuning"] = [_open(folder / PREVIEW)]
     for image in report.images:
         columns.setdefault(image["prompt"], []).append(_open(Path(image["path"])))
     contact_sheet(_open(photo), columns).save(folder / "contact-sheet.png")
@@ -137,7 +162,7 @@ def _write(report: Report, photo: Path, folder: Path) -> None:
 def _clear(folder: Path) -> None:
     """Make the folder, and take out what an earlier demo left; whatever else is in it stays."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("[0-9][0-9]-*.png", "contact-sheet.png", "report.json", "face.lidb"):
+    for name in ("[0-9][0-9]-*.png", PREVIEW, "contact-sheet.png", "report.json", "face.lidb"):
         for file in folder.glob(name):
             file.unlink()
 

@@ -21,6 +21,7 @@ from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
 from core.hyperdreambooth.evaluation.baselines import dreambooth, textual_inversion
 from core.hyperdreambooth.evaluation.subjects import Subject
 from core.hyperdreambooth.finetune import finetune, show
+from core.hyperdreambooth.hypernetwork import LinearHyperNetwork
 from core.hyperdreambooth.lidb import Factors, Person
 from core.hyperdreambooth.weights import Precision, describe, merged_factors, to_bytes
 
@@ -145,6 +146,12 @@ def _needs_hypernetwork(bundle: Bundle) -> str | None:
     return None if bundle.has_hypernetwork else "the bundle has no hypernetwork"
 
 
+def _needs_iterations(bundle: Bundle) -> str | None:
+    if isinstance(bundle.hypernetwork, LinearHyperNetwork):
+        return "the bundle's hypernetwork is linear: it has no iterations"
+    return _needs_hypernetwork(bundle)
+
+
 def _needs_a_start(bundle: Bundle) -> str | None:
     return None if bundle.has_hypernetwork else "the bundle has no hypernetwork: its own row is this one"
 
@@ -174,7 +181,7 @@ _ALL = (
         missing=_needs_a_start,
     ),
     Method(
-        "one-iteration", "k = 1", partial(_refined, iterations=1), missing=_needs_hypernetwork
+        "one-iteration", "k = 1", partial(_refined, iterations=1), missing=_needs_iterations
     ),
     Method("fp32", "stored in fp32 instead of int8", partial(_refined, precision="fp32")),
     Method(

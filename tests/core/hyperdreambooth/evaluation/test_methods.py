@@ -1,11 +1,15 @@
 """Every row of the tables on a tiny random bundle: what changes, what does not, and what it takes on a disk."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from core.hyperdreambooth.config import LinearHypernetworkConfig
 from core.hyperdreambooth.diffusion import tokenize
 from core.hyperdreambooth.evaluation.baselines import dreambooth, textual_inversion
 from core.hyperdreambooth.evaluation.methods import METHODS, photo_latents, starting_point, with_finetuning
+from core.hyperdreambooth.hypernetwork import fresh
 from core.hyperdreambooth.testing import random_bundle
 
 
@@ -47,6 +51,14 @@ def test_rows_that_need_a_hypernetwork_say_so():
     missing = {name for name, method in METHODS.items() if method.missing(without)}
     assert missing == {"hypernetwork-only", "without-hypernetwork", "one-iteration"}
     assert not any(method.missing(random_bundle()) for method in METHODS.values())
+
+
+def test_a_linear_hypernetwork_has_no_row_with_fewer_iterations():
+    bundle = random_bundle()
+    assert bundle.hypernetwork is not None
+    small = LinearHypernetworkConfig(resolution=16, eigenfaces=2, face_eigenfaces=2, width=2, rank=1)
+    linear = replace(bundle, hypernetwork=fresh(small, bundle.hypernetwork.shapes))
+    assert {name for name, method in METHODS.items() if method.missing(linear)} == {"one-iteration"}
 
 
 def test_one_iteration_is_another_start_than_two(bundle, people):
