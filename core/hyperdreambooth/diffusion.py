@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from jaxtyping import Float, Int, UInt8
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from core.errors import BundleError
@@ -25,7 +26,7 @@ from core.hyperdreambooth.adapters import adapted
 from core.hyperdreambooth.config import BundleConfig, Relaxation
 from core.hyperdreambooth.hypernetwork import HyperNetwork, from_description
 from core.hyperdreambooth.lidb import Basis, Person
-from core.hyperdreambooth.part_file import read_weights
+from core.hyperdreambooth.part_file import DESCRIPTION, read_weights
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
 from core.hyperdreambooth.targets import Target, find_targets, targets_hash
 
@@ -321,11 +322,18 @@ def _read_config(folder: Path, source: str, pipeline: Any) -> BundleConfig:
 def _read_hypernetwork(folder: Path, bundle: Bundle) -> HyperNetwork | None:
     if not folder.is_dir():
         return None
-    description: Mapping[str, Any] = json.loads((folder / "config.json").read_text())
-    network = from_description(dict(description))
+    try:
+        description: Mapping[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+        network = from_description(dict(description))
+        weights = read_weights(folder)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BundleError(f"the hypernetwork in {folder} cannot be read: {error}") from error
     lidb = bundle.config.lidb
     expected = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
     if list(network.shapes.items()) != list(expected.items()):
         raise BundleError(f"the hypernetwork in {folder} was made for other targets than the base model's")
-    network.load_state_dict(read_weights(folder))
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BundleError(f"the hypernetwork in {folder} does not fit its own description: {error}") from error
     return network

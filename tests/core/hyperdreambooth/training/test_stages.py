@@ -184,6 +184,14 @@ def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, b
     assert made.preview is not None
     assert made.weights.metadata.rank == 2
 
+    described = tmp_path / "bundle" / "hypernetwork" / "config.json"
+    described.write_text(described.read_text().replace('"width": 4', '"width": 5'))
+    with pytest.raises(BundleError, match="does not fit its own description"):
+        load_bundle(tmp_path / "bundle", device="cpu")
+    described.write_text("{")
+    with pytest.raises(BundleError, match="the hypernetwork in"):
+        load_bundle(tmp_path / "bundle", device="cpu")
+
 
 def test_a_table_of_two_kinds_is_the_one_that_knows_its_keys(recipe, tmp_path):
     file = tmp_path / "BUNDLE.toml"
