@@ -182,10 +182,16 @@ class Probe:
         media = operation.get("requestBody", {}).get("content", {}).get(case.media_type, {})
         schema = {**media.get("schema", {}), "components": self._document["components"]}
         is_about_body = bool(case.meta.is_negative_at(ParameterLocation.BODY))
+        fits = Draft202012Validator(schema)
         body = case.body
-        if case.media_type == "multipart/form-data" and isinstance(body, dict):
-            body = {name: "null" if value is None else value for name, value in body.items()}  # a form has only texts
-        return is_about_body and bool(Draft202012Validator(schema).is_valid(body))
+        if case.media_type == "multipart/form-data" and isinstance(body, dict):  # a form has only texts
+            for name in [
+                name for name, value in body.items() if value is None or isinstance(value, bool | int | float)
+            ]:
+                said = {**body, name: json.dumps(body[name])}
+                if not any(error.path and error.path[0] == name for error in fits.iter_errors(said)):
+                    body = said
+        return is_about_body and bool(fits.is_valid(body))
 
 
 def _wrong_places(meta: Any) -> set[ParameterLocation]:
