@@ -8,7 +8,6 @@ nothing.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -142,10 +141,8 @@ class Feeder:
                 items = list(islice(waiting, min(_AT_ONCE, room - admitted)))
                 if not items:
                     break
-                # Whole milliseconds, as the queue counts: rounded up, items would sort before and after its own clock.
-                now = math.floor(time.time() * 1000) / 1000
-                admissions = hands.map(partial(self._admit_one, batch, now), items)
-                for item, letter in zip(items, admissions, strict=True):
+                now = hands.map(partial(self._admit_one, batch, time.time()), items)
+                for item, letter in zip(items, now, strict=True):
                     letters[item.index] = letter
                     admitted += letter == Letter.QUEUED
         return admitted

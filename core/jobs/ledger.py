@@ -7,6 +7,7 @@ Redis Cluster; Celery wants that as well.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ class Ledger:
             "subject_id": job.subject_id,
             "blended_with": " ".join(job.blended_with),
             "batch_id": job.batch_id,
-            "created_at": _milliseconds(job.created_at),
+            # Not rounded up: a job that is ahead of the queue's clock would change places with its neighbours.
+            "created_at": math.floor(job.created_at * 1000),
             "request_id": job.request_id,
             "batch_group": batch_group,
             "rows": rows,

@@ -56,6 +56,17 @@ def test_a_record_comes_back_as_it_was(ledger: Ledger) -> None:
     assert ledger.accept(job) == "known"
 
 
+def test_a_job_is_never_ahead_of_the_clock_that_it_is_queued_by(ledger: Ledger) -> None:
+    job = Job(
+        id="job_0", tenant="local", kind=GENERATE, subject_id="sub_1", state=JobState.QUEUED, created_at=1000.9996
+    )
+    assert ledger.accept(job) == "accepted"
+    found = ledger.get(job.ref)
+    assert found is not None
+    assert found.created_at == 1000.999
+    assert ledger.redis.zscore("hdb:queued:generate", job.ref) == 1000999
+
+
 def test_a_claim_moves_the_job_and_counts(ledger: Ledger) -> None:
     (job,) = queue_jobs(ledger, 1)
     (claim,) = ledger.claim(GENERATE, job.ref)
