@@ -182,16 +182,19 @@ class Probe:
         media = operation.get("requestBody", {}).get("content", {}).get(case.media_type, {})
         schema = {**media.get("schema", {}), "components": self._document["components"]}
         is_about_body = bool(case.meta.is_negative_at(ParameterLocation.BODY))
-        fits = Draft202012Validator(schema)
+        validator = Draft202012Validator(schema)
         body = case.body
-        if case.media_type == "multipart/form-data" and isinstance(body, dict):  # a form has only texts
-            for name in [
-                name for name, value in body.items() if value is None or isinstance(value, bool | int | float)
-            ]:
-                said = {**body, name: json.dumps(body[name])}
-                if not any(error.path and error.path[0] == name for error in fits.iter_errors(said)):
-                    body = said
-        return is_about_body and bool(fits.is_valid(body))
+        if case.media_type == "multipart/form-data" and isinstance(body, dict):
+            body = _as_sent(body, validator)
+        return is_about_body and bool(validator.is_valid(body))
+
+
+def _as_sent(form: dict[str, Any], validator: Draft202012Validator) -> dict[str, Any]:
+    """A form has only texts: where the document asks for one, null, true or a number has become the text of it."""
+    wrong = {error.path[0] for error in validator.iter_errors(form) if error.path}
+    texts = {name: json.dumps(form[name]) for name in wrong if isinstance(form[name], bool | int | float | None)}
+    still_wrong = {error.path[0] for error in validator.iter_errors({**form, **texts}) if error.path}
+    return {**form, **{name: text for name, text in texts.items() if name not in still_wrong}}
 
 
 def _wrong_places(meta: Any) -> set[ParameterLocation]:
