@@ -6,7 +6,6 @@ right on people it has not seen (``config.json``), so that an accuracy of genera
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from core.hyperdreambooth.diffusion import to_pixels
-from core.hyperdreambooth.part_file import read_weights, save_part
+from core.hyperdreambooth.part_file import has_part, read_description, read_weights, save_part
 
 FOLDER = "classifier"
 """Its place in a bundle's folder."""
@@ -72,9 +71,9 @@ class PictureClassifier(nn.Module):
 def load_classifier(bundle_folder: Path) -> PictureClassifier | None:
     """The classifier of a bundle's folder, on the CPU; None when it has none."""
     folder = bundle_folder / FOLDER
-    if not (folder / "config.json").is_file():
+    if not has_part(folder):
         return None
-    described = json.loads((folder / "config.json").read_text())
+    described = read_description(folder)
     lists = {key: tuple(described[key]) for key in ("styles", "attributes", "channels")}
     classifier = PictureClassifier(ClassifierConfig(**{**described, **lists}))
     classifier.load_state_dict(read_weights(folder))

@@ -8,8 +8,7 @@ autoencoder's ``scaling_factor``.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +23,9 @@ from torch import Tensor, nn
 from core.errors import BundleError
 from core.hyperdreambooth.adapters import adapted
 from core.hyperdreambooth.config import BundleConfig, Relaxation
-from core.hyperdreambooth.hypernetwork import HyperNetwork, from_description
+from core.hyperdreambooth.hypernetwork import HyperNetwork, Shapes, from_description
 from core.hyperdreambooth.lidb import Basis, Person
-from core.hyperdreambooth.part_file import DESCRIPTION, read_weights
+from core.hyperdreambooth.part_file import read_description, read_weights
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
 from core.hyperdreambooth.targets import Target, find_targets, targets_hash
 
@@ -112,6 +111,12 @@ class Bundle:
     def targets(self) -> tuple[Target, ...]:
         """The personalised layers, in file order."""
         return find_targets(self.components, self.config.lidb.preset)
+
+    @property
+    def shapes(self) -> Shapes:
+        """The inner widths of each target's basis, in file order: what a hypernetwork is made for."""
+        lidb = self.config.lidb
+        return {target.name: target.capped(lidb.a, lidb.b) for target in self.targets}
 
     @cached_property
     def targets_hash(self) -> str:
@@ -323,14 +328,11 @@ def _read_hypernetwork(folder: Path, bundle: Bundle) -> HyperNetwork | None:
     if not folder.is_dir():
         return None
     try:
-        description: Mapping[str, Any] = json.loads((folder / DESCRIPTION).read_text())
-        network = from_description(dict(description))
+        network = from_description(read_description(folder))
         weights = read_weights(folder)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BundleError(f"the hypernetwork in {folder} cannot be read: {error}") from error
-    lidb = bundle.config.lidb
-    expected = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
-    if list(network.shapes.items()) != list(expected.items()):
+    if list(network.shapes.items()) != list(bundle.shapes.items()):
         raise BundleError(f"the hypernetwork in {folder} was made for other targets than the base model's")
     try:
         network.load_state_dict(weights)

@@ -22,7 +22,6 @@ class Eigenfaces(nn.Module):
 
     def __init__(self, resolution: int, whole: int, face: int) -> None:
         super().__init__()
-        self.resolution = resolution
         left, top, side = (round(part * resolution) for part in FACE)
         self._face = slice(top, top + side), slice(left, left + side)
         for name, pixels, count in (("whole", 3 * resolution**2, whole), ("face", 3 * side**2, face)):

@@ -40,12 +40,15 @@ class HyperNetwork(nn.Module, ABC):
 
     config: HypernetworkConfig | LinearHypernetworkConfig
     encoder: nn.Module
-    identities: nn.Parameter | None = None
-    """What the encoder's identity loss holds embeddings against, one vector a person of the training pictures."""
 
     def __init__(self, shapes: Shapes) -> None:
         super().__init__()
         self.shapes = shapes
+
+    @property
+    def identities(self) -> nn.Parameter | None:
+        """What the identity loss holds embeddings against, one vector a person of the training pictures; or None."""
+        return None
 
     def forward(self, faces: Float[Tensor, "people 3 h w"], iterations: int | None = None) -> dict[str, Factors]:
         """Faces in [-1, 1], of the configured resolution, to one pair of factors a person and target."""
@@ -106,7 +109,7 @@ class TransformerHyperNetwork(HyperNetwork):
         self.start = nn.Parameter(start)
 
     @property
-    def identities(self) -> nn.Parameter | None:  # type: ignore[override]
+    def identities(self) -> nn.Parameter | None:
         """The encoder's."""
         return self.encoder.identities
 

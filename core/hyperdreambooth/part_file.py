@@ -21,6 +21,17 @@ def save_part(folder: Path, module: nn.Module, description: Mapping[str, Any]) -
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
 
 
+def has_part(folder: Path) -> bool:
+    """Whether there is one."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What ``save_part`` was told of it. Raises OSError and ValueError for a file that is not there or damaged."""
+    description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+    return description
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """A module's state in fp32. Raises OSError and SafetensorError for a file that is not there or damaged."""
     return {key: value.float() for key, value in load_file(folder / WEIGHTS).items()}

@@ -6,7 +6,6 @@ well it tells people apart whom it has never seen (``config.json``), so that a c
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from core.errors import BundleError
-from core.hyperdreambooth.part_file import read_weights, save_part
+from core.hyperdreambooth.part_file import has_part, read_description, read_weights, save_part
 from core.hyperdreambooth.residual import residual
 
 FOLDER = "recogniser"
@@ -87,10 +86,10 @@ def load_recogniser(bundle_folder: Path) -> FaceRecogniser | None:
         BundleError: the files are there and do not fit together.
     """
     folder = bundle_folder / FOLDER
-    if not (folder / "config.json").is_file():
+    if not has_part(folder):
         return None
     try:
-        described = json.loads((folder / "config.json").read_text())
+        described = read_description(folder)
         config = RecogniserConfig(**{**described, "channels": tuple(described["channels"])})
         recogniser = FaceRecogniser(config)
         recogniser.load_state_dict(read_weights(folder))

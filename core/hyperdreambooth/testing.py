@@ -31,7 +31,6 @@ def random_bundle(*, seed: int = 0, with_hypernetwork: bool = True, config: Bund
             module.eval().requires_grad_(False)
         if not with_hypernetwork:
             return bundle
-        shapes = {target.name: target.capped(config.lidb.a, config.lidb.b) for target in bundle.targets}
         small = HypernetworkConfig(
             resolution=16,
             stem=(8, 8),
@@ -42,7 +41,7 @@ def random_bundle(*, seed: int = 0, with_hypernetwork: bool = True, config: Bund
             head_width=8,
             rank=2,
         )
-        return replace(bundle, hypernetwork=TransformerHyperNetwork(small, shapes).eval().requires_grad_(False))
+        return replace(bundle, hypernetwork=TransformerHyperNetwork(small, bundle.shapes).eval().requires_grad_(False))
 
 
 def random_pipeline() -> StableDiffusionPipeline:

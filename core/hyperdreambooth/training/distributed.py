@@ -202,11 +202,9 @@ def _accelerator(recipe: LargeRecipe, *, cpu: bool) -> Accelerator:
 
 
 def _fresh(recipe: LargeRecipe, bundle: Bundle, *, identities: int) -> HyperNetwork:
-    lidb = recipe.bundle.lidb
-    shapes = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return fresh(replace(recipe.network, identities=identities), shapes)
+        return fresh(replace(recipe.network, identities=identities), bundle.shapes)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,8 @@ class Workshop:
     def _base(self) -> None:
         config = self.recipe.base
         mix = Mix(config.photo, config.empty, config.personal, config.other_photo)
+        if config.personal:
+            self._measure_eigenfaces()
         rows = self._rows(mix)
         batch = config.optimization.batch
         self._train(
@@ -155,8 +157,7 @@ class Workshop:
         config = self.recipe.hypernetwork
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
         self.network.requires_grad_(True)
-        if isinstance(self.network, LinearHyperNetwork):
-            self._fit(self.network)
+        self._measure_eigenfaces()
         rows = self._rows(Mix(config.photo, config.empty, 1.0, config.other_photo))
         targets = self._folder("preoptimize") / TARGETS
         known = load_file(targets) if targets.is_file() else {}
@@ -170,9 +171,11 @@ class Workshop:
         )
         self._finish("hypernetwork")
 
-    def _fit(self, network: LinearHyperNetwork) -> None:
-        """Measure the eigenfaces, once: every second face mirrored, as people have no handedness."""
-        file = self._folder("hypernetwork") / "eigenfaces.safetensors"
+    def _measure_eigenfaces(self) -> None:
+        """Where the network is linear, once: every second face mirrored, as people have no handedness."""
+        network, file = self.network, self._folder("hypernetwork") / "eigenfaces.safetensors"
+        if not isinstance(network, LinearHyperNetwork):
+            return
         if not file.is_file():
             faces = to_pixels(torch.from_numpy(self.faces.pictures))
             faces[1::2] = faces[1::2].flip(3)
@@ -232,14 +235,12 @@ class Workshop:
         return self.work / stage
 
     def _fresh_hypernetwork(self, bundle: Bundle) -> HyperNetwork:
-        lidb = bundle.config.lidb
-        shapes = {target.name: target.capped(lidb.a, lidb.b) for target in bundle.targets}
         config = self.recipe.network
         if isinstance(config, HypernetworkConfig):
             config = replace(config, identities=int(self.faces.labels.max()) + 1)
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
-            return fresh(config, shapes)
+            return fresh(config, bundle.shapes)
 
     @staticmethod
     def _frozen(*modules: nn.Module) -> None:
