@@ -93,7 +93,7 @@ class PersonalizeOptions(Asked):
         default=None, description="Rank of the personal change after relaxing."
     )
     steps: Annotated[int, Field(ge=1, le=500), Whole] | None = Field(
-        default=None, description="Finetuning steps, 1 to 500."
+        default=None, description="Finetuning steps, 1 to 500; `personalize_steps` of the model when left out."
     )
     seed: Seed = 0
 
@@ -170,7 +170,8 @@ class GenerationRequest(Asked):
     height: Side | None = Field(default=None, description="In pixels; the bundle's own size when left out.")
     negative_prompt: NegativePrompt = ""
     stage: Literal["preview", "refined"] = Field(
-        default="refined", description="`preview` uses what the hypernetwork predicted, without finetuning."
+        default="refined",
+        description="`preview` uses the first weights: the hypernetwork's, or a third of the finetuning.",
     )
 
     @field_validator("subject_id")
@@ -279,7 +280,7 @@ class SubjectAnswer(Answer):
         default=False, description="Whether `stage=preview` can be generated from.", examples=[True]
     )
     preview: ImageInfo | None = Field(
-        default=None, description="A picture of what the hypernetwork predicted.", examples=[_IMAGE]
+        default=None, description="A first picture, made before finetuning had ended.", examples=[_IMAGE]
     )
     bundle: str | None = Field(default=None, examples=["faces-64"])
     bundle_fingerprint: str | None = Field(default=None, examples=["c0ffee12"])
@@ -325,7 +326,7 @@ class JobAnswer(Answer):
     batch_id: str | None = Field(default=None, description="The batch whose item it is.")
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"generate": 2.4}])
     preview: ImageInfo | None = Field(
-        default=None, description="Of a job that personalises: what the hypernetwork predicted, where there is one."
+        default=None, description="Of a job that personalises: a first picture, before finetuning has ended."
     )
     images: list[ImageInfo] | None = Field(
         default=None, description="The pictures, when generating has succeeded.", examples=[[_IMAGE]]
@@ -377,10 +378,15 @@ class ModelAnswer(Answer):
     id: str = Field(examples=["faces-64"])
     resolution: int | None = Field(default=None, description="Side of its pictures in pixels.", examples=[64])
     class_noun: str = Field(default="face", examples=["face"])
-    has_hypernetwork: bool = Field(description="Whether there is a preview, and few steps suffice.", examples=[True])
+    has_hypernetwork: bool = Field(
+        description="Whether the preview comes before finetuning, and few steps suffice.", examples=[True]
+    )
     steps: int = Field(description="Denoising steps.", examples=[30])
     guidance_scale: float = Field(examples=[7.5])
-    personalize_steps: int = Field(description="Finetuning steps.", examples=[40])
+    personalize_steps: int = Field(
+        description="Finetuning steps for one photo; each further one takes half as many again, up to thrice.",
+        examples=[40],
+    )
 
 
 class ModelList(Answer):

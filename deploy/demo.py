@@ -44,7 +44,7 @@ class Report:
     """What the demo measured. Seconds are those its user waits, from the upload on, without set-up and start.
 
     `likeness` is the service's own, null where it measures none; `images` has the prompt and the path of each picture.
-    `preview_seconds` is when the first picture was there; null where the model has no hypernetwork to make one.
+    `preview_seconds` is when the first picture was there, before finetuning had ended.
     """
 
     weights_bytes: int

@@ -35,7 +35,7 @@ class PersonalizeOptions:
 
 @dataclass(frozen=True)
 class Personalized:
-    """What personalising gave; `preview` is what the hypernetwork predicted, `seconds` the time of each stage.
+    """What personalising gave; `preview` are the first weights, `seconds` the time of each stage.
 
     `likeness_by` is what each recogniser says, by its name; `tries` is 2 when the first try's likeness was poor.
     """

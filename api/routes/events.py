@@ -14,7 +14,7 @@ from api.errors import COMMON, InvalidFields, problems
 from api.following import FIRST, EventStream, told
 from core import errors
 from core.jobs import Job
-from core.jobs.events import order_of
+from core.jobs.events import EVENT_ID, order_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=COMMON)
 
@@ -92,16 +92,16 @@ async def follow_job(
         str,
         Header(
             description="The `id` of the last event that was seen.",
-            json_schema_extra={"pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
+            json_schema_extra={"pattern": f"^({EVENT_ID})?$"},
         ),
     ] = "",
 ) -> Response:
     """The job's events from its beginning, or those after `Last-Event-ID`, until the one that says how it ended.
 
-    `queued`, `running`, `progress` (at most four a second), `preview` (a first picture, where the model has a
-    hypernetwork), `cancel_requested`, and as the last one `succeeded`, `failed`, `canceled`, or `deleted` when the job
-    was erased with its subject. A comment comes after 15 s of silence. After 15 minutes the stream ends: connect again
-    with `Last-Event-ID`, as browsers do by themselves, and nothing is missed.
+    `queued`, `running`, `progress` (at most four a second), `preview` (a first picture), `cancel_requested`, and as
+    the last one `succeeded`, `failed`, `canceled`, or `deleted` when the job was erased with its subject. A comment
+    comes after 15 s of silence. After 15 minutes the stream ends: connect again with `Last-Event-ID`, as browsers do by
+    themselves, and nothing is missed.
 
     The last 200 events are kept, for a day; after that there is one that says how the job ended.
     """

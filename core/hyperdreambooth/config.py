@@ -64,7 +64,8 @@ class LinearHypernetworkConfig:
 class FinetuneConfig:
     """Rank-relaxed fast finetuning (section 4.3): 40 iterations; learning rate, rank and batch are not given.
 
-    ``steps_from_zero`` are taken when there is no hypernetwork to start from (the paper's DreamBooth takes 1,200).
+    ``steps_from_zero`` are taken when there is no hypernetwork to start from (the paper's DreamBooth takes 1,200); both
+    are for one photo, more photos take more.
     ``relaxation`` "lidb" stays inside the basis and keeps the file at about 100 KB; "lora" leaves it.
     ``least_noise`` is the share of the noise schedule, from its clean end, that finetuning leaves out: who it is gets
     decided before.
@@ -86,9 +87,10 @@ class FinetuneConfig:
     poor_likeness: float | None = None
     second_rank: int = 8
 
-    def steps_taken(self, *, has_hypernetwork: bool) -> int:
-        """The steps of a personalisation that names none."""
-        return self.steps if has_hypernetwork else self.steps_from_zero
+    def steps_taken(self, *, from_zero: bool, photos: int = 1) -> int:
+        """The steps of a personalisation that names none: half as many again for each further photo, up to thrice."""
+        steps = self.steps_from_zero if from_zero else self.steps
+        return min(steps * (photos + 1) // 2, 3 * steps)
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ class Bundle:
 
     @property
     def finetuning_steps(self) -> int:
-        """The finetuning steps of a personalisation that names none."""
-        return self.config.finetune.steps_taken(has_hypernetwork=self.has_hypernetwork)
+        """The finetuning steps of a personalisation from one photo that names none."""
+        return self.config.finetune.steps_taken(from_zero=not self.has_hypernetwork)
 
     @property
     def device(self) -> torch.device:

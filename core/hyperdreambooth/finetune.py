@@ -74,13 +74,14 @@ def finetune(
     *,
     generator: torch.Generator,
     class_noun: str | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int, Person], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Finetuned:
     """Sharpen ``start`` (factors with a leading dimension of people) on what is ``shown`` of each person.
 
     In the basis ("lidb") factors stay ``a x r`` and ``r x b``; "lora" first multiplies them out and frees them from the
-    basis. The average over the last quarter of the steps is kept: it is steadier than the last step.
+    basis. The average over the last quarter of the steps is kept: it is steadier than the last step. ``on_step`` gets
+    the step, of how many, and the factors as they are then, which the next step changes.
 
     Raises:
         JobCanceled: ``should_stop`` said so; it is asked before every step.
@@ -113,7 +114,7 @@ def finetune(
         losses.append(float(loss.detach()) / people)
         _average(average, factors, restart=step < 0.75 * config.steps)
         if on_step is not None:
-            on_step(step + 1, config.steps)
+            on_step(step + 1, config.steps, factors)
     return Finetuned(average, tuple(losses), config.steps)
 
 

@@ -24,6 +24,9 @@ from core.hyperdreambooth.weights import LidbWeights, describe, unpack
 SECOND_SEED = 1_000_003
 """Added to the seed for a second try: another start and other noise."""
 
+FIRST_LOOK = 1 / 3
+"""From zero, the share of the steps after which the weights are good for a first picture."""
+
 
 @dataclass(frozen=True)
 class PersonalizeOptions:
@@ -41,7 +44,7 @@ class PersonalizeOptions:
 
 @dataclass(frozen=True)
 class Personalized:
-    """Refined weights, the hypernetwork's own (``preview``), and what is known about them.
+    """Refined weights, the first ones that were good for a picture (``preview``), and what is known about them.
 
     ``likeness``: how alike generated pictures are, None where nobody judges. ``tries`` is 2 when the first likeness was
     poor; the better try was kept. ``seconds`` are by stage.
@@ -69,9 +72,10 @@ def personalize(
 
     Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness", and for a second
     try "second try" and "likeness" again; a bundle without a hypernetwork has no first one: finetuning then starts from
-    zero and takes ``finetune.steps_from_zero`` steps. ``on_preview`` gets what the hypernetwork predicted before
-    finetuning begins; its time is the stage "preview". With a ``start`` there is nothing to predict, and
-    ``finetune.steps`` do. ``judges`` measure likeness beside the bundle's own recogniser.
+    zero and takes ``finetune.steps_from_zero`` steps (more for more photos). ``on_preview`` gets what the hypernetwork
+    predicted before finetuning begins, or from zero what a third of the steps gave; its time is the stage "preview".
+    With a ``start`` there is no preview, and ``finetune.steps`` do. ``judges`` measure likeness beside the bundle's own
+    recogniser.
 
     Raises:
         WeightsMismatch: ``start`` was made for another base model, or outside the basis.
@@ -81,23 +85,29 @@ def personalize(
     report = on_progress or _silent
     clock = _Clock()
     noun = options.class_noun or bundle.class_noun
-    settings = _settings(bundle, options)
+    settings = _settings(bundle, options, len(photos))
     photos = resize(photos, bundle.resolution)
 
+    preview: LidbWeights | None = None
+
+    def look(weights: LidbWeights) -> None:
+        nonlocal preview
+        preview = weights
+        if on_preview is not None:
+            on_preview(weights)
+            clock.lap("preview")
+
     start = None if options.start is None else _go_on(bundle, options.start)
-    preview = None
     if bundle.has_hypernetwork and start is None:
         report("hypernetwork", 0, 1)
         start = predict_weights(bundle, photos)
-        preview = describe(bundle, unstack(start)[0], kind="lidb", class_noun=noun, kept_step=0)
+        predicted = describe(bundle, unstack(start)[0], kind="lidb", class_noun=noun, kept_step=0)
         report("hypernetwork", 1, 1)
         clock.lap("hypernetwork")
-        if on_preview is not None:
-            on_preview(preview)
-            clock.lap("preview")
+        look(predicted)
 
     trial = _Trial(bundle, photos, start, noun, judges_of(bundle, judges), report, should_stop, clock)
-    made, tries = trial.run(settings, seed=options.seed), 1
+    made, tries = trial.run(settings, seed=options.seed, on_first_look=look if start is None else None), 1
     if _deserves_another(made, settings, options):
         larger = replace(settings, rank=max(settings.rank, settings.second_rank))
         again = trial.run(larger, seed=options.seed + SECOND_SEED, stage="second try")
@@ -127,9 +137,26 @@ class _Trial:
     should_stop: Callable[[], bool] | None
     clock: _Clock
 
-    def run(self, settings: FinetuneConfig, *, seed: int, stage: str = "finetune") -> _Made:
+    def run(
+        self,
+        settings: FinetuneConfig,
+        *,
+        seed: int,
+        stage: str = "finetune",
+        on_first_look: Callable[[LidbWeights], None] | None = None,
+    ) -> _Made:
         """Finetune, then have the result judged."""
         bundle, generator = self.bundle, torch.Generator("cpu").manual_seed(seed)
+
+        def described(person: Person, step: int) -> LidbWeights:
+            return describe(bundle, unstack(person)[0], kind=settings.relaxation, class_noun=self.noun, kept_step=step)
+
+        def at_step(step: int, of: int, person: Person) -> None:
+            self.report(stage, step, of)
+            if on_first_look is not None and step == int(FIRST_LOOK * of):
+                self.clock.lap(stage)
+                on_first_look(described(person, step))
+
         tuned = finetune(
             bundle,
             show(bundle, self.photos[None], settings),
@@ -137,11 +164,10 @@ class _Trial:
             settings,
             generator=generator,
             class_noun=self.noun,
-            on_step=lambda step, of: self.report(stage, step, of),
+            on_step=at_step,
             should_stop=self.should_stop,
         )
-        person = unstack(tuned.person)[0]
-        weights = describe(bundle, person, kind=settings.relaxation, class_noun=self.noun, kept_step=tuned.kept_step)
+        weights = described(tuned.person, tuned.kept_step)
         self.clock.lap(stage)
         likeness = measure_likeness(
             bundle,
@@ -170,14 +196,15 @@ def _go_on(bundle: Bundle, weights: LidbWeights) -> Person:
     return {name: Factors(f.left[None], f.right[None]) for name, f in unpack(weights, bundle).items()}
 
 
-def _settings(bundle: Bundle, options: PersonalizeOptions) -> FinetuneConfig:
-    default = bundle.config.finetune
+def _settings(bundle: Bundle, options: PersonalizeOptions, photos: int) -> FinetuneConfig:
+    default, lowest = bundle.config.finetune, 1
     if options.start is not None:
-        lowest, steps = options.start.metadata.rank, default.steps
-    else:
-        lowest = bundle.hypernetwork.config.rank if bundle.hypernetwork is not None else 1
-        steps = bundle.finetuning_steps
-    return replace(default, rank=max(options.rank or default.rank, lowest), steps=options.steps or steps)
+        lowest = options.start.metadata.rank
+    elif bundle.hypernetwork is not None:
+        lowest = bundle.hypernetwork.config.rank
+    from_zero = options.start is None and not bundle.has_hypernetwork
+    steps = options.steps or default.steps_taken(from_zero=from_zero, photos=photos)
+    return replace(default, rank=max(options.rank or default.rank, lowest), steps=steps)
 
 
 def _silent(_stage: str, _step: int, _of: int) -> None:

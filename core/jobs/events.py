@@ -16,9 +16,8 @@ from core.jobs.model import Job, JobState, Preview, Record
 
 MOST_EVENTS = 400
 """More than a stream holds: it is cut in blocks of a hundred."""
-_ID = re.compile(r"([0-9]{1,19})-([0-9]{1,19})")
-_END = 2**63
-"""Far from what Redis gives, and far from where it refuses to look for more."""
+EVENT_ID = "([0-9]{1,18})-([0-9]{1,18})"
+"""An event's id, as a pattern: more digits than Redis gives, and fewer than it refuses to look for."""
 
 
 class EventType(StrEnum):
@@ -31,7 +30,7 @@ class EventType(StrEnum):
     PROGRESS = "progress"
     """A step is done; the first and last of a stage, and at most four a second between them."""
     PREVIEW = "preview"
-    """The hypernetwork's prediction can be seen and used."""
+    """The first weights can be used, and a picture of them seen."""
     CANCEL_REQUESTED = "cancel_requested"
     """Somebody asked a running job to stop."""
     SUCCEEDED = "succeeded"
@@ -72,8 +71,8 @@ def event_key(ref: str) -> str:
 
 def order_of(event_id: str) -> tuple[int, int]:
     """What events are sorted by. Raises ValueError when `event_id` is not an event's id."""
-    found = _ID.fullmatch(event_id)
-    if found is None or max(int(found[1]), int(found[2])) >= _END:
+    found = re.fullmatch(EVENT_ID, event_id)
+    if found is None:
         raise ValueError("not an event's id")
     return int(found[1]), int(found[2])
 

@@ -96,7 +96,7 @@ class WeightsStage(StrEnum):
     """Which weights of a subject."""
 
     PREVIEW = "preview"
-    """What the hypernetwork predicted."""
+    """What the hypernetwork predicted, or a third of the finetuning from zero gave."""
     REFINED = "refined"
     """After finetuning."""
 
@@ -259,7 +259,7 @@ class Image(Record):
 
 
 class Preview(Record):
-    """What the hypernetwork predicted, while finetuning still runs: a .lidb file in the store, and a picture of it."""
+    """The first weights, while finetuning still runs: a .lidb file in the store, and a picture of it."""
 
     weights_key: str
     image: Image

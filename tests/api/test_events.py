@@ -303,7 +303,7 @@ def test_a_stream_that_cannot_be_read_concerns_nobody_else(http, job, desk, phot
     assert heard[1].types[-1] == "canceled"
 
 
-@pytest.mark.parametrize("far", [f"{2**63 - 1}-{2**63 - 1}", "000-000", f"{2**62}-007"])
+@pytest.mark.parametrize("far", ["9" * 18 + "-" + "9" * 18, "000-000", "9" * 18 + "-007"])
 def test_ids_from_elsewhere_do_no_harm(http, job, personalized, far):
     personalized(job.id)
     heard = Heard([(far, "running", {"version": 0})])
@@ -351,7 +351,7 @@ def test_a_slow_reader_gets_everything(http, job, claim):
     assert heard.versions == list(range(1, 184))
 
 
-@pytest.mark.parametrize("value", ["x", "1", "1-x", "-1", f"{2**63}-0", "1-1-1"])
+@pytest.mark.parametrize("value", ["x", "1", "1-x", "-1", "52-9715740037366023480", "1-1-1"])
 def test_a_malformed_id_is_refused(client, photo, value):
     job_id = client.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()["job_id"]
     answer = client.get(f"/v1/jobs/{job_id}/events", headers={"last-event-id": value})

@@ -156,11 +156,12 @@ def test_a_bundle_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         load_engine(Settings(bundle=str(tmp_path / "nothing")))
 
 
-def test_a_preview_drawn_in_between_changes_nothing(engine: Engine) -> None:
+@pytest.mark.parametrize("has_hypernetwork", [True, False])
+def test_a_preview_drawn_in_between_changes_nothing(engine: Engine, has_hypernetwork: bool) -> None:
     from core.hyperdreambooth.testing import random_bundle
 
     seeing = copy.copy(engine)
-    seeing._bundle = random_bundle()  # type: ignore[attr-defined]
+    seeing._bundle = random_bundle(with_hypernetwork=has_hypernetwork)  # type: ignore[attr-defined]
     drawn: list[np.ndarray] = []
     steps: list[str] = []
 

@@ -67,5 +67,5 @@ def measure_group(bundle: Bundle, load: Load, config: Preoptimize, group: np.nda
     """Seconds for one group of pre-optimisation, by its first steps."""
     times: list[float] = []
     few = replace(config, steps=min(config.steps, MEASURED + 1))
-    optimize_group(bundle, load, few, group, 0, on_step=lambda _step, _of: times.append(time.perf_counter()))
+    optimize_group(bundle, load, few, group, 0, on_step=lambda *_: times.append(time.perf_counter()))
     return config.steps * (times[-1] - times[0]) / max(1, len(times) - 1)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle
 from core.hyperdreambooth.finetune import Shown, finetune
+from core.hyperdreambooth.lidb import Person
 from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.training.loop import step_generator
 from core.hyperdreambooth.training.recipe import Preoptimize
@@ -77,7 +78,7 @@ def optimize_group(
     group: np.ndarray,
     number: int,
     *,
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int, Person], None] | None = None,
 ) -> dict[str, Tensor]:
     """The weights of one group's people, from the hypernetwork's prediction on."""
     assert bundle.hypernetwork is not None

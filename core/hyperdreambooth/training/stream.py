@@ -16,8 +16,7 @@ from random import Random
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
-from torch import Tensor
+from jaxtyping import Int64, UInt8
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from core.errors import BundleError
@@ -49,13 +48,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Slice:
-    """A few rows before they reach the device; ``faces`` are what the hypernetwork sees, before scaling."""
+    """A few rows before they reach the device; ``faces`` are what the hypernetwork sees, before scaling.
 
-    pictures: UInt8[Tensor, "n h w 3"]
-    faces: UInt8[Tensor, "n h w 3"]
+    No tensors: a reader's process that is stopped while its queue pickles one does not end, it aborts.
+    """
+
+    pictures: UInt8[np.ndarray, "n h w 3"]
+    faces: UInt8[np.ndarray, "n h w 3"]
     texts: tuple[str, ...]
-    labels: Int[Tensor, " n"]
-    seen: Int[Tensor, " n"]
+    labels: Int64[np.ndarray, " n"]
+    seen: Int64[np.ndarray, " n"]
 
 
 class Lane:
@@ -132,11 +134,11 @@ def draw_slice(lane: Lane, step: int) -> Slice:
     ]
     pictures, faces, texts, seen = zip(*drawn, strict=True)
     return Slice(
-        torch.from_numpy(np.stack(pictures)),
-        torch.from_numpy(np.stack(faces)),
+        np.stack(pictures),
+        np.stack(faces),
         texts,
-        torch.tensor([lane.plan.labels.get(photo.identity, -1) for photo in seen]),
-        torch.tensor([photo.number for photo in seen]),
+        np.array([lane.plan.labels.get(photo.identity, -1) for photo in seen], np.int64),
+        np.array([photo.number for photo in seen], np.int64),
     )
 
 
@@ -144,9 +146,10 @@ def draw_slice(lane: Lane, step: int) -> Slice:
 def to_rows(bundle: Bundle, network: HyperNetwork, part: Slice, autocast: torch.dtype | None) -> Rows:
     """A slice on the device. The autoencoder runs in float32 unless ``autocast`` is bfloat16: float16 overflows."""
     with torch.autocast(bundle.device.type, torch.bfloat16, enabled=autocast is torch.bfloat16):
-        latents = encode_pictures(bundle, part.pictures)
-    faces = face_pixels(bundle, network, part.faces)
-    return Rows(latents.float(), tokenize(bundle, part.texts), faces, part.labels.to(bundle.device), part.seen)
+        latents = encode_pictures(bundle, torch.from_numpy(part.pictures))
+    faces = face_pixels(bundle, network, torch.from_numpy(part.faces))
+    labels, seen = torch.from_numpy(part.labels), torch.from_numpy(part.seen)
+    return Rows(latents.float(), tokenize(bundle, part.texts), faces, labels.to(bundle.device), seen)
 
 
 def _row(lane: Lane, t: int, rng: Random) -> tuple[np.ndarray, np.ndarray, str, Photo]:

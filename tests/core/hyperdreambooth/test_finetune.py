@@ -77,7 +77,7 @@ def test_it_stops_before_the_step_at_which_it_is_asked_to(bundle):
             start,
             CONFIG,
             generator=seeded(),
-            on_step=lambda step, of: seen.append(step),
+            on_step=lambda step, *_: seen.append(step),
             should_stop=lambda: len(seen) == 2,
         )
     assert seen == [1, 2]

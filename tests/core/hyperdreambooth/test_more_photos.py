@@ -87,3 +87,18 @@ def test_a_start_of_another_bundle_or_outside_the_basis_is_refused(bundle):
     outside = describe(bundle, merged_factors(first, bundle), kind="lora", class_noun="face", kept_step=1)
     with pytest.raises(WeightsMismatch, match="all the photos"):
         personalize(bundle, photos(2), PersonalizeOptions(start=outside))
+
+
+@pytest.mark.parametrize(("several", "steps"), [(1, 4), (2, 6), (3, 8), (5, 12), (9, 12)])
+def test_more_photos_take_more_steps_up_to_thrice(several, steps):
+    few = random_bundle(
+        with_hypernetwork=False, config=replace(TINY, finetune=replace(TINY.finetune, steps_from_zero=4))
+    )
+    assert personalize(few, photos(*[1] * several)).kept_step == steps
+
+
+def test_going_on_takes_more_steps_for_more_photos_too_and_a_caller_who_says_how_many_gets_them(bundle):
+    first = personalize(bundle, photos(1), PersonalizeOptions(steps=2)).weights
+    few = replace(bundle, config=replace(LEARNING, finetune=replace(LEARNING.finetune, steps=2)))
+    assert personalize(few, photos(2, 3), PersonalizeOptions(start=first)).kept_step == 3
+    assert personalize(few, photos(2, 3), PersonalizeOptions(start=first, steps=5)).kept_step == 5

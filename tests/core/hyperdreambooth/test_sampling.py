@@ -119,9 +119,32 @@ class TestPersonalize:
 
     def test_without_a_hypernetwork_it_starts_from_zero_with_more_steps(self):
         done = personalize(random_bundle(with_hypernetwork=False), self.photo)
-        assert done.preview is None
         assert done.likeness is None
         assert done.kept_step == 4
+
+    def test_without_a_hypernetwork_the_preview_is_what_a_third_of_the_steps_gave(self):
+        bundle, seen = random_bundle(with_hypernetwork=False), []
+        done = personalize(
+            bundle,
+            self.photo,
+            PersonalizeOptions(steps=6),
+            on_progress=lambda stage, step, _: seen.append((stage, step)),
+            on_preview=lambda weights: seen.append(("preview", weights.metadata.kept_step)),
+        )
+        assert seen == [
+            ("finetune", 1),
+            ("finetune", 2),
+            ("preview", 2),
+            *(("finetune", step) for step in (3, 4, 5, 6)),
+        ]
+        assert set(done.seconds) == {"finetune", "preview"}
+        unseen = personalize(bundle, self.photo, PersonalizeOptions(steps=6))
+        assert to_bytes(unseen.preview) == to_bytes(done.preview) != to_bytes(done.weights) == to_bytes(unseen.weights)
+
+    def test_two_steps_leave_no_time_for_a_preview(self):
+        assert (
+            personalize(random_bundle(with_hypernetwork=False), self.photo, PersonalizeOptions(steps=2)).preview is None
+        )
 
     def test_the_same_photo_and_seed_give_the_same_bytes(self, bundle):
         first, second = (personalize(bundle, self.photo, PersonalizeOptions(seed=4)).weights for _ in range(2))

@@ -165,7 +165,7 @@ def test_nothing_is_left_of_an_erased_job(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "1-", "-1", "a-b", "1-1-1", "1-2 ", " 1-2", "१-१x", f"{2**63}-0", "1" * 21 + "-0"]
+    "text", ["", "1", "1-", "-1", "a-b", "1-1-1", "1-2 ", " 1-2", "१-१x", "1" * 19 + "-0", "0-" + "1" * 19]
 )
 def test_what_is_no_id_of_an_event(text: str) -> None:
     with pytest.raises(ValueError, match="not an event's id"):
@@ -173,4 +173,4 @@ def test_what_is_no_id_of_an_event(text: str) -> None:
 
 
 def test_ids_sort_by_number() -> None:
-    assert order_of("9-10") < order_of("10-2") < order_of("10-11") <= order_of(f"{2**63 - 1}-{2**63 - 1}")
+    assert order_of("9-10") < order_of("10-2") < order_of("10-11") <= order_of("9" * 18 + "-" + "9" * 18)

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
 from core.errors import BundleError
@@ -135,6 +134,6 @@ def test_what_cannot_work_is_said(parquet, tmp_path):
 
 def test_a_row_is_its_own_whatever_the_others_are(parquet):
     first = next(Stream(open_shards(parquet), plan(), step=0).load(0))
-    assert first.pictures.dtype == torch.uint8
+    assert first.pictures.dtype == np.uint8
     assert first.pictures.shape == (3, 16, 16, 3)
     assert first.labels.tolist() == [-1, -1, -1]
