@@ -384,7 +384,7 @@ class ModelAnswer(Answer):
     steps: int = Field(description="Denoising steps.", examples=[30])
     guidance_scale: float = Field(examples=[7.5])
     personalize_steps: int = Field(
-        description="Finetuning steps for one photo; each further one takes half as many again, up to thrice.",
+        description="Finetuning steps for one photo; each further one takes half as many again, twice as many at most.",
         examples=[40],
     )
 

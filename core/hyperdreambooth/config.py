@@ -88,9 +88,9 @@ class FinetuneConfig:
     second_rank: int = 8
 
     def steps_taken(self, *, from_zero: bool, photos: int = 1) -> int:
-        """The steps of a personalisation that names none: half as many again for each further photo, up to thrice."""
+        """The steps of a personalisation that names none; half as many again for each further photo, up to twice."""
         steps = self.steps_from_zero if from_zero else self.steps
-        return min(steps * (photos + 1) // 2, 3 * steps)
+        return min(steps * (photos + 1) // 2, 2 * steps)
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def test_a_start_of_another_bundle_or_outside_the_basis_is_refused(bundle):
         personalize(bundle, photos(2), PersonalizeOptions(start=outside))
 
 
-@pytest.mark.parametrize(("several", "steps"), [(1, 4), (2, 6), (3, 8), (5, 12), (9, 12)])
-def test_more_photos_take_more_steps_up_to_thrice(several, steps):
+@pytest.mark.parametrize(("several", "steps"), [(1, 4), (2, 6), (3, 8), (9, 8)])
+def test_more_photos_take_more_steps_up_to_twice_as_many(several, steps):
     few = random_bundle(
         with_hypernetwork=False, config=replace(TINY, finetune=replace(TINY.finetune, steps_from_zero=4))
     )
