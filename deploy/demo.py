@@ -1,6 +1,6 @@
 """The demo: one photo to prompted pictures, through the service as it is, over HTTP (`make demo`).
 
-Leaves in its folder contact-sheet.png, report.json, the pictures, the preview from before finetuning (preview.png), and
+Leaves in its folder contact-sheet.png, report.json, the pictures, the preview (preview.png), and
 the person's weights (face.lidb).
 """
 
@@ -152,7 +152,7 @@ def _generate(client: Client, subject_id: str, folder: Path, prompts: Sequence[s
 def _write(report: Report, photo: Path, folder: Path) -> None:
     columns: dict[str, list[Image.Image]] = {}
     if report.preview_seconds is not None:
-        columns["the preview, before finetuning"] = [_open(folder / PREVIEW)]
+        columns["the preview"] = [_open(folder / PREVIEW)]
     for image in report.images:
         columns.setdefault(image["prompt"], []).append(_open(Path(image["path"])))
     contact_sheet(_open(photo), columns).save(folder / "contact-sheet.png")

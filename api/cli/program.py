@@ -110,7 +110,7 @@ def _add_making(add: Callable[..., ArgumentParser]) -> None:
         generate.add_argument(f"--{name}", type=int, metavar="N", help=text or "in pixels")
     generate.add_argument("--guidance-scale", type=float, metavar="X", help="how strictly the prompt is followed")
     generate.add_argument("--negative-prompt", metavar="TEXT", help="what should not be in the pictures")
-    generate.add_argument("--stage", choices=["preview", "refined"], help="preview: before finetuning")
+    generate.add_argument("--stage", choices=["preview", "refined"], help="preview: the first weights")
     _add_pictures(generate)
     _add_wait(generate, "print the job's id instead, and do not wait for its pictures")
 

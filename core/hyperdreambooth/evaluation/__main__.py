@@ -1,9 +1,9 @@
 """The paper's tables: ``python -m core.hyperdreambooth.evaluation --faces EVAL.parquet --recogniser R.onnx``.
 
-For people the bundle was never trained on, one photo each: likeness, style, diversity, seconds and bytes of
-HyperDreamBooth, its ablations and the methods it is held against; with ``--vary`` and ``--degrade`` of itself with one
-setting changed or a worse photo. Writes ``tables.md``, ``tables.json``, ``groups.md`` and a grid of pictures for each
-row into ``--output``; run again with the same arguments, it goes on where it was interrupted.
+For people the bundle was never trained on, one photo each (or ``--photos``): likeness, style, diversity, seconds and
+bytes of HyperDreamBooth, its ablations and the methods it is held against; with ``--vary`` and ``--degrade`` of itself
+with one setting changed or a worse photo. Writes ``tables.md``, ``tables.json``, ``groups.md`` and a grid of pictures
+for each row into ``--output``; run again with the same arguments, it goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from core.errors import HyperDreamBoothError
+from core.errors import HyperDreamBoothError, SettingsError
 from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.diffusion import Bundle, load_bundle
 from core.hyperdreambooth.evaluation.groups import group_table
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--degrade", nargs="+", default=[], choices=[*DEGRADATIONS, "all"], help="rows: the photo made worse"
     )
     parser.add_argument("--people", type=int, default=STRANGERS, help="at most, and by default, %(default)s")
+    parser.add_argument("--photos", type=int, default=1, help="photos used of each person who has more than so many")
     parser.add_argument("--pictures", type=int, default=4, help="pictures of the plain prompt for each person")
     parser.add_argument("--plain", action="store_true", help="no styles and attributes: likeness alone, faster")
     parser.add_argument("--steps", type=int, help="finetuning steps (default: the bundle's)")
@@ -122,15 +123,19 @@ def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[s
     recogniser = None if arguments.recogniser is None else OnnxRecogniser(arguments.recogniser)
     styles = () if classifier is None or arguments.plain else classifier.config.styles
     known = () if classifier is None or arguments.plain else classifier.config.attributes
-    large = subjects(load_faces([arguments.faces], 128), STRANGERS)
+    everybody = load_faces([arguments.faces], 128)
+    large = subjects(everybody, STRANGERS, photos=arguments.photos)
+    if not large:
+        raise SettingsError(f"nobody in {arguments.faces} has more than {arguments.photos} photos: lower --photos")
     people = min(arguments.people, len(large))
     study = Study(
         bundle,
         arguments.output,
-        subjects(load_faces([arguments.faces], bundle.resolution), people),
+        subjects(load_faces([arguments.faces], bundle.resolution), people, photos=arguments.photos),
         large[:people],
-        large,
+        subjects(everybody, STRANGERS),
         Judges(recogniser, classifier, **similar),
+        photos=arguments.photos,
         pictures=arguments.pictures,
         group=arguments.group,
         seed=arguments.seed,

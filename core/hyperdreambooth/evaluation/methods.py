@@ -12,17 +12,18 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from core.hyperdreambooth.adapters import unstack
 from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.diffusion import Bundle, encode_pictures, to_pixels
+from core.hyperdreambooth.diffusion import Bundle, encode_pictures
 from core.hyperdreambooth.evaluation.baselines import dreambooth, textual_inversion
 from core.hyperdreambooth.evaluation.subjects import Subject
 from core.hyperdreambooth.finetune import finetune, show
 from core.hyperdreambooth.hypernetwork import LinearHyperNetwork
-from core.hyperdreambooth.lidb import Factors, Person
+from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.weights import Precision, describe, merged_factors, to_bytes
 
 
@@ -65,7 +66,7 @@ def find_methods(names: Sequence[str]) -> list[Method]:
 def photo_latents(bundle: Bundle, chosen: Sequence[Subject]) -> Float[Tensor, "people c h w"]:
     """The latents of each person's photo."""
     with torch.no_grad():
-        return encode_pictures(bundle, _photos(chosen))
+        return encode_pictures(bundle, torch.from_numpy(np.stack([subject.photo for subject in chosen])))
 
 
 def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iterations: int | None = None) -> Person:
@@ -73,9 +74,10 @@ def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iter
     if bundle.hypernetwork is None:
         generator = torch.Generator("cpu").manual_seed(seed)
         return bundle.basis.zeros(1, generator=generator, batch=(len(chosen),))
-    with torch.inference_mode():
-        person: Person = bundle.hypernetwork(to_pixels(_photos(chosen)).to(bundle.device), iterations)
-    return {name: Factors(f.left.clone(), f.right.clone()) for name, f in person.items()}
+    network = bundle.hypernetwork
+    with torch.no_grad():
+        features = [network.encoder(face_pixels(bundle, network, torch.from_numpy(each.photos))) for each in chosen]
+        return network.decode(torch.stack([several.mean(0) for several in features]), iterations)
 
 
 def with_finetuning(bundle: Bundle, **changes: object) -> Bundle:
@@ -103,22 +105,18 @@ def _refined(
     """Fast finetuning of all people in one batch, then the file as it is stored and what is read back from it."""
     bundle = change(bundle)
     default = bundle.config.finetune
-    config: FinetuneConfig = replace(
-        default, steps=bundle.finetuning_steps, learning_rate=rate or default.learning_rate
-    )
+    photos = torch.from_numpy(np.stack([subject.photos for subject in chosen]))
+    steps = default.steps_taken(from_zero=not bundle.has_hypernetwork, photos=photos.shape[1])
+    config: FinetuneConfig = replace(default, steps=steps, learning_rate=rate or default.learning_rate)
     start = starting_point(bundle, chosen, seed=seed, iterations=iterations)
     generator = torch.Generator("cpu").manual_seed(seed)
-    tuned = finetune(bundle, show(bundle, _photos(chosen)[:, None], config), start, config, generator=generator)
+    tuned = finetune(bundle, show(bundle, photos, config), start, config, generator=generator)
     return [_stored(bundle, person, config, tuned.kept_step, precision) for person in unstack(tuned.person)]
 
 
 def _predicted(bundle: Bundle, chosen: Sequence[Subject], seed: int, _rate: float | None) -> list[Personalised]:
     people = unstack(starting_point(bundle, chosen, seed=seed))
     return [_stored(bundle, person, bundle.config.finetune, 0, None) for person in people]
-
-
-def _photos(chosen: Sequence[Subject]) -> UInt8[Tensor, "people h w 3"]:
-    return torch.from_numpy(np.stack([subject.photo for subject in chosen]))
 
 
 def _nobody(bundle: Bundle, chosen: Sequence[Subject], _seed: int, _rate: float | None) -> list[Personalised]:

@@ -34,8 +34,8 @@ class Study:
     ``strangers`` are whom pictures are held against as well, themselves left out: they do not depend on how many people
     are chosen, so that a study of more people goes on from one of fewer.
 
-    ``group`` people are personalised in one batch, by methods that can. ``styles`` and ``attributes`` are prompted for
-    once each a person, the plain prompt ``pictures`` times.
+    ``photos`` of each person are used. ``group`` people are personalised in one batch, by methods that can. ``styles``
+    and ``attributes`` are prompted for once each a person, the plain prompt ``pictures`` times.
     """
 
     bundle: Bundle
@@ -44,6 +44,7 @@ class Study:
     large: Sequence[Subject]
     strangers: Sequence[Subject]
     judges: Judges
+    photos: int = 1
     pictures: int = 4
     group: int = 6
     seed: int = 0
@@ -56,6 +57,7 @@ class Study:
             "bundle": self.bundle.name,
             "fingerprint": self.bundle.fingerprint,
             "config": self.bundle.config.to_json(),
+            **({"photos": self.photos} if self.photos > 1 else {}),
             "pictures": self.pictures,
             "group": self.group,
             "seed": self.seed,

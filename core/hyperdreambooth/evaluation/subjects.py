@@ -1,4 +1,4 @@
-"""The people of an evaluation: one photo each is used, the others are held against."""
+"""The people of an evaluation: one photo each is used, or a few; the others are held against."""
 
 from __future__ import annotations
 
@@ -12,19 +12,34 @@ from core.hyperdreambooth.training.data import Faces
 
 @dataclass(frozen=True)
 class Subject:
-    """A person: the photo that is used, the others, and the words the data has for the photo."""
+    """A person: the photo that is used, those that never are, and the words the data has for the photo.
+
+    HyperDreamBooth and its ablations use the photos in ``more`` as well; the other methods see the one.
+    """
 
     identity: str
     photo: UInt8[np.ndarray, "h w 3"]
     others: UInt8[np.ndarray, "n h w 3"]
     attributes: tuple[str, ...] = ()
+    more: UInt8[np.ndarray, "m h w 3"] | None = None
+
+    @property
+    def photos(self) -> UInt8[np.ndarray, "n h w 3"]:
+        """All the photos that are used."""
+        return self.photo[None] if self.more is None else np.concatenate([self.photo[None], self.more])
 
 
-def subjects(faces: Faces, people: int) -> list[Subject]:
-    """The first ``people`` identities with at least two pictures: the first picture is used, the rest are others."""
-    several = [places for places in faces.by_identity.values() if len(places) > 1][:people]
+def subjects(faces: Faces, people: int, *, photos: int = 1) -> list[Subject]:
+    """The first ``people`` identities with more than ``photos`` pictures: so many are used, the rest are others."""
+    several = [places for places in faces.by_identity.values() if len(places) > photos][:people]
     return [
-        Subject(faces.identities[p[0]], faces.pictures[p[0]], faces.pictures[p[1:]], faces.attributes[p[0]])
+        Subject(
+            faces.identities[p[0]],
+            faces.pictures[p[0]],
+            faces.pictures[p[photos:]],
+            faces.attributes[p[0]],
+            faces.pictures[p[1:photos]] if photos > 1 else None,
+        )
         for p in several
     ]
 

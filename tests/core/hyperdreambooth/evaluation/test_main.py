@@ -52,6 +52,21 @@ def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path)
     assert "learning rate" in next(iter(json.loads((tmp_path / "tables.json").read_text())["rows"]))
 
 
+def test_several_photos_of_those_who_have_one_more(arguments, tmp_path, capsys):
+    faces = Path(arguments[arguments.index("--faces") + 1])
+    table = pq.read_table(faces)
+    several = tmp_path / "faces.parquet"
+    pq.write_table(table.set_column(1, "identity", [list("aaabbc")]), several)
+    quick = ["--output", str(tmp_path / "out"), "--methods", "hyperdreambooth", "--plain", "--photos", "2"]
+    main([*arguments, *quick, "--faces", str(several)])
+    assert json.loads((tmp_path / "out" / "tables.json").read_text())["people"] == 1, (
+        "the others have two photos at most"
+    )
+    with pytest.raises(SystemExit):
+        main([*arguments, *quick])
+    assert "more than 2 photos" in capsys.readouterr().err
+
+
 def test_another_setting_wants_another_folder(arguments, capsys):
     with pytest.raises(SystemExit):
         main([*arguments, "--seed", "5"])
