@@ -123,6 +123,8 @@ def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[s
     recogniser = None if arguments.recogniser is None else OnnxRecogniser(arguments.recogniser)
     styles = () if classifier is None or arguments.plain else classifier.config.styles
     known = () if classifier is None or arguments.plain else classifier.config.attributes
+    if arguments.photos < 1:
+        raise SettingsError("--photos has to be 1 or more")
     everybody = load_faces([arguments.faces], 128)
     large = subjects(everybody, STRANGERS, photos=arguments.photos)
     if not large:

@@ -65,6 +65,9 @@ def test_several_photos_of_those_who_have_one_more(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*arguments, *quick])
     assert "more than 2 photos" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--photos", "0"])
+    assert "1 or more" in capsys.readouterr().err
 
 
 def test_another_setting_wants_another_folder(arguments, capsys):
