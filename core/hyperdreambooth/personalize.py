@@ -100,7 +100,7 @@ def personalize(
     start = None if options.start is None else _go_on(bundle, options.start)
     if bundle.has_hypernetwork and start is None:
         report("hypernetwork", 0, 1)
-        start = predict_weights(bundle, photos)
+        start = predict_weights(bundle, [photos])
         predicted = describe(bundle, unstack(start)[0], kind="lidb", class_noun=noun, kept_step=0)
         report("hypernetwork", 1, 1)
         clock.lap("hypernetwork")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -13,15 +15,17 @@ from core.hyperdreambooth.lidb import Person
 
 
 @torch.no_grad()
-def predict_weights(bundle: Bundle, photos: UInt8[Tensor, "n h w 3"]) -> Person:
-    """The hypernetwork's factors, with a leading dimension of one person; photos are averaged in the features.
+def predict_weights(
+    bundle: Bundle, people: Sequence[UInt8[Tensor, "n h w 3"]], iterations: int | None = None
+) -> Person:
+    """The hypernetwork's factors, with a leading dimension of people; a person's photos are averaged in the features.
 
     Raises:
         BundleError: the bundle has no hypernetwork.
     """
     network = _network(bundle)
-    features = network.encoder(face_pixels(bundle, network, photos))
-    return network.decode(features.mean(0, keepdim=True))
+    features = [network.encoder(face_pixels(bundle, network, photos)).mean(0) for photos in people]
+    return network.decode(torch.stack(features), iterations)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from core.hyperdreambooth.evaluation.subjects import Subject
 from core.hyperdreambooth.finetune import finetune, show
 from core.hyperdreambooth.hypernetwork import LinearHyperNetwork
 from core.hyperdreambooth.lidb import Person
-from core.hyperdreambooth.prediction import face_pixels
+from core.hyperdreambooth.prediction import predict_weights
 from core.hyperdreambooth.weights import Precision, describe, merged_factors, to_bytes
 
 
@@ -74,10 +74,7 @@ def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iter
     if bundle.hypernetwork is None:
         generator = torch.Generator("cpu").manual_seed(seed)
         return bundle.basis.zeros(1, generator=generator, batch=(len(chosen),))
-    network = bundle.hypernetwork
-    with torch.no_grad():
-        features = [network.encoder(face_pixels(bundle, network, torch.from_numpy(each.photos))) for each in chosen]
-        return network.decode(torch.stack([several.mean(0) for several in features]), iterations)
+    return predict_weights(bundle, [torch.from_numpy(subject.photos) for subject in chosen], iterations)
 
 
 def with_finetuning(bundle: Bundle, **changes: object) -> Bundle:
