@@ -125,9 +125,10 @@ class Bundle:
 
     @cached_property
     def basis(self) -> Basis:
-        """The frozen basis on the bundle's device."""
+        """The frozen basis on the bundle's device; finetuning can use it also when sampling asked for it first."""
         lidb = self.config.lidb
-        return Basis(self.targets, seed=lidb.seed, a=lidb.a, b=lidb.b, kind=lidb.basis).to(self.device)
+        with torch.inference_mode(mode=False):
+            return Basis(self.targets, seed=lidb.seed, a=lidb.a, b=lidb.b, kind=lidb.basis).to(self.device)
 
     @cached_property
     def fingerprint(self) -> str:

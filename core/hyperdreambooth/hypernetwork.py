@@ -15,7 +15,7 @@ eigenfaces, and every ``A`` is a linear function of them. It has no iterations.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -69,11 +69,16 @@ class HyperNetwork(nn.Module, ABC):
         return {"config": asdict(self.config), "shapes": {name: list(shape) for name, shape in self.shapes.items()}}
 
 
-def fresh(config: HypernetworkConfig | LinearHypernetworkConfig, shapes: Shapes) -> HyperNetwork:
-    """A network of the kind that ``config`` is of, with fresh weights."""
-    if isinstance(config, LinearHypernetworkConfig):
-        return LinearHyperNetwork(config, shapes)
-    return TransformerHyperNetwork(config, shapes)
+def fresh(
+    config: HypernetworkConfig | LinearHypernetworkConfig, shapes: Shapes, *, seed: int = 0, identities: int = 0
+) -> HyperNetwork:
+    """A network of the kind that ``config`` is of, with fresh weights; one that can be taught to, tells ``identities``
+    apart."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(config, LinearHypernetworkConfig):
+            return LinearHyperNetwork(config, shapes)
+        return TransformerHyperNetwork(replace(config, identities=identities or config.identities), shapes)
 
 
 def from_description(description: dict[str, Any]) -> HyperNetwork:
@@ -139,9 +144,10 @@ class TransformerHyperNetwork(HyperNetwork):
 
 
 class LinearHyperNetwork(HyperNetwork):
-    """A linear function of the face's coordinates ``c`` among eigenfaces:  ``A = [c mix, 1] head``.
+    """A linear function of the face's coordinates ``c`` among eigenfaces:  ``A = [c mix, 1] head``, for each target.
 
-    ``B`` is learned and the same for everybody: what of a layer's input matters is one question for all faces.
+    ``B`` is learned and the same for everybody: what of a layer's input matters is one question for all faces. Each
+    target mixes ``width`` coordinates of its own out of all: together they see all of a face.
     """
 
     config: LinearHypernetworkConfig
@@ -152,9 +158,8 @@ class LinearHyperNetwork(HyperNetwork):
         self.config = config
         self.encoder = Eigenfaces(config.resolution, config.eigenfaces, config.face_eigenfaces)
         coordinates = config.eigenfaces + config.face_eigenfaces
-        self.mix = nn.Parameter(torch.randn(coordinates, config.width) / coordinates**0.5)
-        left = sum(a for a, _ in shapes.values()) * config.rank
-        self.head = nn.Parameter(torch.zeros(config.width + 1, left))
+        self.mix = nn.Parameter(torch.randn(coordinates, len(shapes) * config.width) / coordinates**0.5)
+        self.head = nn.ParameterList([torch.zeros(config.width + 1, a * config.rank) for a, _ in shapes.values()])
         self.right = nn.ParameterList([torch.randn(config.rank, b) / b**0.5 for _, b in shapes.values()])
 
     def decode(
@@ -163,9 +168,9 @@ class LinearHyperNetwork(HyperNetwork):
         iterations: int | None = None,  # noqa: ARG002 - there are none
     ) -> dict[str, Factors]:
         """The prediction; ``iterations`` changes nothing."""
-        mixed = features.mean(1) @ self.mix
-        left = torch.cat([mixed, mixed.new_ones(len(mixed), 1)], dim=1) @ self.head
-        parts = left.split([a * self.config.rank for a, _ in self.shapes.values()], dim=1)
+        mixed = (features.mean(1) @ self.mix).unflatten(1, (len(self.shapes), self.config.width))
+        mixed = nn.functional.pad(mixed, (0, 1), value=1.0)
+        parts = [mixed[:, index] @ head for index, head in enumerate(self.head)]
         return {
             name: Factors(part.unflatten(1, (a, self.config.rank)), right.expand(len(part), -1, -1))
             for (name, (a, _)), part, right in zip(self.shapes.items(), parts, self.right, strict=True)

@@ -23,8 +23,8 @@ from accelerate.utils import InitProcessGroupKwargs
 from safetensors.torch import load_file
 
 from core.errors import BundleError
-from core.hyperdreambooth.diffusion import Bundle, encode_pictures, load_bundle
-from core.hyperdreambooth.hypernetwork import HyperNetwork, fresh
+from core.hyperdreambooth.diffusion import encode_pictures, load_bundle
+from core.hyperdreambooth.hypernetwork import fresh
 from core.hyperdreambooth.training.data import Faces, decode_picture
 from core.hyperdreambooth.training.estimate import Estimate, measure_group, measure_steps
 from core.hyperdreambooth.training.export import export_bundle, sample_sheet
@@ -73,7 +73,8 @@ class Site:
             labels=labels,
         )
         bundle = replace(load_bundle(self.base, device="cpu"), config=recipe.bundle)
-        self.network = _fresh(recipe, bundle, identities=len(labels)).to(accelerator.device)
+        network = fresh(recipe.network, bundle.shapes, seed=recipe.seed, identities=len(labels))
+        self.network = network.to(accelerator.device)
         self.bundle = replace(bundle, hypernetwork=self.network)
         self.bundle.vae.to(accelerator.device)
         halved = self.precision if accelerator.device.type == "cuda" else None
@@ -199,12 +200,6 @@ def _accelerator(recipe: LargeRecipe, *, cpu: bool) -> Accelerator:
         return Accelerator(mixed_precision=recipe.precision, cpu=cpu, kwargs_handlers=[patience])
     except ValueError as error:
         raise BundleError(f"these processes cannot train with precision {recipe.precision!r}: {error}") from error
-
-
-def _fresh(recipe: LargeRecipe, bundle: Bundle, *, identities: int) -> HyperNetwork:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return fresh(replace(recipe.network, identities=identities), bundle.shapes)
 
 
 if __name__ == "__main__":

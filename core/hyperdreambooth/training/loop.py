@@ -80,8 +80,9 @@ class TrainingLoop:
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
         self.device_type = next(iter(self.parameters.values())).device.type
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=half)
+        groups = {key: [p for p in module.parameters() if p.requires_grad] for key, module in modules.items()}
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
+            [{"params": group, "module": key, "share": 1.0} for key, group in groups.items() if group],
             lr=optimization.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=optimization.weight_decay,
@@ -94,6 +95,12 @@ class TrainingLoop:
     def done(self) -> bool:
         """Whether all steps have been taken."""
         return self.step >= self.config.steps
+
+    def slow_down(self, module: str, share: float) -> None:
+        """Let a module learn at this share of the learning rate."""
+        for group in self.optimizer.param_groups:
+            if group["module"] == module:
+                group["share"] = share
 
     def run(self, losses: Callable[[torch.Generator], Losses]) -> None:
         """Take the steps that are left. ``losses`` gets the own CPU generator of the step (or of its part).
@@ -148,7 +155,7 @@ class TrainingLoop:
 
     def _take(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self.config.rate(self.step)
+            group["lr"] = group["share"] * self.config.learning_rate * self.config.rate(self.step)
         values = self._gradients(losses)
         if not math.isfinite(values["loss"]):
             raise BundleError(f"{self.name}: the loss of step {self.step} is not a number; lower the learning rate")

@@ -62,10 +62,7 @@ class Recogniser:
 
 @dataclass(frozen=True)
 class Base:
-    """The text-to-image base. ``personal`` is the share of rows that carry the hypernetwork's prediction.
-
-    ``other_photo`` is how often such a row's target is another photo of the person than the one the hypernetwork saw.
-    """
+    """The text-to-image base: its shape, and the shares of plain photos and of empty captions."""
 
     optimization: Optimization
     channels: tuple[int, ...] = (96, 160, 256)
@@ -75,9 +72,6 @@ class Base:
     tokens: int = 24
     photo: float = 0.5
     empty: float = 0.1
-    personal: float = 0.5
-    other_photo: float = 0.3
-    identity: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,8 +87,11 @@ class Preoptimize:
 
 @dataclass(frozen=True)
 class Hypernetwork:
-    """Hypernetwork training on the frozen base (section 4.2): diffusion loss + ``beta`` |w - w*|^2.
+    """Hypernetwork training (section 4.2): diffusion loss + ``beta`` |w - w*|^2.
 
+    The base is frozen, as in the paper; or it learns on, at the ``base_rate`` share of the learning rate. Rows beyond
+    the ``personal`` share are then the base's own, with nobody's weights (decision 7). ``other_photo`` is how often
+    what a row shows is another photo of the person than the one the hypernetwork saw.
     ``least_noise`` of the schedule is left out, from its clean end; ``noisiest`` of the rows are drawn from its tenth
     at the other end, where the picture is whatever the weights say it is.
     """
@@ -105,6 +102,8 @@ class Hypernetwork:
     beta: float = 0.02
     photo: float = 0.5
     empty: float = 0.0
+    personal: float = 1.0
+    base_rate: float = 0.0
     other_photo: float = 0.3
     identity: float = 0.1
 
@@ -186,7 +185,9 @@ class LargeRecipe(_InFolder):
     folder: Path = field(default_factory=Path)
 
     def __post_init__(self) -> None:
-        """A batch is a whole number of slices."""
+        """A batch is a whole number of slices, and the base is given."""
+        if self.hypernetwork.base_rate or self.hypernetwork.personal < 1:
+            raise BundleError("the base of this recipe is frozen: hypernetwork.base_rate is 0, hypernetwork.personal 1")
         if self.hypernetwork.optimization.batch % self.slice:
             raise BundleError(f"a batch of {self.hypernetwork.optimization.batch} is no whole number of {self.slice}s")
 

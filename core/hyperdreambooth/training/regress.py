@@ -1,24 +1,26 @@
-"""Stage four: the hypernetwork on the frozen base (section 4.2).
+"""The last stage: the hypernetwork (section 4.2), on a frozen base or on one that learns beside it.
 
     L = diffusion(H(x), x) + beta |H(x) - w*|^2
 
-``w*`` are the weights of stage three, where a picture has some. Rank-r factors have no unique form, so the second term
+``w*`` are pre-optimised weights, where a picture has some. Rank-r factors have no unique form, so the second term
 compares the changes themselves, ``A B`` in the basis, which is what the paper's rank 1 does up to a sign.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.hyperdreambooth.diffusion import Bundle, denoising_loss
 from core.hyperdreambooth.hypernetwork import HyperNetwork
 from core.hyperdreambooth.lidb import Person
-from core.hyperdreambooth.training.base import identity_loss
 from core.hyperdreambooth.training.loop import Losses
 from core.hyperdreambooth.training.preoptimize import Targets
 from core.hyperdreambooth.training.recipe import Hypernetwork
 from core.hyperdreambooth.training.rows import Rows
+
+MARGIN, SCALE = 0.2, 16.0
+"""CosFace (arXiv 1801.09414): additive cosine margin and scale, lower than the paper's for a 64 px encoder."""
 
 
 def hypernetwork_losses(
@@ -31,7 +33,10 @@ def hypernetwork_losses(
     *,
     autocast: torch.dtype | None = torch.bfloat16,
 ) -> Losses:
-    """The loss above of some rows, with the auxiliary identity loss of the base stage; ``autocast`` None is float32."""
+    """The loss above of some rows, with an auxiliary loss that teaches the encoder to tell people apart.
+
+    ``autocast`` None is float32.
+    """
     with torch.autocast(bundle.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
         features = network.encoder(rows.faces)
         person = network.decode(features)
@@ -47,7 +52,18 @@ def hypernetwork_losses(
         )
     distance = target_distance(person, targets, rows.seen)
     loss = each.mean() + config.beta * distance + config.identity * who
-    return {"loss": loss, "diffusion": each.mean(), "distance": distance, "identity": who}
+    return {"loss": loss, "diffusion": each[: len(rows.faces)].mean(), "distance": distance, "identity": who}
+
+
+def identity_loss(network: HyperNetwork, features: Tensor, labels: Tensor) -> Tensor:
+    """CosFace over the identities with several pictures; zero where a batch has none of them (label -1)."""
+    known = labels >= 0
+    if network.identities is None or not known.any():
+        return features.new_zeros(())
+    embedding = network.identity(features)[known].float()
+    cosines = embedding @ nn.functional.normalize(network.identities, dim=-1).T
+    margins = MARGIN * nn.functional.one_hot(labels[known], cosines.shape[-1])
+    return nn.functional.cross_entropy(SCALE * (cosines - margins), labels[known])
 
 
 def target_distance(person: Person, targets: Targets, seen: Tensor) -> Tensor:

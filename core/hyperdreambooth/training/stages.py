@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from core.hyperdreambooth.classifier import load_classifier
-from core.hyperdreambooth.config import HypernetworkConfig
 from core.hyperdreambooth.diffusion import Bundle, from_pipeline, to_pixels
 from core.hyperdreambooth.hypernetwork import HyperNetwork, LinearHyperNetwork, fresh
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
@@ -23,7 +23,7 @@ from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_sc
 from core.hyperdreambooth.training.base import base_losses
 from core.hyperdreambooth.training.classifier import classifier_losses, fresh_classifier, with_accuracy
 from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
-from core.hyperdreambooth.training.loop import TrainingLoop
+from core.hyperdreambooth.training.loop import Losses, Optimization, TrainingLoop
 from core.hyperdreambooth.training.preoptimize import TARGETS, preoptimize
 from core.hyperdreambooth.training.recipe import Recipe
 from core.hyperdreambooth.training.recogniser import (
@@ -35,6 +35,9 @@ from core.hyperdreambooth.training.recogniser import (
 )
 from core.hyperdreambooth.training.regress import hypernetwork_losses
 from core.hyperdreambooth.training.rows import Mix, RowSource
+
+BASE = ("unet", "text_encoder")
+"""The parts of the base model that a hypernetwork's weights change."""
 
 STAGES = ("autoencoder", "classifier", "recogniser", "base", "preoptimize", "hypernetwork")
 
@@ -53,7 +56,9 @@ class Workshop:
         for module in (bundle.vae, bundle.unet, bundle.text_encoder):
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classifier = fresh_classifier(recipe.classifier, recipe.data.styles, recipe.seed).to(device)
-        self.bundle: Bundle = replace(bundle, hypernetwork=self._fresh_hypernetwork(bundle).to(device))
+        people = int(self.faces.labels.max()) + 1
+        network = fresh(recipe.network, bundle.shapes, seed=recipe.seed, identities=people)
+        self.bundle: Bundle = replace(bundle, hypernetwork=network.to(device))
 
     def run(self, stage: str) -> None:
         """Bring one stage to its end, or load what an earlier run of it left."""
@@ -130,15 +135,12 @@ class Workshop:
 
     def _base(self) -> None:
         config = self.recipe.base
-        mix = Mix(config.photo, config.empty, config.personal, config.other_photo)
-        if config.personal:
-            self._measure_eigenfaces()
-        rows = self._rows(mix)
+        rows = self._rows(Mix(config.photo, config.empty, personal=0.0, other_photo=0.0))
         batch = config.optimization.batch
         self._train(
             "base",
             config.optimization,
-            lambda generator: base_losses(self.bundle, self.network, rows, batch, config.identity, generator),
+            lambda generator: base_losses(self.bundle, rows, batch, generator),
         )
         self._finish("base")
 
@@ -156,9 +158,10 @@ class Workshop:
     def _hypernetwork(self) -> None:
         config = self.recipe.hypernetwork
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
-        self.network.requires_grad_(True)
+        for module in self._modules("hypernetwork").values():
+            module.requires_grad_(True)
         self._measure_eigenfaces()
-        rows = self._rows(Mix(config.photo, config.empty, 1.0, config.other_photo))
+        rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo))
         targets = self._folder("preoptimize") / TARGETS
         known = load_file(targets) if targets.is_file() else {}
         batch = config.optimization.batch
@@ -168,6 +171,7 @@ class Workshop:
             lambda generator: hypernetwork_losses(
                 self.bundle, self.network, rows.draw(batch, generator), known, config, generator
             ),
+            shares=dict.fromkeys(BASE, config.base_rate),
         )
         self._finish("hypernetwork")
 
@@ -184,10 +188,17 @@ class Workshop:
             save_file({key: value.contiguous() for key, value in network.encoder.state_dict().items()}, file)
         network.encoder.load_state_dict(load_file(file))
 
-    def _train(self, stage: str, optimization: object, losses: object) -> None:
-        modules = self._modules(stage)
-        loop = TrainingLoop(self._folder(stage), modules, optimization, seed=self.recipe.seed, name=stage)  # type: ignore[arg-type]
-        loop.run(losses)  # type: ignore[arg-type]
+    def _train(
+        self,
+        stage: str,
+        optimization: Optimization,
+        losses: Callable[[torch.Generator], Losses],
+        shares: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        loop = TrainingLoop(self._folder(stage), self._modules(stage), optimization, seed=self.recipe.seed, name=stage)
+        for name, share in shares.items():
+            loop.slow_down(name, share)
+        loop.run(losses)
         loop.use_average()
 
     def _finish(self, stage: str) -> None:
@@ -216,9 +227,11 @@ class Workshop:
         if stage == "recogniser":
             return {"identities": self.identities}
         if stage == "base":
-            beside = {"network": self.network} if self.recipe.base.personal else {}
-            return {"unet": self.bundle.unet, "text_encoder": self.bundle.text_encoder, **beside}
-        return {"network": self.network} if stage == "hypernetwork" else {}
+            return {name: self.bundle.components[name] for name in BASE}
+        if stage == "hypernetwork":
+            base = BASE if self.recipe.hypernetwork.base_rate else ()
+            return {"network": self.network} | {name: self.bundle.components[name] for name in base}
+        return {}
 
     def _rows(self, mix: Mix) -> RowSource:
         return RowSource(self.bundle, self.faces, self._latents(), mix)
@@ -233,14 +246,6 @@ class Workshop:
 
     def _folder(self, stage: str) -> Path:
         return self.work / stage
-
-    def _fresh_hypernetwork(self, bundle: Bundle) -> HyperNetwork:
-        config = self.recipe.network
-        if isinstance(config, HypernetworkConfig):
-            config = replace(config, identities=int(self.faces.labels.max()) + 1)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.recipe.seed)
-            return fresh(config, bundle.shapes)
 
     @staticmethod
     def _frozen(*modules: nn.Module) -> None:

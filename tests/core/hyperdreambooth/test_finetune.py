@@ -39,6 +39,13 @@ def test_it_trains_the_person_and_not_the_base(bundle):
     assert all(torch.equal(value, before[name]) for name, value in bundle.unet.state_dict().items())
 
 
+def test_it_trains_also_where_sampling_asked_for_the_basis_first():
+    fresh_bundle = random_bundle()
+    with torch.inference_mode():
+        start = fresh_bundle.basis.zeros(1, generator=seeded(), batch=(1,))
+    assert finetune(fresh_bundle, latents(), start, CONFIG, generator=seeded()).kept_step == CONFIG.steps
+
+
 def test_in_the_basis_factors_keep_their_shape_and_as_lora_they_leave_it(bundle):
     start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
     target = bundle.targets[0]

@@ -212,6 +212,14 @@ def test_a_batch_is_whole_slices(folder):
         load_large_recipe(file)
 
 
+def test_a_base_that_is_given_does_not_learn(folder):
+    file = folder / "joint.toml"
+    recipe = RECIPE.format(name="joint", precision="no")
+    file.write_text(recipe.replace("[hypernetwork]", "[hypernetwork]\nbase_rate = 0.25"))
+    with pytest.raises(BundleError, match="the base of this recipe is frozen"):
+        load_large_recipe(file)
+
+
 def test_the_recipe_for_stable_diffusion_can_be_read():
     recipe = load_large_recipe(Path("core/hyperdreambooth/training/recipes/sd15.toml"))
     assert recipe.slices == 8

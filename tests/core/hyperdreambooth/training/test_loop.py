@@ -58,6 +58,19 @@ def test_the_rate_warms_up_stays_and_falls():
     assert config.rate(99) < 0.03
 
 
+def test_a_module_may_learn_at_a_share_of_the_rate(tmp_path):
+    def learnt(share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        one, other = fresh(), fresh()
+        loop = TrainingLoop(tmp_path / str(share), {"one": one, "other": other}, CONFIG, seed=1, name="test")
+        loop.slow_down("other", share)
+        loop.run(lambda _: {"loss": (one.weight + other.weight).sum()})
+        return one.weight - fresh().weight, other.weight - fresh().weight
+
+    for share in (1.0, 0.25, 0.0):
+        one, other = learnt(share)
+        torch.testing.assert_close(other, share * one, atol=2e-3, rtol=0)
+
+
 def test_a_step_s_generator_depends_on_seed_and_step_alone():
     assert torch.equal(torch.rand(2, generator=step_generator(1, 5)), torch.rand(2, generator=step_generator(1, 5)))
     assert not torch.equal(torch.rand(2, generator=step_generator(1, 5)), torch.rand(2, generator=step_generator(1, 6)))

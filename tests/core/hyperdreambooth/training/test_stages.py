@@ -89,9 +89,9 @@ optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
 
 
 def linear_recipe() -> str:
-    """The same base with nobody personalised beside it, and a linear hypernetwork without pre-optimised targets."""
+    """A linear hypernetwork without pre-optimised targets, on the same base."""
     before, rest = RECIPE.split("[network]")
-    stages = rest[rest.index("[autoencoder]") : rest.index("[preoptimize]")].replace("[base]", "[base]\npersonal = 0.0")
+    stages = rest[rest.index("[autoencoder]") : rest.index("[preoptimize]")]
     return f"{before}[network]{LINEAR_NETWORK}{stages}[hypernetwork]{LINEAR_TRAINING}"
 
 
@@ -184,6 +184,9 @@ def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, b
     assert made.preview is not None
     assert made.weights.metadata.rank == 2
 
+    unchanged = load_bundle(bundle_folder, device="cpu")
+    torch.testing.assert_close(opened.unet.state_dict(), unchanged.unet.state_dict())
+
     described = tmp_path / "bundle" / "hypernetwork" / "config.json"
     described.write_text(described.read_text().replace('"width": 4', '"width": 5'))
     with pytest.raises(BundleError, match="does not fit its own description"):
@@ -191,6 +194,24 @@ def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, b
     described.write_text("{")
     with pytest.raises(BundleError, match="the hypernetwork in"):
         load_bundle(tmp_path / "bundle", device="cpu")
+
+
+def test_the_base_learns_on_beside_a_hypernetwork_where_the_recipe_says_so(recipe, bundle_folder, tmp_path):
+    work = recipe.parent / "work"
+    for stage in ("autoencoder", "base", "classifier", "recogniser", "tokenizer"):
+        shutil.copytree(work / stage, tmp_path / "work" / stage)
+    shutil.copy(recipe.parent / "faces.parquet", tmp_path)
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(linear_recipe().replace("noisiest = 0.5", "personal = 0.5\nbase_rate = 0.25"))
+    workshop = Workshop(load_recipe(file), device="cpu")
+    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, False]
+    workshop.run("hypernetwork")
+    again = Workshop(load_recipe(file), device="cpu")
+    assert all(again.load(stage) for stage in STAGES)
+    for name in ("unet", "text_encoder"):
+        learnt, before = (b.components[name].state_dict() for b in (again.bundle, load_bundle(bundle_folder)))
+        torch.testing.assert_close(learnt, workshop.bundle.components[name].state_dict())
+        assert any(not torch.equal(learnt[key], before[key]) for key in learnt)
 
 
 def test_a_table_of_two_kinds_is_the_one_that_knows_its_keys(recipe, tmp_path):
