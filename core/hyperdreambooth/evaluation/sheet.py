@@ -31,7 +31,7 @@ def style_sheet(bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people
         for number, person in enumerate(METHODS["hyperdreambooth"].run(bundle, part, seed, None)):
             rows.append(draw(person, list(asked.values()), seed=seed + 1000 * (first + number)))
     file = folder / "styles.png"
-    _draw(np.stack(rows), [style or "plain" for style in asked]).save(file)
+    _draw(np.stack(rows), [style or "[V] face" for style in asked]).save(file)
     inputs = np.concatenate([subject.photo for subject in chosen])
     Image.fromarray(inputs).save(folder / "styles-inputs.png")
     return file
@@ -45,5 +45,13 @@ def _draw(grid: np.ndarray, labels: list[str], *, scale: int = 2, header: int = 
     canvas.paste(image, (0, header))
     draw = ImageDraw.Draw(canvas)
     for column, label in enumerate(labels):
-        draw.text((column * side * scale + 3, 2), label, fill="black")
+        draw.text((column * side * scale + 3, 2), _fitting(draw, label, side * scale - 6), fill="black")
     return canvas
+
+
+def _fitting(draw: ImageDraw.ImageDraw, label: str, width: int) -> str:
+    """As many of the words as there is room for."""
+    words = label.split()
+    while len(words) > 1 and draw.textlength(" ".join(words)) > width:
+        words.pop()
+    return " ".join(words)
