@@ -72,8 +72,10 @@ class HyperNetwork(nn.Module, ABC):
 def fresh(
     config: HypernetworkConfig | LinearHypernetworkConfig, shapes: Shapes, *, seed: int = 0, identities: int = 0
 ) -> HyperNetwork:
-    """A network of the kind that ``config`` is of, with fresh weights; one that can be taught to, tells ``identities``
-    apart."""
+    """A network of the kind that ``config`` is of, with fresh weights from ``seed``.
+
+    ``identities`` is how many people the transformer's encoder is to tell apart while it learns.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(config, LinearHypernetworkConfig):
