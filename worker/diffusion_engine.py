@@ -35,7 +35,7 @@ class DiffusionEngine:
         self._judges = _judges(settings.recognisers)
         if not self._bundle.has_hypernetwork:
             # Slower, and worth knowing: every personalisation starts from zero weights.
-            _log.warning("engine.no_hypernetwork", extra={"steps": self._bundle.finetuning_steps})
+            _log.warning("engine.no_hypernetwork", extra={"steps": self._bundle.finetuning_steps()})
 
     @property
     def name(self) -> str:

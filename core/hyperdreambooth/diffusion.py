@@ -80,10 +80,9 @@ class Bundle:
         """Whether personalising starts from a prediction rather than from zero."""
         return self.hypernetwork is not None
 
-    @property
-    def finetuning_steps(self) -> int:
-        """The finetuning steps of a personalisation from one photo that names none."""
-        return self.config.finetune.steps_taken(from_zero=not self.has_hypernetwork)
+    def finetuning_steps(self, photos: int = 1) -> int:
+        """The finetuning steps of a personalisation from so many photos that names none."""
+        return self.config.finetune.steps_taken(from_zero=not self.has_hypernetwork, photos=photos)
 
     @property
     def device(self) -> torch.device:

@@ -174,9 +174,7 @@ def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str],
         "fingerprint": study.bundle.fingerprint,
         "people": len(study.chosen),
         "seed": study.seed,
-        "finetuning_steps": study.bundle.config.finetune.steps_taken(
-            from_zero=not study.bundle.has_hypernetwork, photos=study.photos
-        ),
+        "finetuning_steps": study.bundle.finetuning_steps(study.photos),
         "rows": summaries,
         "left_out": reasons,
     }

@@ -103,7 +103,7 @@ def _refined(
     bundle = change(bundle)
     default = bundle.config.finetune
     photos = torch.from_numpy(np.stack([subject.photos for subject in chosen]))
-    steps = default.steps_taken(from_zero=not bundle.has_hypernetwork, photos=photos.shape[1])
+    steps = bundle.finetuning_steps(photos.shape[1])
     config: FinetuneConfig = replace(default, steps=steps, learning_rate=rate or default.learning_rate)
     start = starting_point(bundle, chosen, seed=seed, iterations=iterations)
     generator = torch.Generator("cpu").manual_seed(seed)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -171,7 +170,7 @@ class Workshop:
             lambda generator: hypernetwork_losses(
                 self.bundle, self.network, rows.draw(batch, generator), known, config, generator
             ),
-            shares=dict.fromkeys(BASE, config.base_rate),
+            base_rate=config.base_rate,
         )
         self._finish("hypernetwork")
 
@@ -193,11 +192,11 @@ class Workshop:
         stage: str,
         optimization: Optimization,
         losses: Callable[[torch.Generator], Losses],
-        shares: Mapping[str, float] = MappingProxyType({}),
+        base_rate: float = 1.0,
     ) -> None:
         loop = TrainingLoop(self._folder(stage), self._modules(stage), optimization, seed=self.recipe.seed, name=stage)
-        for name, share in shares.items():
-            loop.slow_down(name, share)
+        for name in BASE:
+            loop.slow_down(name, base_rate)
         loop.run(losses)
         loop.use_average()
 

@@ -95,6 +95,19 @@ def linear_recipe() -> str:
     return f"{before}[network]{LINEAR_NETWORK}{stages}[hypernetwork]{LINEAR_TRAINING}"
 
 
+def trained_on(base: Path, text: str, folder: Path) -> tuple[Path, Workshop]:
+    """A recipe in ``folder`` whose base is that of another training, and its workshop after the last stage."""
+    for stage in ("autoencoder", "base", "classifier", "recogniser", "tokenizer"):
+        shutil.copytree(base / "work" / stage, folder / "work" / stage)
+    shutil.copy(base / "faces.parquet", folder)
+    file = folder / "BUNDLE.toml"
+    file.write_text(text)
+    workshop = Workshop(load_recipe(file), device="cpu")
+    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, False]
+    workshop.run("hypernetwork")
+    return file, workshop
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("training")
@@ -162,15 +175,7 @@ def test_the_recogniser_ships_with_how_well_it_tells_people_apart(bundle_folder)
 
 
 def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, bundle_folder, tmp_path):
-    work = recipe.parent / "work"
-    for stage in ("autoencoder", "base", "classifier", "recogniser", "tokenizer"):
-        shutil.copytree(work / stage, tmp_path / "work" / stage)
-    shutil.copy(recipe.parent / "faces.parquet", tmp_path)
-    file = tmp_path / "BUNDLE.toml"
-    file.write_text(linear_recipe())
-    workshop = Workshop(load_recipe(file), device="cpu")
-    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, False]
-    workshop.run("hypernetwork")
+    file, workshop = trained_on(recipe.parent, linear_recipe(), tmp_path)
     fitted = workshop.network.encoder.state_dict()
     assert fitted["face_directions"].any()
     again = Workshop(load_recipe(file), device="cpu")
@@ -197,15 +202,8 @@ def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, b
 
 
 def test_the_base_learns_on_beside_a_hypernetwork_where_the_recipe_says_so(recipe, bundle_folder, tmp_path):
-    work = recipe.parent / "work"
-    for stage in ("autoencoder", "base", "classifier", "recogniser", "tokenizer"):
-        shutil.copytree(work / stage, tmp_path / "work" / stage)
-    shutil.copy(recipe.parent / "faces.parquet", tmp_path)
-    file = tmp_path / "BUNDLE.toml"
-    file.write_text(linear_recipe().replace("noisiest = 0.5", "personal = 0.5\nbase_rate = 0.25"))
-    workshop = Workshop(load_recipe(file), device="cpu")
-    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, False]
-    workshop.run("hypernetwork")
+    joint = linear_recipe().replace("noisiest = 0.5", "personal = 0.5\nbase_rate = 0.25")
+    file, workshop = trained_on(recipe.parent, joint, tmp_path)
     again = Workshop(load_recipe(file), device="cpu")
     assert all(again.load(stage) for stage in STAGES)
     for name in ("unet", "text_encoder"):
