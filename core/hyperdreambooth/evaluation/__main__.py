@@ -2,8 +2,9 @@
 
 For people the bundle was never trained on, one photo each (or ``--photos``): likeness, style, diversity, seconds and
 bytes of HyperDreamBooth, its ablations and the methods it is held against; with ``--vary`` and ``--degrade`` of itself
-with one setting changed or a worse photo. Writes ``tables.md``, ``tables.json``, ``groups.md`` and a grid of pictures
-for each row into ``--output``; run again with the same arguments, it goes on where it was interrupted.
+with one setting changed or a worse photo. Subjects that are not faces come from a folder, with ``--noun``. Writes
+``tables.md``, ``tables.json``, ``groups.md`` and a grid of pictures for each row into ``--output``; run again with the
+same arguments, it goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ from core.hyperdreambooth.evaluation.report import grid, summarise, table
 from core.hyperdreambooth.evaluation.sheet import style_sheet
 from core.hyperdreambooth.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
 from core.hyperdreambooth.evaluation.study import Record, Study, ceiling, label
-from core.hyperdreambooth.evaluation.subjects import subjects
+from core.hyperdreambooth.evaluation.subjects import load_pictures, subjects
 from core.hyperdreambooth.evaluation.variations import DEGRADATIONS, degraded, varied
 from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser
-from core.hyperdreambooth.styles.styles import PHOTO
+from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.hyperdreambooth.training.data import load_faces
 
 log = logging.getLogger(__name__)
 
 STRANGERS = 100
 """Other people that pictures are held against; and the most people of an evaluation."""
+
+FACES_HELP = (
+    "parquet with columns image, identity, attributes; or a folder with a subfolder of pictures for each subject"
+)
 
 EMBEDDED = Path(__file__).parents[1] / "bundles" / "faces-64"
 
@@ -43,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(prog="python -m core.hyperdreambooth.evaluation", description=__doc__)
     parser.add_argument("--bundle", default=str(EMBEDDED), help="a folder or a hub id (default: the embedded bundle)")
-    parser.add_argument("--faces", type=Path, required=True, help="parquet with columns image, identity, attributes")
+    parser.add_argument("--faces", type=Path, required=True, help=FACES_HELP)
+    parser.add_argument("--noun", help="what the subjects are, for prompts (default: the bundle's, such as face)")
     parser.add_argument("--recogniser", type=Path, help="an ONNX face recogniser")
     parser.add_argument(
         "--dino", default=DINO, help="folder or hub id (default: %(default)s); no hub: HF_HUB_OFFLINE=1"
@@ -77,13 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """All methods that the bundle can be personalised by, then the tables."""
     bundle = load_bundle(arguments.bundle)
+    trained_on = bundle.class_noun
+    if arguments.noun:
+        bundle = replace(bundle, config=bundle.config.changed("class_noun", arguments.noun))
     if arguments.steps:
         bundle = with_finetuning(bundle, steps=arguments.steps, steps_from_zero=arguments.steps)
     arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.sheet:
         faces = load_faces([arguments.sheet], bundle.resolution)
         style_sheet(bundle, faces, arguments.output, seed=arguments.seed, people=arguments.sheet_people)
-    study, reasons = _study(bundle, arguments)
+    study, reasons = _study(bundle, arguments, trained_on)
     study.settle()
     rows: dict[str, list[Record]] = {}
     names = []
@@ -105,13 +114,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     _write(study, rows, reasons, names)
 
 
-def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[str, str]]:
+def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tuple[Study, dict[str, str]]:
     """The study, and the reasons for what it leaves out."""
     reasons: dict[str, str] = {}
-    folder = Path(bundle.source)
-    classifier = load_classifier(folder)
+    classifier = load_classifier(Path(bundle.source))
     if classifier is None:
         reasons["style and attribute accuracy"] = "the bundle has no classifier"
+    elif bundle.class_noun != trained_on:
+        classifier = None
+        reasons["style and attribute accuracy"] = f"the bundle's classifier was trained on a {trained_on}"
     similar: dict[str, ImageSimilarity | None] = {}
     for name, source, text in (("dino", arguments.dino, False), ("clip", arguments.clip, True)):
         loaded = load_similarity(source, text=text)
@@ -121,11 +132,11 @@ def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[s
     if arguments.recogniser is None:
         reasons["face recognition"] = "no --recogniser was given"
     recogniser = None if arguments.recogniser is None else OnnxRecogniser(arguments.recogniser)
-    styles = () if classifier is None or arguments.plain else classifier.config.styles
-    known = () if classifier is None or arguments.plain else classifier.config.attributes
+    styles = tuple(STYLES) if classifier is None else classifier.config.styles
+    known = () if classifier is None else classifier.config.attributes
     if arguments.photos < 1:
         raise SettingsError("--photos has to be 1 or more")
-    everybody = load_faces([arguments.faces], 128)
+    everybody = load_pictures(arguments.faces, 128)
     large = subjects(everybody, STRANGERS, photos=arguments.photos)
     if not large:
         raise SettingsError(f"nobody in {arguments.faces} has more than {arguments.photos} photos: lower --photos")
@@ -133,7 +144,7 @@ def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[s
     study = Study(
         bundle,
         arguments.output,
-        subjects(load_faces([arguments.faces], bundle.resolution), people, photos=arguments.photos),
+        subjects(load_pictures(arguments.faces, bundle.resolution), people, photos=arguments.photos),
         large[:people],
         subjects(everybody, STRANGERS),
         Judges(recogniser, classifier, **similar),
@@ -141,19 +152,20 @@ def _study(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Study, dict[s
         pictures=arguments.pictures,
         group=arguments.group,
         seed=arguments.seed,
-        styles=tuple(style for style in styles if style != PHOTO.name),
-        attributes=tuple(word for word in ATTRIBUTES if word in known),
+        styles=() if arguments.plain else tuple(style for style in styles if style != PHOTO.name),
+        attributes=() if arguments.plain else tuple(word for word in ATTRIBUTES if word in known),
     )
     return study, reasons
 
 
 def _swept(study: Study, method: Method, people: int) -> float:
-    """The learning rate whose pictures of the first ``people`` are most like their photos."""
-    small = replace(study, folder=study.folder / "sweep", chosen=study.chosen[:people], large=study.large[:people])
-    small.settle()
+    """The learning rate whose pictures of the first ``people`` are most like their photos; their records are kept."""
+    small = replace(study, chosen=study.chosen[:people], large=study.large[:people])
     found = {rate: summarise(small.run(method, rate)) for rate in method.rates}
     lines = table({f"{method.title}, learning rate {rate:g}": row for rate, row in found.items()}, {})
-    (small.folder / f"{method.name}.md").write_text(lines)
+    file = study.folder / "sweep" / f"{method.name}.md"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(lines)
     log.info("%s", lines)
     return max(found, key=lambda rate: found[rate]["photo"][0] if "photo" in found[rate] else -rate)
 
@@ -169,6 +181,10 @@ def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record
 
 def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str], names: list[str]) -> None:
     summaries = {title: summarise(records) for title, records in rows.items()}
+    own = summaries.get(METHODS["hyperdreambooth"].title, {}).get("seconds")
+    for summary in summaries.values():
+        if own and "seconds" in summary:
+            summary["times"] = (summary["seconds"][0] / own[0], None)
     report = {
         "bundle": study.bundle.name,
         "fingerprint": study.bundle.fingerprint,

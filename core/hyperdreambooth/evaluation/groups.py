@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from core.hyperdreambooth.evaluation.report import interval
+from core.hyperdreambooth.evaluation.report import interval, plus_minus
 from core.hyperdreambooth.evaluation.study import Record
 from core.hyperdreambooth.evaluation.subjects import Subject
 
@@ -28,8 +28,8 @@ def group_table(
     lines = ["| group | people | with the photo | ceiling |", "|---|---|---|---|"]
     for name, members in groups(chosen).items():
         if int(members.sum()) >= minimum:
-            (mean, half), (top, above) = interval(likeness[members]), interval(kept[members])
-            lines.append(f"| {name} | {members.sum()} | {mean:.3f} ± {half:.3f} | {top:.3f} ± {above:.3f} |")
+            cells = (plus_minus(*interval(values[members])) for values in (likeness, kept))
+            lines.append(f"| {name} | {members.sum()} | {' | '.join(cells)} |")
     correlation = float(np.corrcoef(likeness, kept)[0, 1]) if len(likeness) > 2 else float("nan")
     lines += ["", f"Correlation between a person's likeness and the ceiling: {correlation:.2f}."]
     return "\n".join(lines) + "\n"

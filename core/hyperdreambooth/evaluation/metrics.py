@@ -63,8 +63,12 @@ def measure(
     used: UInt8[np.ndarray, "h w 3"],
     strangers: UInt8[np.ndarray, "m side side 3"],
     made: Made,
+    noun: str = "face",
 ) -> dict[str, float]:
-    """The numbers of one person. ``used`` is the photo at the size of the pictures; ``subject`` may be larger."""
+    """The numbers of one person. ``used`` is the photo at the size of the pictures; ``subject`` may be larger.
+
+    ``noun`` is what CLIP is told that styled pictures are of.
+    """
     numbers = {"diversity": diversity(made.plain)}
     if judges.recogniser is not None:
         numbers |= _likeness(judges.recogniser, subject, strangers, made.plain)
@@ -74,7 +78,7 @@ def measure(
     if judges.dino is not None:
         numbers["dino"] = float(judges.dino.images(made.plain, subject.photo[None]).mean())
     if judges.clip is not None:
-        numbers |= _clip(judges.clip, subject, made)
+        numbers |= _clip(judges.clip, subject, made, noun)
     return numbers
 
 
@@ -125,9 +129,9 @@ def _followed(classifier: PictureClassifier, made: Made) -> dict[str, float]:
     return numbers
 
 
-def _clip(clip: ImageSimilarity, subject: Subject, made: Made) -> dict[str, float]:
+def _clip(clip: ImageSimilarity, subject: Subject, made: Made, noun: str) -> dict[str, float]:
     numbers = {"clip_i": float(clip.images(made.plain, subject.photo[None]).mean())}
     if made.styled:
-        texts = [STYLES[name].phrasings[0].format(subject="a face") for name, p in made.styled.items() for _ in p]
+        texts = [STYLES[name].phrasings[0].format(subject=f"a {noun}") for name, p in made.styled.items() for _ in p]
         numbers["clip_t"] = float(clip.texts(np.concatenate(list(made.styled.values())), texts).mean())
     return numbers

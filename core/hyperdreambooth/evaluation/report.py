@@ -24,26 +24,38 @@ COLUMNS = {
     "attribute_accuracy": "attribute accuracy",
     "diversity": "diversity",
     "seconds": "seconds",
+    "times": "HyperDreamBooth's seconds, times",
     "bytes": "bytes",
 }
 """Numbers of a record and how a table heads them; one that no record has is left out."""
 
-_PLAIN = ("seconds", "bytes")
+_PLAIN = ("seconds", "times", "bytes")
 
 
-def summarise(records: Sequence[Record]) -> dict[str, tuple[float, float]]:
-    """Each number's mean over people and the half-width of its 95 % interval (normal approximation)."""
+Mean = tuple[float, float | None]
+"""A mean over people and the half-width of its 95 % interval; None for one person alone."""
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Mean]:
+    """Each number's mean over people and its interval."""
     keys = [key for key in records[0] if key != "identity"]
     return {key: interval(np.array([float(record[key]) for record in records if key in record])) for key in keys}
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half-width of a 95 % interval; NaN for one value alone."""
-    spread = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return float(np.mean(values)), spread
+def interval(values: np.ndarray) -> Mean:
+    """Mean and half-width of a 95 % interval, by Student's t distribution."""
+    if len(values) < 2:
+        return float(np.mean(values)), None
+    return float(np.mean(values)), _quantile(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
-def table(rows: Mapping[str, Mapping[str, tuple[float, float]]], reasons: Mapping[str, str]) -> str:
+def _quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t: a table, then two terms of Abramowitz and Stegun 26.7.5 (within 0.002)."""
+    few = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+    return few[freedom - 1] if freedom <= len(few) else 1.96 + 2.372 / freedom + 2.823 / freedom**2
+
+
+def table(rows: Mapping[str, Mapping[str, Mean]], reasons: Mapping[str, str]) -> str:
     """Markdown: a line a method, then what was left out and why."""
     columns = [key for key in COLUMNS if any(key in row for row in rows.values())]
     lines = ["| | " + " | ".join(COLUMNS[key] for key in columns) + " |", "|---" * (len(columns) + 1) + "|"]
@@ -66,10 +78,15 @@ def _read(file: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def _cell(key: str, row: Mapping[str, tuple[float, float]]) -> str:
+def _cell(key: str, row: Mapping[str, Mean]) -> str:
     if key not in row:
         return ""
     mean, half = row[key]
     if key in _PLAIN:
         return f"{mean:,.0f}" if key == "bytes" else f"{mean:.1f}"
-    return f"{mean:.1f} ± {half:.1f}" if key == "diversity" else f"{mean:.3f} ± {half:.3f}"
+    return plus_minus(mean, half, digits=1 if key == "diversity" else 3)
+
+
+def plus_minus(mean: float, half: float | None, *, digits: int = 3) -> str:
+    """A mean and its interval, to be read."""
+    return f"{mean:.{digits}f}" if half is None else f"{mean:.{digits}f} ± {half:.{digits}f}"

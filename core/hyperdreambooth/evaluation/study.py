@@ -94,8 +94,9 @@ class Study:
         count = len(made.plain) + len(made.styled) + len(made.attributes)
         seconds = (time.perf_counter() - began) / count
         subject = self.large[index]
-        strangers = np.stack([other.photo for other in self.strangers if other.identity != subject.identity])
-        numbers = measure(self.judges, subject, self.chosen[index].photo, strangers, made)
+        strangers = [other.photo[None] for other in self.strangers if other.identity != subject.identity]
+        others = np.concatenate([subject.photo[None][:0], *strangers])
+        numbers = measure(self.judges, subject, self.chosen[index].photo, others, made, self.bundle.class_noun)
         _save_strip(made, folder / f"{index:03}.png")
         return {
             "identity": self.chosen[index].identity,

@@ -1,13 +1,16 @@
-"""The people of an evaluation: one photo each is used, or a few; the others are held against."""
+"""The subjects of an evaluation: one photo each is used, or a few; the others are held against."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from core.hyperdreambooth.training.data import Faces
+from core.errors import SettingsError
+from core.hyperdreambooth.training.data import Faces, load_faces
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,34 @@ class Subject:
     def photos(self) -> UInt8[np.ndarray, "n h w 3"]:
         """All the photos that are used."""
         return self.photo[None] if self.more is None else np.concatenate([self.photo[None], self.more])
+
+
+def load_pictures(source: Path, resolution: int) -> Faces:
+    """Pictures of subjects at ``resolution`` pixels: a parquet file of aligned faces, or a folder of anything.
+
+    A folder has a subfolder for each subject with its pictures in it, as DreamBooth's own data set has; their centres
+    are cut out as squares, and no words are known about them.
+
+    Raises:
+        SettingsError: there is no such file or folder, or no picture in it, or one cannot be read.
+    """
+    if source.is_file():
+        return load_faces([source], resolution)
+    kinds = Image.registered_extensions()
+    files = sorted(file for file in source.glob("*/*") if file.suffix.lower() in kinds)
+    if not files:
+        raise SettingsError(f"{source}: give a parquet file, or a folder with a subfolder of pictures for each subject")
+    pictures = np.stack([_square(file, resolution) for file in files])
+    return Faces(pictures, tuple(file.parent.name for file in files), ((),) * len(files))
+
+
+def _square(file: Path, resolution: int) -> UInt8[np.ndarray, "h w 3"]:
+    try:
+        with Image.open(file) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise SettingsError(f"{file} is not a picture that can be read: {error}") from error
+    return np.asarray(ImageOps.fit(upright, (resolution, resolution), Image.Resampling.LANCZOS))
 
 
 def subjects(faces: Faces, people: int, *, photos: int = 1) -> list[Subject]:

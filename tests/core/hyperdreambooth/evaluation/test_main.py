@@ -50,6 +50,34 @@ def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path)
     main(arguments)
     assert (tmp_path / "sweep" / "full-lora.md").read_text().count("learning rate") == 3
     assert "learning rate" in next(iter(json.loads((tmp_path / "tables.json").read_text())["rows"]))
+    swept = [len(file.read_text().splitlines()) for file in (tmp_path / "records").glob("full-lora@*.jsonl")]
+    assert sorted(swept) == [1, 1, 2], "the person of the sweep is not repeated"
+
+
+def test_subjects_that_are_not_faces_come_from_a_folder(arguments, tmp_path, capsys):
+    for name, size in (("backpack/1.png", (40, 30)), ("backpack/2.jpg", (30, 40)), ("clock/1.png", (20, 20))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", size, "red").save(tmp_path / name)
+    things = [
+        "--faces",
+        str(tmp_path),
+        "--noun",
+        "toy",
+        "--methods",
+        "hyperdreambooth",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    main([*arguments, *things])
+    report = json.loads((tmp_path / "out" / "tables.json").read_text())
+    assert report["people"] == 1, "one picture leaves none to hold against"
+    assert "face" in report["left_out"]["style and attribute accuracy"]
+    assert "a [V] toy" in (tmp_path / "out" / "settings.json").read_text()
+    (tmp_path / "clock" / "2.png").write_bytes(b"not a picture")
+    for wrong, said in ((tmp_path, "2.png"), (tmp_path / "nowhere", "subfolder"), (tmp_path / "out", "subfolder")):
+        with pytest.raises(SystemExit):
+            main([*arguments, *things, "--faces", str(wrong)])
+        assert said in capsys.readouterr().err
 
 
 def test_several_photos_of_those_who_have_one_more(arguments, tmp_path, capsys):

@@ -83,8 +83,15 @@ def test_diversity_is_the_difference_between_pictures():
 def test_a_table_has_the_columns_that_were_measured_and_the_reasons_for_the_others():
     records = [{"identity": "a", "photo": 0.5, "bytes": 1000}, {"identity": "b", "photo": 0.7, "bytes": 1000}]
     text = table({"ours": summarise(records)}, {"DINO": "not here"})
-    assert "| ours | 0.600 ± 0.196 | 1,000 |" in text
+    assert "| ours | 0.600 ± 1.271 | 1,000 |" in text
     assert "Left out: DINO: not here." in text
     assert "CLIP" not in text
-    assert np.isnan(interval(np.array([1.0]))[1])
+    assert interval(np.array([1.0])) == (1.0, None)
+    assert "| ours | 0.500 | 1,000 |" in table({"ours": summarise(records[:1])}, {})
     json.dumps(summarise(records))
+
+
+@pytest.mark.parametrize(("people", "quantile"), [(2, 12.706), (4, 3.182), (13, 2.179), (31, 2.042), (100, 1.984)])
+def test_intervals_are_those_of_student_s_t(people, quantile):
+    values = np.arange(people, dtype=float)
+    assert interval(values)[1] == pytest.approx(quantile * np.std(values, ddof=1) / people**0.5, rel=2e-3)
