@@ -303,6 +303,18 @@ def denoising_loss(
         strata = least_noise + (1 - least_noise) * strata
     timesteps = (strata * bundle.scheduler.config.num_train_timesteps).long().to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
+    return loss_at(bundle, timesteps, noise, latents, tokens, person)
+
+
+def loss_at(
+    bundle: Bundle,
+    timesteps: Int[Tensor, " n"],
+    noise: Float[Tensor, "n c h w"],
+    latents: Float[Tensor, "n c h w"],
+    tokens: Int[Tensor, "n tokens"],
+    person: Person = NOBODY,
+) -> Float[Tensor, " n"]:
+    """The diffusion loss of each row, at its timestep and with its noise."""
     noisy = bundle.scheduler.add_noise(latents, noise, timesteps)
     embeddings = encode_tokens(bundle, tokens, person)
     predicted = predict(bundle, noisy, timesteps, embeddings, person)

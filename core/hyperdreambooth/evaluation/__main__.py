@@ -19,6 +19,7 @@ from pathlib import Path
 from core.errors import HyperDreamBoothError, SettingsError
 from core.hyperdreambooth.classifier import load_classifier
 from core.hyperdreambooth.diffusion import Bundle, load_bundle
+from core.hyperdreambooth.evaluation.gain import gain_table, gains
 from core.hyperdreambooth.evaluation.groups import group_table
 from core.hyperdreambooth.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
 from core.hyperdreambooth.evaluation.metrics import ATTRIBUTES, Judges
@@ -56,13 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--clip", default=CLIP, help="folder or hub id (default: %(default)s)")
     parser.add_argument(
-        "--methods", nargs="+", default=list(QUICK), choices=[*METHODS, "all"], help="rows (default: %(default)s)"
+        "--methods", nargs="*", default=list(QUICK), choices=[*METHODS, "all"], help="rows (default: %(default)s)"
     )
     parser.add_argument("--sweep", type=int, default=0, help="choose learning rates on this many of the people first")
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=V,V", help="rows: a setting's values")
     parser.add_argument(
         "--degrade", nargs="+", default=[], choices=[*DEGRADATIONS, "all"], help="rows: the photo made worse"
     )
+    parser.add_argument("--gain", action="store_true", help="also: what the prediction saves of the loss, by timestep")
     parser.add_argument("--people", type=int, default=STRANGERS, help="at most, and by default, %(default)s")
     parser.add_argument("--photos", type=int, default=1, help="photos used of each person who has more than so many")
     parser.add_argument("--pictures", type=int, default=4, help="pictures of the plain prompt for each person")
@@ -107,6 +109,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         title = method.title if rate is None else f"{method.title}, learning rate {rate:g}"
         rows[title] = study.run(method, rate)
         names.append(label(method, rate))
+    if arguments.gain:
+        _write_gains(study, reasons)
     if study.judges.recogniser is not None:
         kept = ceiling(study)
         rows["the autoencoder alone (ceiling)"] = kept
@@ -177,6 +181,16 @@ def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record
         text = group_table(study.large, own, kept)
         (study.folder / "groups.md").write_text(text)
         log.info("%s", text)
+
+
+def _write_gains(study: Study, reasons: dict[str, str]) -> None:
+    """What the hypernetwork's prediction saves of the denoising loss, by timestep."""
+    if not study.bundle.has_hypernetwork:
+        reasons["gain"] = "the bundle has no hypernetwork"
+        return
+    text = gain_table(gains(study.bundle, study.chosen, seed=study.seed))
+    (study.folder / "gains.md").write_text(text)
+    log.info("%s", text)
 
 
 def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str], names: list[str]) -> None:

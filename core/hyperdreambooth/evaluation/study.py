@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,21 +74,34 @@ class Study:
         file.write_text(text)
 
     def run(self, method: Method, rate: float | None) -> list[Record]:
-        """One record for each person; those of an earlier run are read."""
+        """One record for each person; those of an earlier run are read.
+
+        Several processes may share a folder (one on each GPU, say): a group that another one is at is left to it, and
+        waited for in the end.
+        """
         file = self.folder / "records" / f"{label(method, rate)}.jsonl"
-        done = _read(file)
-        left = [index for index, subject in enumerate(self.chosen) if subject.identity not in done]
         step = self.group if method.together else 1
-        for first in tqdm(range(0, len(left), step), desc=method.name, unit="group"):
-            part = left[first : first + step]
+        groups = [range(first, min(first + step, len(self.chosen))) for first in range(0, len(self.chosen), step)]
+        for group in tqdm(groups, desc=method.name, unit="group"):
+            self._measure(method, rate, group, file, wait=False)
+        for group in groups:
+            self._measure(method, rate, group, file, wait=True)
+        done = _read(file)
+        return [done[subject.identity] for subject in self.chosen]
+
+    def _measure(self, method: Method, rate: float | None, group: range, file: Path, *, wait: bool) -> None:
+        """Append the records that ``group`` lacks; without ``wait``, nothing where another process is at it."""
+        with _locked(file.with_suffix("") / f"{group.start:03}.lock", wait=wait) as mine:
+            done = _read(file)
+            part = [index for index in group if self.chosen[index].identity not in done]
+            if not mine or not part:
+                return
             began = time.perf_counter()
             people = method.run(self.bundle, [self.chosen[index] for index in part], self.seed, rate)
             seconds = (time.perf_counter() - began) / len(part)
             for index, person in zip(part, people, strict=True):
                 record = self._record(method, index, person, folder=file.with_suffix(""))
                 _append(file, {**record, "seconds": round(seconds, 3)})
-        done = _read(file)
-        return [done[subject.identity] for subject in self.chosen]
 
     def _record(self, method: Method, index: int, person: Personalised, folder: Path) -> Record:
         began = time.perf_counter()
@@ -162,6 +177,19 @@ def _append(file: Path, record: Record) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as stream:
         stream.write(json.dumps(record) + "\n")
+
+
+@contextmanager
+def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process alone has ``file`` until it ends, or dies."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _save_strip(made: Made, file: Path) -> None:

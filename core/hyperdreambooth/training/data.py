@@ -41,6 +41,15 @@ class Faces:
             numbers.setdefault(identity, len(numbers))
         return np.array([numbers.get(identity, -1) for identity in self.identities])
 
+    def of_first(self, identities: int) -> Faces:
+        """The pictures of the first so many identities that have at least two."""
+        chosen = np.flatnonzero((self.labels >= 0) & (self.labels < identities))
+        return Faces(
+            self.pictures[chosen],
+            tuple(self.identities[index] for index in chosen),
+            tuple(self.attributes[index] for index in chosen),
+        )
+
     @cached_property
     def by_identity(self) -> dict[str, list[int]]:
         """The pictures of each identity."""

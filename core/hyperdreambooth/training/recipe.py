@@ -18,13 +18,15 @@ T = TypeVar("T")
 class Data:
     """Parquet files with columns ``image``, ``identity``, ``attributes``; paths are relative to the recipe's folder.
 
-    ``styled`` is how many stylised versions of each picture the latent cache holds.
+    ``styled`` is how many stylised versions of each picture the latent cache holds. ``identities``: trained on the
+    first so many who have several pictures, and on nobody else.
     """
 
     train: tuple[str, ...]
     evaluate: str
     styles: tuple[str, ...]
     styled: int = 2
+    identities: int | None = None
 
 
 @dataclass(frozen=True)

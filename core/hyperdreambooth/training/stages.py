@@ -50,7 +50,9 @@ class Workshop:
         self.work.mkdir(parents=True, exist_ok=True)
         files = [recipe.path(name) for name in recipe.data.train]
         side = recipe.bundle.resolution
-        self.faces: Faces = load_faces(files, side, cache=self.work / f"pictures-{side}.npy")
+        everybody = load_faces(files, side, cache=self.work / f"pictures-{side}.npy")
+        fewer = recipe.data.identities
+        self.faces: Faces = everybody if fewer is None else everybody.of_first(fewer)
         bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
         for module in (bundle.vae, bundle.unet, bundle.text_encoder):
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

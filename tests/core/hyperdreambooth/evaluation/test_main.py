@@ -80,6 +80,14 @@ def test_subjects_that_are_not_faces_come_from_a_folder(arguments, tmp_path, cap
         assert said in capsys.readouterr().err
 
 
+def test_what_the_prediction_saves_of_the_loss_needs_no_other_row(arguments, tmp_path):
+    main([*arguments, "--output", str(tmp_path), "--gain", "--methods"])
+    header, _, line = (tmp_path / "gains.md").read_text().splitlines()
+    assert header == "| timestep | 980 | 800 | 600 | 400 | 200 |"
+    assert line.count("±") == 5
+    assert json.loads((tmp_path / "tables.json").read_text())["rows"] == {}
+
+
 def test_several_photos_of_those_who_have_one_more(arguments, tmp_path, capsys):
     faces = Path(arguments[arguments.index("--faces") + 1])
     table = pq.read_table(faces)

@@ -1,3 +1,4 @@
+import fcntl
 import json
 from dataclasses import replace
 
@@ -50,6 +51,23 @@ def test_an_interrupted_study_goes_on_and_repeats_nobody(study):
     asked.clear()
     assert len(study.run(method, None)) == 3
     assert asked == ["2"]
+
+
+def test_a_group_that_another_process_is_at_is_left_to_it_and_waited_for(study):
+    lock = study.folder / "records" / "shared" / "000.lock"
+    lock.parent.mkdir(parents=True)
+    asked: list[str] = []
+    with lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        def run(bundle, chosen, seed, rate):
+            asked.extend(subject.identity for subject in chosen)
+            fcntl.flock(other, fcntl.LOCK_UN)
+            return METHODS["not-personalised"].run(bundle, chosen, seed, rate)
+
+        records = study.run(Method("shared", "shared", run), None)
+    assert asked == ["2", "0", "1"]
+    assert [record["identity"] for record in records] == ["0", "1", "2"]
 
 
 def test_a_folder_keeps_to_its_settings(study):

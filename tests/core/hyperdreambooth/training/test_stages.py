@@ -134,6 +134,14 @@ def bundle_folder(recipe) -> Path:
     return recipe.parent / "bundle"
 
 
+def test_a_recipe_may_say_how_many_identities_are_trained_on(recipe, tmp_path):
+    shutil.copy(recipe.parent / "faces.parquet", tmp_path)
+    (tmp_path / "BUNDLE.toml").write_text(RECIPE.replace("styled = 1\n", "styled = 1\nidentities = 2\n", 1))
+    faces = Workshop(load_recipe(tmp_path / "BUNDLE.toml"), device="cpu").faces
+    assert faces.identities == ("a", "a", "b", "b")
+    assert len(faces.pictures) == len(faces.attributes) == 4
+
+
 def test_every_stage_leaves_a_sheet_and_curves_to_look_at(recipe, bundle_folder):
     for stage in ("autoencoder", "classifier", "recogniser", "base", "preoptimize", "hypernetwork"):
         assert (recipe.parent / "work" / stage / "samples.png").is_file()
