@@ -6,16 +6,21 @@ A bundle folder may hold a ``bundle.json`` with these fields; a plain diffusers 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Literal
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
 from core.errors import BundleError
+
+_STRICT = ConfigDict(extra="forbid")
 
 Relaxation = Literal["lidb", "lora"]
 Unconditional = Literal["person", "nobody"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class LidbConfig:
     """Lightweight DreamBooth (section 4.1): ``a = 100``, ``b = 50``; the paper does not say how the basis is seeded."""
 
@@ -26,7 +31,7 @@ class LidbConfig:
     basis: Literal["orthonormal", "gaussian"] = "orthonormal"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class HypernetworkConfig:
     """The hypernetwork (section 4.2): two decoder layers as in the paper; ``iterations`` (s) is not given there.
 
@@ -45,7 +50,7 @@ class HypernetworkConfig:
     identities: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class LinearHypernetworkConfig:
     """The hypernetwork that two CPU cores can train (decision 20); nothing of it is the paper's.
 
@@ -61,7 +66,7 @@ class LinearHypernetworkConfig:
     rank: int = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class FinetuneConfig:
     """Rank-relaxed fast finetuning (section 4.3): 40 iterations; learning rate, rank and batch are not given.
 
@@ -94,7 +99,7 @@ class FinetuneConfig:
         return min(steps * (photos + 1) // 2, 2 * steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class SamplingConfig:
     """Text to image: steps and guidance scale when a request names none; ``batch`` is the most rows in one pass.
 
@@ -108,7 +113,7 @@ class SamplingConfig:
     unconditional: Unconditional = "person"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class BundleConfig:
     """What a bundle adds to a diffusers pipeline. ``identifier`` is the rare token that stands for ``[V]``."""
 
@@ -139,13 +144,9 @@ class BundleConfig:
     @classmethod
     def from_json(cls, text: str) -> BundleConfig:
         """Read a ``bundle.json``. Raises BundleError for anything that is not a known field of the right kind."""
-        parts = {"lidb": LidbConfig, "finetune": FinetuneConfig, "sampling": SamplingConfig}
         try:
-            fields: dict[str, Any] = json.loads(text)
-            return cls(**{key: _part(parts[key], value) if key in parts else value for key, value in fields.items()})
-        except (json.JSONDecodeError, TypeError, AttributeError) as error:
-            raise BundleError(f"bundle.json cannot be read: {error}") from error
-
-
-def _part(kind: Any, fields: dict[str, Any]) -> Any:
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            found = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in found["loc"])
+            raise BundleError(f"bundle.json cannot be read: {where + ': ' if where else ''}{found['msg']}") from error

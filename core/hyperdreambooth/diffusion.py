@@ -140,6 +140,13 @@ class Bundle:
             digest.update(weight.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def configured(self, config: BundleConfig, **changes: Any) -> Bundle:
+        """The same model with other numbers (and other parts); what has been worked out and stays is kept."""
+        changed = replace(self, config=config, **changes)
+        kept = ("fingerprint", "targets", "targets_hash", "basis") if config.lidb == self.config.lidb else ()
+        changed.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return changed
+
     def prompt(self, text: str) -> str:
         """``text`` as the text encoder sees it: the identifier in place of ``[V]``."""
         return text.replace("[V]", self.identifier).replace("[v]", self.identifier)
@@ -287,23 +294,26 @@ def denoising_loss(
     generator: torch.Generator,
     least_noise: float = 0.0,
     noisiest: float = 0.0,
+    people: int = 1,
 ) -> Float[Tensor, " n"]:
     """The diffusion loss of each row, at timesteps stratified over the batch (every batch sees early and late ones).
 
     ``least_noise`` leaves out that share of the timesteps, from the clean end; ``noisiest`` is the share of the rows
-    that are drawn from the tenth at the other end.
+    that are drawn from the tenth at the other end. Rows of several ``people`` follow each other: each of them gets the
+    timesteps and the noise that it would get alone.
     ``generator`` lives on the CPU, so that every device draws the same noise.
     """
-    rows = len(latents)
+    rows = len(latents) // people
     strata = (torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)) / rows
     if noisiest:
         others = least_noise + (0.9 - least_noise) * (strata - noisiest) / (1 - noisiest)
         strata = torch.where(strata < noisiest, 0.9 + 0.1 * strata / noisiest, others)
     else:
         strata = least_noise + (1 - least_noise) * strata
-    timesteps = (strata * bundle.scheduler.config.num_train_timesteps).long().to(latents.device)
-    noise = torch.randn(latents.shape, generator=generator).to(latents)
-    return loss_at(bundle, timesteps, noise, latents, tokens, person)
+    last = bundle.scheduler.config.num_train_timesteps - 1
+    timesteps = (strata * (last + 1)).long().clamp(max=last).to(latents.device)  # (k + rand) / rows can round up to 1
+    noise = torch.randn(rows, *latents.shape[1:], generator=generator).to(latents)
+    return loss_at(bundle, timesteps.repeat(people), noise.repeat(people, 1, 1, 1), latents, tokens, person)
 
 
 def loss_at(

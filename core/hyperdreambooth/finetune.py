@@ -1,7 +1,8 @@
 """Rank-relaxed fast finetuning (section 4.3), of one person or of a whole batch of people at once.
 
 The base is frozen, every person's factors are free. Rows of the batch are ``people x rows``; people do not see each
-other: losses are summed over them, AdamW works on each number alone, and gradients are clipped for each person apart.
+other: each gets the timesteps and noise it would get alone, losses are summed over them, AdamW works on each number
+alone, and gradients are clipped for each person apart.
 """
 
 from __future__ import annotations
@@ -102,7 +103,13 @@ def finetune(
         person = repeat(merged(bundle, factors, kind=config.relaxation), config.rows)
         with torch.autocast(bundle.device.type, torch.bfloat16, enabled=bundle.device.type == "cuda"):
             each = denoising_loss(
-                bundle, rows, tokens[asked * people], person, generator=generator, least_noise=config.least_noise
+                bundle,
+                rows,
+                tokens[asked * people],
+                person,
+                generator=generator,
+                least_noise=config.least_noise,
+                people=people,
             )
             loss = each.mean() * people
         optimizer.zero_grad()

@@ -87,12 +87,15 @@ class Basis(Mapping[str, Auxiliary]):
         }
 
     def zeros(self, rank: int, *, generator: torch.Generator, batch: tuple[int, ...] = ()) -> dict[str, Factors]:
-        """A start whose change is exactly zero: ``A`` zero, ``B`` small and random so that gradients flow."""
+        """A start whose change is exactly zero: ``A`` zero, ``B`` small and random so that gradients flow.
+
+        It is the same for everybody of a ``batch``.
+        """
         person = {}
         for target in self.targets:
             a, b = target.capped(self.a, self.b)
-            right = torch.randn(*batch, rank, b, generator=generator) / b**0.5
-            person[target.name] = Factors(torch.zeros(*batch, a, rank), right)
+            right = torch.randn(rank, b, generator=generator) / b**0.5
+            person[target.name] = Factors(torch.zeros(*batch, a, rank), right.repeat(*batch, 1, 1))
         return person
 
     def _hash(self) -> str:
@@ -107,7 +110,8 @@ class Basis(Mapping[str, Auxiliary]):
 def relax(person: Person, rank: int, *, generator: torch.Generator) -> dict[str, Factors]:
     """Rank relaxation (section 4.3) inside the basis: the same change with room for ``rank`` components.
 
-    The new columns of ``A`` are zero, the new rows of ``B`` random, so that the change itself stays what it was.
+    The new columns of ``A`` are zero, the new rows of ``B`` random (the same for everybody of a batch), so that the
+    change itself stays what it was.
     """
     relaxed = {}
     for name, factors in person.items():
@@ -115,7 +119,7 @@ def relax(person: Person, rank: int, *, generator: torch.Generator) -> dict[str,
         b = factors.right.shape[-1]
         if rank < old:
             raise ValueError(f"cannot relax rank {old} to the lower rank {rank}")
-        new = torch.randn(*batch, rank - old, b, generator=generator).to(factors.right) / b**0.5
+        new = (torch.randn(rank - old, b, generator=generator) / b**0.5).repeat(*batch, 1, 1).to(factors.right)
         left = torch.cat([factors.left, factors.left.new_zeros(*batch, a, rank - old)], dim=-1)
         relaxed[name] = Factors(left, torch.cat([factors.right, new], dim=-2))
     return relaxed

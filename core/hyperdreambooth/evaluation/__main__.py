@@ -10,6 +10,7 @@ same arguments, it goes on where it was interrupted.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ FACES_HELP = (
     "parquet with columns image, identity, attributes; or a folder with a subfolder of pictures for each subject"
 )
 
+JUDGED = {"photo": "recogniser", "dino": "dino", "clip_i": "clip"}
+"""Columns of likeness, and the judge that each has."""
+
 EMBEDDED = Path(__file__).parents[1] / "bundles" / "faces-64"
 
 
@@ -59,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--methods", nargs="*", default=list(QUICK), choices=[*METHODS, "all"], help="rows (default: %(default)s)"
     )
-    parser.add_argument("--sweep", type=int, default=0, help="choose learning rates on this many of the people first")
+    parser.add_argument("--sweep", type=int, default=0, help="choose learning rates on the first so many people")
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=V,V", help="rows: a setting's values")
     parser.add_argument(
         "--degrade", nargs="+", default=[], choices=[*DEGRADATIONS, "all"], help="rows: the photo made worse"
@@ -100,10 +104,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     names = []
     worse = list(DEGRADATIONS) if "all" in arguments.degrade else arguments.degrade
     variations = [row for setting in arguments.vary for row in varied(setting)] + [degraded(name) for name in worse]
-    for method in [*find_methods(arguments.methods), *variations]:
-        reason = method.missing(bundle)
-        if reason is not None:
-            reasons[f"row {method.title!r}"] = reason
+    methods = [*find_methods(arguments.methods), *variations]
+    lacking = {method.name: reason for method in methods if (reason := method.missing(bundle)) is not None}
+    reasons |= {f"row {method.title!r}": lacking[method.name] for method in methods if method.name in lacking}
+    for method in methods:
+        if method.name in lacking:
             continue
         rate = _swept(study, method, arguments.sweep) if arguments.sweep and method.rates else None
         title = method.title if rate is None else f"{method.title}, learning rate {rate:g}"
@@ -128,19 +133,27 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
         classifier = None
         reasons["style and attribute accuracy"] = f"the bundle's classifier was trained on a {trained_on}"
     similar: dict[str, ImageSimilarity | None] = {}
+    judged_by = {} if classifier is None else {"classifier": "the bundle's"}
     for name, source, text in (("dino", arguments.dino, False), ("clip", arguments.clip, True)):
         loaded = load_similarity(source, text=text)
         if isinstance(loaded, str):
             reasons[name.upper()] = loaded
+        else:
+            judged_by[name] = source
         similar[name] = None if isinstance(loaded, str) else loaded
     if arguments.recogniser is None:
+        recogniser = None
         reasons["face recognition"] = "no --recogniser was given"
-    recogniser = None if arguments.recogniser is None else OnnxRecogniser(arguments.recogniser)
+    else:
+        recogniser = OnnxRecogniser(arguments.recogniser)
+        judged_by["recogniser"] = hashlib.sha256(arguments.recogniser.read_bytes()).hexdigest()[:16]
     styles = tuple(STYLES) if classifier is None else classifier.config.styles
     known = () if classifier is None else classifier.config.attributes
     if arguments.photos < 1:
         raise SettingsError("--photos has to be 1 or more")
-    everybody = load_pictures(arguments.faces, 128)
+    side = max(128, bundle.resolution)
+    everybody = load_pictures(arguments.faces, side)
+    sized = everybody if side == bundle.resolution else load_pictures(arguments.faces, bundle.resolution)
     large = subjects(everybody, STRANGERS, photos=arguments.photos)
     if not large:
         raise SettingsError(f"nobody in {arguments.faces} has more than {arguments.photos} photos: lower --photos")
@@ -148,7 +161,7 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
     study = Study(
         bundle,
         arguments.output,
-        subjects(load_pictures(arguments.faces, bundle.resolution), people, photos=arguments.photos),
+        subjects(sized, people, photos=arguments.photos),
         large[:people],
         subjects(everybody, STRANGERS),
         Judges(recogniser, classifier, **similar),
@@ -157,13 +170,20 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
         group=arguments.group,
         seed=arguments.seed,
         styles=() if arguments.plain else tuple(style for style in styles if style != PHOTO.name),
+        judged_by=judged_by,
         attributes=() if arguments.plain else tuple(word for word in ATTRIBUTES if word in known),
     )
     return study, reasons
 
 
 def _swept(study: Study, method: Method, people: int) -> float:
-    """The learning rate whose pictures of the first ``people`` are most like their photos; their records are kept."""
+    """The learning rate whose pictures of the first ``people`` are most like their photos; their records are kept.
+
+    Raises:
+        SettingsError: nothing measures how alike they are.
+    """
+    if not (judges := [key for key in ("photo", "dino", "clip_i") if JUDGED[key] in study.judged_by]):
+        raise SettingsError("--sweep needs a judge of likeness: give --recogniser, --dino or --clip")
     small = replace(study, chosen=study.chosen[:people], large=study.large[:people])
     found = {rate: summarise(small.run(method, rate)) for rate in method.rates}
     lines = table({f"{method.title}, learning rate {rate:g}": row for rate, row in found.items()}, {})
@@ -171,7 +191,7 @@ def _swept(study: Study, method: Method, people: int) -> float:
     file.parent.mkdir(exist_ok=True)
     file.write_text(lines)
     log.info("%s", lines)
-    return max(found, key=lambda rate: found[rate]["photo"][0] if "photo" in found[rate] else -rate)
+    return max(found, key=lambda rate: found[rate][judges[0]][0])
 
 
 def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record]) -> None:
@@ -197,7 +217,7 @@ def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str],
     summaries = {title: summarise(records) for title, records in rows.items()}
     own = summaries.get(METHODS["hyperdreambooth"].title, {}).get("seconds")
     for summary in summaries.values():
-        if own and "seconds" in summary:
+        if own and study.group == 1 and "seconds" in summary:
             summary["times"] = (summary["seconds"][0] / own[0], None)
     report = {
         "bundle": study.bundle.name,

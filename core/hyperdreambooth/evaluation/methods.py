@@ -79,14 +79,7 @@ def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iter
 
 def with_finetuning(bundle: Bundle, **changes: object) -> Bundle:
     """The bundle with other numbers for finetuning."""
-    return replace(bundle, config=replace(bundle.config, finetune=replace(bundle.config.finetune, **changes)))  # type: ignore[arg-type]
-
-
-def with_other_guidance(bundle: Bundle) -> Bundle:
-    """The bundle with the other choice of whose weights the pass without the prompt carries."""
-    sampling = bundle.config.sampling
-    other = replace(sampling, unconditional="nobody" if sampling.unconditional == "person" else "person")
-    return replace(bundle, config=replace(bundle.config, sampling=other))
+    return bundle.configured(replace(bundle.config, finetune=replace(bundle.config.finetune, **changes)))  # type: ignore[arg-type]
 
 
 def _refined(
@@ -98,13 +91,14 @@ def _refined(
     precision: Precision | None = None,
     iterations: int | None = None,
     change: Callable[[Bundle], Bundle] = lambda bundle: bundle,
+    default: float | None = None,
 ) -> list[Personalised]:
     """Fast finetuning of all people in one batch, then the file as it is stored and what is read back from it."""
     bundle = change(bundle)
-    default = bundle.config.finetune
+    settings = bundle.config.finetune
     photos = torch.from_numpy(np.stack([subject.photos for subject in chosen]))
     steps = bundle.finetuning_steps(photos.shape[1])
-    config: FinetuneConfig = replace(default, steps=steps, learning_rate=rate or default.learning_rate)
+    config: FinetuneConfig = replace(settings, steps=steps, learning_rate=rate or default or settings.learning_rate)
     start = starting_point(bundle, chosen, seed=seed, iterations=iterations)
     generator = torch.Generator("cpu").manual_seed(seed)
     tuned = finetune(bundle, show(bundle, photos, config), start, config, generator=generator)
@@ -137,6 +131,12 @@ def _one_by_one(make: Callable[[Bundle, Tensor, int, float], tuple[Bundle, int]]
     return run
 
 
+def _of_one_photo(run: Run) -> Run:
+    return lambda bundle, chosen, seed, rate: run(
+        bundle, [replace(subject, more=None) for subject in chosen], seed, rate
+    )
+
+
 def _needs_hypernetwork(bundle: Bundle) -> str | None:
     return None if bundle.has_hypernetwork else "the bundle has no hypernetwork"
 
@@ -153,7 +153,11 @@ def _needs_a_start(bundle: Bundle) -> str | None:
 
 def _without_start(bundle: Bundle) -> Bundle:
     steps = bundle.config.finetune.steps
-    return with_finetuning(replace(bundle, hypernetwork=None), steps_from_zero=steps)
+    return with_finetuning(_from_zero(bundle), steps_from_zero=steps)
+
+
+def _from_zero(bundle: Bundle) -> Bundle:
+    return bundle.configured(bundle.config, hypernetwork=None)
 
 
 def _full_lora(bundle: Bundle, **changes: object) -> Bundle:
@@ -162,11 +166,6 @@ def _full_lora(bundle: Bundle, **changes: object) -> Bundle:
 
 _ALL = (
     Method("hyperdreambooth", "HyperDreamBooth, as the bundle has it", _refined),
-    Method(
-        "other-guidance",
-        "the same, guided away from the other (the person's own weights, or nobody's)",
-        partial(_refined, change=with_other_guidance),
-    ),
     Method("not-personalised", "the base model, not personalised", _nobody, identifier=False),
     Method("hypernetwork-only", "hypernetwork only", _predicted, missing=_needs_hypernetwork),
     Method(
@@ -180,15 +179,15 @@ _ALL = (
     ),
     Method("fp32", "stored in fp32 instead of int8", partial(_refined, precision="fp32")),
     Method(
-        "full-lora", "relaxed to a full LoRA, as many steps", partial(_refined, change=_full_lora),
+        "full-lora", "relaxed to a full LoRA, as many steps", partial(_refined, change=_full_lora, default=3e-3),
         rates=(1e-3, 3e-3, 1e-2),
     ),
     Method(
         "lora-dreambooth",
         "LoRA DreamBooth, rank 4, 400 iterations",
-        partial(_refined, change=lambda bundle: _full_lora(
-            replace(bundle, hypernetwork=None), rank=4, steps_from_zero=400, least_noise=0.0, styled_rows=0
-        )),
+        _of_one_photo(partial(_refined, default=1e-3, change=lambda bundle: _full_lora(
+            _from_zero(bundle), rank=4, steps_from_zero=400, least_noise=0.0, styled_rows=0
+        ))),
         rates=(5e-4, 1e-3, 3e-3),
     ),
     Method(
@@ -214,5 +213,5 @@ _ALL = (
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 """Every row of the tables by its name."""
 
-QUICK = ("hyperdreambooth", "other-guidance", "not-personalised", "hypernetwork-only")
+QUICK = ("hyperdreambooth", "not-personalised", "hypernetwork-only")
 """What is measured when no method is named."""

@@ -61,12 +61,13 @@ def measure(
     judges: Judges,
     subject: Subject,
     used: UInt8[np.ndarray, "h w 3"],
-    strangers: UInt8[np.ndarray, "m side side 3"],
+    strangers: Sequence[Float[np.ndarray, " embedding"]],
     made: Made,
     noun: str = "face",
 ) -> dict[str, float]:
     """The numbers of one person. ``used`` is the photo at the size of the pictures; ``subject`` may be larger.
 
+    ``strangers`` are what the recogniser sees in photos of other people.
     ``noun`` is what CLIP is told that styled pictures are of.
     """
     numbers = {"diversity": diversity(made.plain)}
@@ -89,13 +90,15 @@ def diversity(pictures: Pictures) -> float:
     return float(np.mean([np.sqrt(np.mean((flat[i] - flat[j]) ** 2)) for i, j in pairs])) if pairs else float("nan")
 
 
-def _likeness(recogniser: Recognise, subject: Subject, strangers: Pictures, plain: Pictures) -> dict[str, float]:
+def _likeness(
+    recogniser: Recognise, subject: Subject, strangers: Sequence[np.ndarray], plain: Pictures
+) -> dict[str, float]:
     photo, made = recogniser(subject.photo[None])[0], recogniser(plain)
     numbers = {"photo": float((made @ photo).mean()), "accepted": float((made @ photo > ACCEPT).mean())}
     if len(subject.others):
         numbers["others"] = float((made @ recogniser(subject.others).T).mean())
-    if len(strangers):
-        numbers["strangers"] = float((made @ recogniser(strangers).T).mean())
+    if strangers:
+        numbers["strangers"] = float((made @ np.stack(strangers).T).mean())
     return numbers
 
 

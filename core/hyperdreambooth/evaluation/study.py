@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from core.errors import SettingsError
@@ -37,7 +40,8 @@ class Study:
     are chosen, so that a study of more people goes on from one of fewer.
 
     ``photos`` of each person are used. ``group`` people are personalised in one batch, by methods that can. ``styles``
-    and ``attributes`` are prompted for once each a person, the plain prompt ``pictures`` times.
+    and ``attributes`` are prompted for once each a person, the plain prompt ``pictures`` times. ``judged_by`` says
+    which judges those are.
     """
 
     bundle: Bundle
@@ -52,6 +56,13 @@ class Study:
     seed: int = 0
     styles: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    judged_by: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def recognised(self) -> Mapping[str, Float[np.ndarray, " embedding"]]:
+        """What the recogniser sees in each stranger, by identity; nothing without one."""
+        judge = self.judges.recogniser
+        return {} if judge is None else {other.identity: judge(other.photo[None])[0] for other in self.strangers}
 
     def settle(self) -> None:
         """Note the settings in the folder. Raises SettingsError when it holds an evaluation with other ones."""
@@ -64,14 +75,17 @@ class Study:
             "group": self.group,
             "seed": self.seed,
             "prompts": prompts(self.styles, self.attributes, self.bundle.class_noun),
-            "strangers": len(self.strangers),
+            "hypernetwork": _digest(_numbers(self.bundle.hypernetwork)),
+            "photos of": _digest(stranger.photo for stranger in self.strangers),
+            "judges": dict(self.judged_by),
         }
         file = self.folder / "settings.json"
         text = json.dumps(settings, indent=1) + "\n"
-        if file.is_file() and file.read_text() != text:
+        if not file.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        elif file.read_text() != text:
             raise SettingsError(f"{self.folder} holds an evaluation with other settings: give another --output")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
 
     def run(self, method: Method, rate: float | None) -> list[Record]:
         """One record for each person; those of an earlier run are read.
@@ -96,6 +110,7 @@ class Study:
             part = [index for index in group if self.chosen[index].identity not in done]
             if not mine or not part:
                 return
+            _ = self.bundle.basis, self.bundle.fingerprint  # worked out once for everybody: nobody's seconds
             began = time.perf_counter()
             people = method.run(self.bundle, [self.chosen[index] for index in part], self.seed, rate)
             seconds = (time.perf_counter() - began) / len(part)
@@ -109,9 +124,8 @@ class Study:
         count = len(made.plain) + len(made.styled) + len(made.attributes)
         seconds = (time.perf_counter() - began) / count
         subject = self.large[index]
-        strangers = [other.photo[None] for other in self.strangers if other.identity != subject.identity]
-        others = np.concatenate([subject.photo[None][:0], *strangers])
-        numbers = measure(self.judges, subject, self.chosen[index].photo, others, made, self.bundle.class_noun)
+        strangers = [seen for identity, seen in self.recognised.items() if identity != subject.identity]
+        numbers = measure(self.judges, subject, self.chosen[index].photo, strangers, made, self.bundle.class_noun)
         _save_strip(made, folder / f"{index:03}.png")
         return {
             "identity": self.chosen[index].identity,
@@ -145,8 +159,9 @@ def ceiling(study: Study) -> list[Record]:
     assert judge is not None
     photos = torch.from_numpy(np.stack([subject.photo for subject in study.chosen]))
     with torch.inference_mode():
-        again = decode_latents(study.bundle, encode_pictures(study.bundle, photos)).cpu().numpy()
-    cosines = (judge(again) * judge(np.stack([subject.photo for subject in study.large]))).sum(1)
+        parts = photos.split(study.bundle.config.sampling.batch)
+        again = torch.cat([decode_latents(study.bundle, encode_pictures(study.bundle, part)).cpu() for part in parts])
+    cosines = (judge(again.numpy()) * judge(np.stack([subject.photo for subject in study.large]))).sum(1)
     return [{"identity": s.identity, "photo": float(c)} for s, c in zip(study.chosen, cosines, strict=True)]
 
 
@@ -164,6 +179,17 @@ def draw(person: Personalised, texts: Sequence[str], *, seed: int) -> UInt8[np.n
             parts.append(decode_latents(bundle, latents).cpu())
     pictures: np.ndarray = torch.cat(parts).numpy()
     return pictures
+
+
+def _numbers(network: nn.Module | None) -> list[np.ndarray]:
+    return [] if network is None else [tensor.cpu().numpy() for tensor in network.state_dict().values()]
+
+
+def _digest(parts: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _read(file: Path) -> dict[str, Record]:

@@ -39,10 +39,14 @@ def degraded(name: str) -> Method:
     worsen = DEGRADATIONS[name]
 
     def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalised]:
-        worse = [replace(subject, photo=worsen(subject.photo)) for subject in chosen]
+        worse = [_with_photos(subject, np.stack([worsen(photo) for photo in subject.photos])) for subject in chosen]
         return METHODS["hyperdreambooth"].run(bundle, worse, seed, rate)
 
     return Method(f"photo-{name}", f"photo: {name.replace('-', ' ')}", run)
+
+
+def _with_photos(subject: Subject, photos: UInt8[np.ndarray, "n h w 3"]) -> Subject:
+    return replace(subject, photo=photos[0], more=photos[1:] if len(photos) > 1 else None)
 
 
 def _with_setting(key: str, text: str) -> Method:
@@ -52,10 +56,21 @@ def _with_setting(key: str, text: str) -> Method:
         value = text
 
     def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalised]:
-        changed = replace(bundle, config=bundle.config.changed(key, value))
+        changed = bundle.configured(bundle.config.changed(key, value))
         return METHODS["hyperdreambooth"].run(changed, chosen, seed, rate)
 
-    return Method(f"{key}={text}", f"{key} = {text}", run)
+    def missing(bundle: Bundle) -> str | None:
+        changed = bundle.config.changed(key, value)
+        if bundle.hypernetwork is None:
+            return None
+        if changed.lidb != bundle.config.lidb:
+            return "the bundle's hypernetwork was made for its own basis: try a copy of the bundle without one"
+        lowest = bundle.hypernetwork.config.rank
+        if changed.finetune.rank < lowest:
+            return f"the hypernetwork predicts rank {lowest}: try a copy of the bundle without one"
+        return None
+
+    return Method(f"{key}={text}", f"{key} = {text}", run, missing=missing)
 
 
 def _through(change: Callable[[Image.Image], Image.Image]) -> Callable[[Photo], Photo]:

@@ -65,13 +65,12 @@ def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = N
     for file in files:
         for key, values in pq.read_table(file, columns=list(columns)).to_pydict().items():
             columns[key] += values
-    if cache is not None and cache.is_file():
-        pictures = np.load(cache, allow_pickle=False)
-    else:
+    key = json.dumps([[file.name, file.stat().st_size, pq.read_metadata(file).num_rows] for file in files])
+    pictures = None if cache is None else _kept(cache, key)
+    if pictures is None:
         pictures = np.stack([decode_picture(data, resolution) for data in columns["image"]])  # type: ignore[arg-type]
         if cache is not None:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            np.save(cache, pictures, allow_pickle=False)
+            _keep(cache, key, pictures)
     attributes: tuple[tuple[str, ...], ...] = tuple(tuple(words) for words in columns["attributes"])  # type: ignore[arg-type]
     return Faces(pictures, tuple(str(identity) for identity in columns["identity"]), attributes)
 
@@ -92,10 +91,10 @@ class LatentCache:
         rng = np.random.default_rng(seed)
         styles = rng.integers(len(names), size=(len(faces), styled))
         mirrored = rng.random((len(faces), styled)) < 0.5
-        key = json.dumps([len(faces), styled, seed, names, _checksum(bundle)])
-        stamp = file.with_suffix(".json")
-        if file.is_file() and stamp.is_file() and stamp.read_text() == key:
-            stored = torch.from_numpy(np.load(file, allow_pickle=False))
+        key = json.dumps([len(faces), int(faces.pictures.sum(dtype=np.int64)), styled, seed, names, _checksum(bundle)])
+        kept = _kept(file, key)
+        if kept is not None:
+            stored = torch.from_numpy(kept)
         else:
             stored = torch.stack(
                 [_encode(bundle, faces.pictures, "plain"), _encode(bundle, faces.pictures[:, :, ::-1], "mirrored")]
@@ -105,9 +104,26 @@ class LatentCache:
                 ],
                 dim=1,
             )
-            np.save(file, stored.numpy(), allow_pickle=False)
-            stamp.write_text(key)
+            _keep(file, key, stored.numpy())
         return cls(stored[:, :2], stored[:, 2:], styles, mirrored, names)
+
+
+def _kept(file: Path, key: str) -> np.ndarray | None:
+    """What ``_keep`` put there under the same key."""
+    stamp = file.with_suffix(".json")
+    if not (file.is_file() and stamp.is_file() and stamp.read_text() == key):
+        return None
+    found: np.ndarray = np.load(file, allow_pickle=False)
+    return found
+
+
+def _keep(file: Path, key: str, numbers: np.ndarray) -> None:
+    """The stamp comes last: a file without one is not whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stamp = file.with_suffix(".json")
+    stamp.unlink(missing_ok=True)
+    np.save(file, numbers, allow_pickle=False)
+    stamp.write_text(key)
 
 
 def _encode(bundle: Bundle, pictures: np.ndarray, name: str, batch: int = 64) -> Float[Tensor, "n c h w"]:

@@ -45,9 +45,10 @@ class Optimization:
     def rate(self, step: int) -> float:
         """The learning rate's factor at a step: linear up, constant, then a half cosine down to 2 %."""
         start = self.steps * (1 - self.decay)
+        up = min(1.0, (step + 1) / max(1, self.warmup))
         if step < start or self.decay == 0:
-            return min(1.0, (step + 1) / self.warmup)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - start) / max(1.0, self.steps - start)))
+            return up
+        return up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - start) / max(1.0, self.steps - start))))
 
 
 Losses = Mapping[str, Tensor]

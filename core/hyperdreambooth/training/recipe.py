@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from pydantic import ValidationError
+
 from core.errors import BundleError
 from core.hyperdreambooth.config import BundleConfig, HypernetworkConfig, LinearHypernetworkConfig
 from core.hyperdreambooth.training.loop import Optimization
@@ -229,7 +231,7 @@ def _build(kind: type[T], values: dict[str, Any], *, where: str) -> T:
             converted[key] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(**converted)
-    except TypeError as error:
+    except (TypeError, ValidationError) as error:
         raise BundleError(f"{where}: {error}") from error
 
 

@@ -208,7 +208,9 @@ class Workshop:
             (self._folder(stage) / "scaling.json").write_text(json.dumps({"scaling_factor": factor}))
         for name, module in self._modules(stage).items():
             tensors = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
-            save_file(tensors, self._folder(stage) / f"{name}.safetensors")
+            whole = self._folder(stage) / f"{name}.safetensors"
+            save_file(tensors, whole.with_suffix(".partial"))
+            whole.with_suffix(".partial").replace(whole)
 
     def _load(self, stage: str, name: str, module: nn.Module) -> bool:
         file = self._folder(stage) / f"{name}.safetensors"

@@ -33,6 +33,11 @@ def test_timesteps_are_spread_evenly_over_the_batch(bundle, monkeypatch):
     torch.testing.assert_close(shares, (torch.arange(ROWS) + 0.5) / ROWS, atol=0.5 / ROWS + 1e-3, rtol=0)
 
 
+def test_no_timestep_lies_beyond_the_last_one(bundle, monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda rows, **_: torch.full((rows,), 1 - 2**-24))
+    assert timesteps_of(bundle, monkeypatch)[-1] < 1
+
+
 def test_the_clean_end_can_be_left_out(bundle, monkeypatch):
     shares = timesteps_of(bundle, monkeypatch, least_noise=0.4)
     assert shares[0] >= 0.4

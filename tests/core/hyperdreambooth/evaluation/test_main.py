@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from core.hyperdreambooth.classifier import ClassifierConfig, PictureClassifier
+from core.hyperdreambooth.evaluation import __main__ as program
 from core.hyperdreambooth.evaluation.__main__ import main
 from core.hyperdreambooth.testing import random_bundle
 from core.hyperdreambooth.training.export import export_bundle
@@ -45,13 +46,25 @@ def test_one_command_writes_the_tables_and_says_what_it_left_out(arguments):
     assert {"style_accuracy", "attribute_accuracy", "seconds", "bytes"} <= set(row)
 
 
-def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path):
-    arguments = [*arguments, "--output", str(tmp_path), "--methods", "full-lora", "--sweep", "1", "--plain"]
-    main(arguments)
-    assert (tmp_path / "sweep" / "full-lora.md").read_text().count("learning rate") == 3
-    assert "learning rate" in next(iter(json.loads((tmp_path / "tables.json").read_text())["rows"]))
-    swept = [len(file.read_text().splitlines()) for file in (tmp_path / "records").glob("full-lora@*.jsonl")]
+def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path, mean_colour, monkeypatch, capsys):
+    sweep = [*arguments, "--output", str(tmp_path), "--methods", "full-lora", "--sweep", "1", "--plain", "--group", "1"]
+    with pytest.raises(SystemExit):
+        main(sweep)
+    assert "judge of likeness" in capsys.readouterr().err
+    monkeypatch.setattr(program, "OnnxRecogniser", lambda _: mean_colour)
+    main([*sweep, "--recogniser", arguments[1 + arguments.index("--faces")], "--output", str(tmp_path / "judged")])
+    tried = (tmp_path / "judged" / "sweep" / "full-lora.md").read_text().splitlines()[2:]
+    best = max(tried, key=lambda line: float(line.split("|")[2]))
+    (title,) = [row for row in json.loads((tmp_path / "judged" / "tables.json").read_text())["rows"] if "rate" in row]
+    assert best.startswith(f"| {title} |")
+    swept = [len(file.read_text().splitlines()) for file in (tmp_path / "judged" / "records").glob("full-lora@*.jsonl")]
     assert sorted(swept) == [1, 1, 2], "the person of the sweep is not repeated"
+
+
+@pytest.mark.parametrize(("group", "said"), [("1", True), ("2", False)])
+def test_times_are_said_where_everybody_was_alone(arguments, tmp_path, group, said):
+    main([*arguments, "--output", str(tmp_path), "--methods", "hyperdreambooth", "--plain", "--group", group])
+    assert ("seconds, times | " in (tmp_path / "tables.md").read_text()) == said
 
 
 def test_subjects_that_are_not_faces_come_from_a_folder(arguments, tmp_path, capsys):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from core.errors import SettingsError
@@ -73,14 +74,19 @@ def test_a_group_that_another_process_is_at_is_left_to_it_and_waited_for(study):
 def test_a_folder_keeps_to_its_settings(study):
     study.settle()
     study.settle()
-    with pytest.raises(SettingsError, match="another --output"):
-        replace(study, seed=1).settle()
+    trained_on = random_bundle()
+    with torch.no_grad():
+        next(trained_on.hypernetwork.parameters()).add_(1)
+    others = {"seed": 1, "bundle": trained_on, "judged_by": {"recogniser": "another"}, "strangers": study.strangers[1:]}
+    for name, value in others.items():
+        with pytest.raises(SettingsError, match="another --output"):
+            replace(study, **{name: value}).settle()
 
 
 def test_a_person_s_own_photo_has_cosine_one(people, mean_colour):
-    subject, strangers = people(2)[0], people(2)[1].photo[None]
+    subject, strangers = people(2)[0], mean_colour(people(2)[1].photo[None])
     numbers = measure(
-        Judges(recogniser=mean_colour), subject, subject.photo, strangers, Made(subject.photo[None], {}, {})
+        Judges(recogniser=mean_colour), subject, subject.photo, list(strangers), Made(subject.photo[None], {}, {})
     )
     assert numbers["photo"] == pytest.approx(1.0)
     assert numbers["accepted"] == 1.0

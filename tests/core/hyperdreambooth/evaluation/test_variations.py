@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,8 @@ def test_a_varied_setting_is_one_row_a_value(people):
 
 
 def test_text_is_a_value_too(people):
+    with pytest.raises(BundleError, match="'person' or 'nobody'"):
+        varied("sampling.unconditional=persn")[0].missing(random_bundle())
     (row,) = varied("lidb.basis=gaussian")
     bundle = random_bundle(with_hypernetwork=False)
     assert row.run(bundle, people(1), 0, None)[0].bundle.basis.hash != bundle.basis.hash
@@ -24,6 +28,14 @@ def test_text_is_a_value_too(people):
 def test_a_setting_that_is_not_there_is_named(people, setting):
     with pytest.raises(BundleError, match=setting.split("=")[0]):
         varied(setting)[0].run(random_bundle(), people(1), 0, None)
+
+
+def test_what_a_hypernetwork_was_not_made_for_is_not_tried(people):
+    for setting in ("finetune.rank=1", "lidb.basis=gaussian", "lidb.a=9"):
+        (row,) = varied(setting)
+        assert "without one" in row.missing(random_bundle())
+        assert row.missing(random_bundle(with_hypernetwork=False)) is None
+    assert varied("finetune.rank=2")[0].missing(random_bundle()) is None
 
 
 def test_a_variation_needs_values():
@@ -42,7 +54,7 @@ def test_a_worse_photo_has_the_size_of_the_photo_and_is_another(people, name):
 
 
 def test_a_degraded_row_leaves_the_subject_as_it_was(people):
-    chosen = people(1)
-    before = chosen[0].photo.copy()
+    chosen = [replace(people(1)[0], more=people(2)[1].photo[None])]
+    before = chosen[0].photos.copy()
     assert len(degraded("dark").run(random_bundle(), chosen, 0, None)) == 1
-    assert np.array_equal(chosen[0].photo, before)
+    assert np.array_equal(chosen[0].photos, before)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -56,6 +57,8 @@ def test_the_rate_warms_up_stays_and_falls():
     assert config.rate(30) == 1.0
     assert config.rate(75) == pytest.approx(0.51)
     assert config.rate(99) < 0.03
+    assert replace(config, decay=1.0).rate(0) == pytest.approx(0.1, rel=1e-3)
+    assert replace(config, warmup=0).rate(0) == 1.0
 
 
 def test_a_module_may_learn_at_a_share_of_the_rate(tmp_path):
