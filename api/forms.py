@@ -40,7 +40,8 @@ def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, A
     """The `openapi_extra` of an operation that takes photos, consent and options, and these `fields` besides."""
     properties = {
         "photo": {
-            "description": "JPEG, PNG or WebP with one face; at most 10 MB and 25 megapixels each.",
+            "description": "1 to 8 photos, JPEG, PNG or WebP with one face each; at most 10 MB and 25 megapixels each, "
+            "20 MB together.",
             "type": "array",
             "minItems": 1,
             "maxItems": MAX_PHOTOS,

@@ -53,6 +53,7 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
         yield f"\nSend `{kind}`:\n"
         yield from _fields(resolve(media["schema"], schemas), schemas)
         yield from _examples(media)
+        yield from _examples({"examples": {n: {"value": v} for n, v in enumerate(_further_examples(media, schemas))}})
     failures = []
     for status, response in sorted(operation["responses"].items()):
         problems = response.get("content", {}).get(PROBLEM_JSON, {}).get("examples", {})
@@ -76,11 +77,22 @@ def _fields(schema: Schema, schemas: Mapping[str, Schema]) -> Iterator[str]:
     if not schema.get("properties"):
         return
     yield "| field | | |\n|---|---|---|"
+    yield from _rows(schema, schemas)
+    yield ""
+
+
+def _rows(schema: Schema, schemas: Mapping[str, Schema], inside: str = "") -> Iterator[str]:
+    """A line for each field, and after it for those in it: `options.rank`, `blend[].weight`."""
     needed = schema.get("required", [])
     for name, field in schema["properties"].items():
         mark = " (needed)" if name in needed else ""
-        yield f"| `{name}`{mark} | {_kind(field, schemas)} | {_cell(field.get('description', ''))} |"
-    yield ""
+        yield f"| `{inside}{name}`{mark} | {_kind(field, schemas)} | {_cell(field.get('description', ''))} |"
+        for choice in field.get("anyOf", [field]):
+            found = resolve(choice, schemas)
+            items = resolve(found.get("items", {}), schemas)
+            for part, dots in ((found, "."), (items, "[].")):
+                if part.get("properties"):
+                    yield from _rows(part, schemas, f"{inside}{name}{dots}")
 
 
 def _answer(status: str, response: dict[str, Any]) -> Iterator[str]:
@@ -100,6 +112,11 @@ def _examples(media: dict[str, Any]) -> Iterator[str]:
         yield f"```\n{value.strip()}\n```" if isinstance(value, str) else f"```json\n{_json(value)}\n```"
 
 
+def _further_examples(media: dict[str, Any], schemas: Mapping[str, Schema]) -> list[Any]:
+    """Those of a body's model after the first, which stands for it everywhere."""
+    return list(resolve(media["schema"], schemas).get("examples", [])[1:])
+
+
 def _kind(schema: Schema, schemas: Mapping[str, Schema]) -> str:
     """A type in a few words: what it is, its bounds, its default."""
     schema = resolve(schema, schemas)
@@ -112,12 +129,24 @@ def _kind(schema: Schema, schemas: Mapping[str, Schema]) -> str:
         words = [f"`{schema['const']}`"]
     if schema.get("items"):
         words[0] = f"list of {_kind(schema['items'], schemas)}"
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None or high is not None:
-        words.append(f"{'' if low is None else f'{low:g}'}–{'' if high is None else f'{high:g}'}")
-    if schema.get("default") not in (None, "", [], {}):
+        few, many = schema.get("minItems", 0), schema.get("maxItems")
+        words += [f"({few}–{many})"] if many else []
+    low, above, high = (_number(schema.get(key)) for key in ("minimum", "exclusiveMinimum", "maximum"))
+    if above:
+        words.append(f"over {above}, at most {high}" if high else f"over {above}")
+    elif low or high:
+        words.append(f"{low}–{high}")
+    if "multipleOf" in schema:
+        words.append(f"in steps of {_number(schema['multipleOf'])}")
+    if schema.get("maxLength") is not None:
+        words.append(f"of at most {schema['maxLength']} characters")
+    if isinstance(schema.get("default"), bool | int | float | str) and schema["default"] != "":
         words.append(f"({schema['default']})")
     return " ".join(words)
+
+
+def _number(bound: float | None) -> str:
+    return "" if bound is None else str(int(bound) if bound == int(bound) else bound)
 
 
 def _json(value: Any) -> str:

@@ -87,7 +87,7 @@ class Problem(Answer):
 class PersonalizeOptions(Asked):
     """How to personalise; what is left out is the bundle's default."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 40, "seed": 0}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 80, "seed": 0}]})
 
     rank: Annotated[int, Field(ge=1, le=16), Whole] | None = Field(
         default=None, description="Rank of the personal change after relaxing."
@@ -200,13 +200,13 @@ class ConsentGiven(Answer):
 class WeightsInfo(Answer):
     """A subject's weights file."""
 
-    bytes: int = Field(examples=[115200])
+    bytes: int = Field(examples=[117816])
     sha256: str = Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])
     url: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}/weights"])
 
 
 _WEIGHTS: JsonDict = {
-    "bytes": 115200,
+    "bytes": 117816,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "url": f"/v1/subjects/{SUBJECT_ID}/weights",
 }
@@ -273,7 +273,7 @@ class SubjectAnswer(Answer):
         default=None, description="2 when the first try's likeness was poor; the better one was kept.", examples=[1]
     )
     kept_step: int | None = Field(
-        default=None, description="The finetuning step whose weights were kept.", examples=[40]
+        default=None, description="The finetuning step whose weights were kept.", examples=[80]
     )
     weights: WeightsInfo | None = Field(default=None, examples=[_WEIGHTS])
     preview_ready: bool = Field(
@@ -320,8 +320,8 @@ class JobAnswer(Answer):
     attempt: int = Field(description="How often it was started.", examples=[1])
     position: int | None = Field(default=None, description="How many jobs are before it, while it is queued.")
     stage: str | None = Field(default=None, examples=["generate"])
-    step: int | None = Field(default=None, examples=[30])
-    total: int | None = Field(default=None, examples=[30])
+    step: int | None = Field(default=None, examples=[20])
+    total: int | None = Field(default=None, examples=[20])
     cancel_requested: bool = False
     batch_id: str | None = Field(default=None, description="The batch whose item it is.")
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"generate": 2.4}])
@@ -359,7 +359,7 @@ class JobEvent(Answer):
     attempt: int = Field(examples=[1])
     stage: str | None = Field(default=None, examples=["finetune"])
     step: int | None = Field(default=None, examples=[4])
-    total: int | None = Field(default=None, examples=[40])
+    total: int | None = Field(default=None, examples=[80])
     preview: ImageInfo | None = Field(default=None, description="With `preview`: the picture.")
     job: JobAnswer | None = Field(default=None, description="With the last event: the job as it ended.")
 
@@ -381,11 +381,11 @@ class ModelAnswer(Answer):
     has_hypernetwork: bool = Field(
         description="Whether the preview comes before finetuning, and few steps suffice.", examples=[True]
     )
-    steps: int = Field(description="Denoising steps.", examples=[30])
-    guidance_scale: float = Field(examples=[7.5])
+    steps: int = Field(description="Denoising steps.", examples=[20])
+    guidance_scale: float = Field(examples=[2.0])
     personalize_steps: int = Field(
         description="Finetuning steps for one photo; each further one takes half as many again, twice as many at most.",
-        examples=[40],
+        examples=[80],
     )
 
 

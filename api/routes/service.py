@@ -14,6 +14,9 @@ from core.hyperdreambooth.config import BundleConfig
 
 router = APIRouter(tags=["service"])
 
+UNREADY = {"status": "unready", "checks": {"redis": "broker-unavailable", "store": "ok"}}
+"""An answer of `/readyz` that is no good one."""
+
 
 @router.get("/healthz", summary="Is the process alive")
 async def health() -> schemas.Health:
@@ -24,7 +27,13 @@ async def health() -> schemas.Health:
 @router.get(
     "/readyz",
     summary="Can requests be served",
-    responses={503: {"description": "Something that is needed does not answer.", "model": schemas.Readiness}},
+    responses={
+        503: {
+            "description": "Something that is needed does not answer.",
+            "model": schemas.Readiness,
+            "content": {"application/json": {"example": UNREADY}},
+        }
+    },
 )
 def ready(desk: Desk, response: Response) -> schemas.Readiness:
     """Asks Redis and the store, and says which of them does not answer."""

@@ -24,9 +24,19 @@ from core.jobs.keys import is_id
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
 
 _FORM = photo_form(
-    {"name": "Ada", "options": {"steps": 40}},
-    name={"type": "string", "minLength": 1, "maxLength": 100, "pattern": r"\S"},
-    class_noun={"type": "string", "pattern": r"^[A-Za-z][A-Za-z \-]{0,39}$"},
+    {"name": "Ada", "options": {"steps": 80}},
+    name={
+        "description": "For yourself; it comes back in answers.",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 100,
+        "pattern": r"\S",
+    },
+    class_noun={
+        "description": "What `[V]` is, the model's `class_noun` when left out: at most 40 letters, blanks and hyphens.",
+        "type": "string",
+        "pattern": r"^[A-Za-z][A-Za-z \-]{0,39}$",
+    },
 )
 
 
