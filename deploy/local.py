@@ -34,7 +34,9 @@ DEMO_FACE = ROOT / "core" / "hyperdreambooth" / "bundles" / "faces-64" / "demo-f
 MODEL_LOADED = '"event": "engine.loaded"'
 """What the worker logs when it can begin to work."""
 UP_SECONDS = 120.0
-"""How long the API may take to answer and the worker to load its model."""
+"""How long the API may take to answer."""
+LOADED_SECONDS = 600.0
+"""How long the worker may take to load its model, which may have to be downloaded first."""
 
 
 class FolderInUse(Exception):
@@ -95,7 +97,7 @@ class LocalService:
 
     def wait_for_worker(self) -> None:
         """Wait until the worker has loaded its model. Raises ProcessFailed."""
-        self.worker.wait_until(lambda: self.worker.has_said(MODEL_LOADED), seconds=UP_SECONDS)
+        self.worker.wait_until(lambda: self.worker.has_said(MODEL_LOADED), seconds=LOADED_SECONDS)
 
     def restart_worker(self) -> None:
         """Start the worker again after it was stopped or killed; waits until it is ready. Raises ProcessFailed."""

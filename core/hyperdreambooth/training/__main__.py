@@ -25,7 +25,7 @@ def main() -> None:
     """Run the stages of a recipe."""
     parser = argparse.ArgumentParser(prog="python -m core.hyperdreambooth.training", description=__doc__)
     parser.add_argument("recipe", type=Path, help="a BUNDLE.toml")
-    parser.add_argument("--only", choices=STAGES, help="stop after this stage")
+    parser.add_argument("--only", choices=STAGES, help="stop after this stage, and write no bundle before the last one")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (CUDA when it is there)")
     parser.add_argument("--export", action="store_true", help="only write the bundle from what is finished")
     arguments = parser.parse_args()
@@ -38,19 +38,22 @@ def main() -> None:
     except (BundleError, OSError) as error:
         parser.error(str(error))
     workshop = Workshop(recipe, device=device)
-    for stage in STAGES:
-        finished = workshop.load(stage)
-        if not finished and not arguments.export:
+    finished = set()
+    for stage in STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]:
+        if workshop.load(stage):
+            finished.add(stage)
+        elif not arguments.export:
             workshop.run(stage)
             sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
-            finished = True
-        if stage == arguments.only:
-            break
+            finished.add(stage)
+    if STAGES[-1] not in finished and not arguments.export:
+        return
     output = recipe.path(recipe.output)
     # A hypernetwork that has not been through its stage stays out: personalising then starts from zero.
-    trained = stage == "hypernetwork" and finished
+    trained = "hypernetwork" in finished
     export_bundle(workshop.bundle if trained else replace(workshop.bundle, hypernetwork=None), output)
-    workshop.classifier.save(output)
+    if "classifier" in finished:
+        workshop.classifier.save(output)
     finished_bundle = load_bundle(output, device=device)
     published_sheet(finished_bundle, output / "samples.png")
     if recipe.dream is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ PERSONAL_PROMPTS = ("a [V] face", "a [V] face", "a pencil sketch of a [V] face",
 
 
 def export_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write pipeline, recogniser, hypernetwork and ``bundle.json``; what else lies in the folder stays."""
+    """Write pipeline, recogniser, hypernetwork and ``bundle.json``; what else lies in the folder stays.
+
+    Without a hypernetwork, one of another base model that lies there goes.
+    """
     pipeline = _pipeline(bundle)
     for module in bundle.modules:
         module.half()
@@ -46,7 +50,9 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
     (folder / "bundle.json").write_text(bundle.config.to_json())
     if bundle.recogniser is not None:
         bundle.recogniser.save(folder)
-    if bundle.hypernetwork is not None:
+    if bundle.hypernetwork is None:
+        shutil.rmtree(folder / "hypernetwork", ignore_errors=True)
+    else:
         save_part(folder / "hypernetwork", bundle.hypernetwork, bundle.hypernetwork.describe())
 
 

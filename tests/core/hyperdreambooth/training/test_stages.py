@@ -142,6 +142,24 @@ def test_a_recipe_may_say_how_many_identities_are_trained_on(recipe, tmp_path):
     assert len(faces.pictures) == len(faces.attributes) == 4
 
 
+def test_a_training_that_stops_early_writes_no_bundle_unless_told_to(recipe, bundle_folder, tmp_path, monkeypatch):
+    for stage in ("autoencoder", "tokenizer"):
+        shutil.copytree(recipe.parent / "work" / stage, tmp_path / "work" / stage)
+    for name in ("faces.parquet", recipe.name):
+        shutil.copy(recipe.parent / name, tmp_path)
+    older = tmp_path / "bundle" / "hypernetwork" / "model.safetensors"
+    older.parent.mkdir(parents=True)
+    older.write_bytes(b"of another base model")
+    command = ["training", str(tmp_path / recipe.name), "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", [*command, "--only", "autoencoder"])
+    program.main()
+    assert [file for file in (tmp_path / "bundle").rglob("*") if file.is_file()] == [older]
+    monkeypatch.setattr("sys.argv", [*command, "--export"])
+    program.main()
+    assert not load_bundle(tmp_path / "bundle").has_hypernetwork
+    assert not (tmp_path / "bundle" / "classifier").exists(), "it was not trained"
+
+
 def test_every_stage_leaves_a_sheet_and_curves_to_look_at(recipe, bundle_folder):
     for stage in ("autoencoder", "classifier", "recogniser", "base", "preoptimize", "hypernetwork"):
         assert (recipe.parent / "work" / stage / "samples.png").is_file()
