@@ -99,21 +99,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
         faces = load_faces([arguments.sheet], bundle.resolution)
         style_sheet(bundle, faces, arguments.output, seed=arguments.seed, people=arguments.sheet_people)
     study, reasons = _study(bundle, arguments, trained_on)
+    if arguments.sweep and not set(JUDGED.values()) & set(study.judged_by):
+        raise SettingsError("--sweep needs a judge of likeness: give --recogniser, --dino or --clip")
     study.settle()
-    rows: dict[str, list[Record]] = {}
-    names = []
     worse = list(DEGRADATIONS) if "all" in arguments.degrade else arguments.degrade
     variations = [row for setting in arguments.vary for row in varied(setting)] + [degraded(name) for name in worse]
     methods = [*find_methods(arguments.methods), *variations]
     lacking = {method.name: reason for method in methods if (reason := method.missing(bundle)) is not None}
     reasons |= {f"row {method.title!r}": lacking[method.name] for method in methods if method.name in lacking}
-    for method in methods:
-        if method.name in lacking:
-            continue
-        rate = _swept(study, method, arguments.sweep) if arguments.sweep and method.rates else None
-        title = method.title if rate is None else f"{method.title}, learning rate {rate:g}"
-        rows[title] = study.run(method, rate)
-        names.append(label(method, rate))
+    rows, names = _rows(study, [method for method in methods if method.name not in lacking], arguments.sweep)
     if arguments.gain:
         _write_gains(study, reasons)
     if study.judges.recogniser is not None:
@@ -176,22 +170,32 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
     return study, reasons
 
 
-def _swept(study: Study, method: Method, people: int) -> float:
-    """The learning rate whose pictures of the first ``people`` are most like their photos; their records are kept.
+def _rows(study: Study, methods: Sequence[Method], sweep: int) -> tuple[dict[str, list[Record]], list[str]]:
+    """Titles to records, and the records' names. Of several processes none waits while there is something to do."""
+    small = replace(study, chosen=study.chosen[:sweep], large=study.large[:sweep])
+    swept = {method.name for method in methods if sweep and method.rates}
+    for method in methods:
+        for rate in method.rates if method.name in swept else (None,):
+            (study if rate is None else small).take(method, rate)
+    rows, names = {}, []
+    for method in methods:
+        rate = _best_rate(small, method) if method.name in swept else None
+        title = method.title if rate is None else f"{method.title}, learning rate {rate:g}"
+        rows[title] = study.run(method, rate)
+        names.append(label(method, rate))
+    return rows, names
 
-    Raises:
-        SettingsError: nothing measures how alike they are.
-    """
-    if not (judges := [key for key in ("photo", "dino", "clip_i") if JUDGED[key] in study.judged_by]):
-        raise SettingsError("--sweep needs a judge of likeness: give --recogniser, --dino or --clip")
-    small = replace(study, chosen=study.chosen[:people], large=study.large[:people])
-    found = {rate: summarise(small.run(method, rate)) for rate in method.rates}
+
+def _best_rate(study: Study, method: Method) -> float:
+    """The learning rate whose pictures are most like the photos."""
+    found = {rate: summarise(study.run(method, rate)) for rate in method.rates}
     lines = table({f"{method.title}, learning rate {rate:g}": row for rate, row in found.items()}, {})
     file = study.folder / "sweep" / f"{method.name}.md"
     file.parent.mkdir(exist_ok=True)
     file.write_text(lines)
     log.info("%s", lines)
-    return max(found, key=lambda rate: found[rate][judges[0]][0])
+    likeness = next(key for key, judge in JUDGED.items() if judge in study.judged_by)
+    return max(found, key=lambda rate: found[rate][likeness][0])
 
 
 def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record]) -> None:

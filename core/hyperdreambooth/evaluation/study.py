@@ -88,23 +88,27 @@ class Study:
             raise SettingsError(f"{self.folder} holds an evaluation with other settings: give another --output")
 
     def run(self, method: Method, rate: float | None) -> list[Record]:
-        """One record for each person; those of an earlier run are read.
-
-        Several processes may share a folder (one on each GPU, say): a group that another one is at is left to it, and
-        waited for in the end.
-        """
-        file = self.folder / "records" / f"{label(method, rate)}.jsonl"
-        step = self.group if method.together else 1
-        groups = [range(first, min(first + step, len(self.chosen))) for first in range(0, len(self.chosen), step)]
-        for group in tqdm(groups, desc=method.name, unit="group"):
-            self._measure(method, rate, group, file, wait=False)
-        for group in groups:
-            self._measure(method, rate, group, file, wait=True)
-        done = _read(file)
+        """One record for each person; those of an earlier run are read, those of another process waited for."""
+        self.take(method, rate)
+        self.take(method, rate, wait=True)
+        done = _read(self._file(method, rate))
         return [done[subject.identity] for subject in self.chosen]
 
-    def _measure(self, method: Method, rate: float | None, group: range, file: Path, *, wait: bool) -> None:
+    def take(self, method: Method, rate: float | None, *, wait: bool = False) -> None:
+        """Measure who is left. Several processes may share a folder (one on each GPU, say): a group that another one is
+        at is left to it, or waited for.
+        """
+        step = self.group if method.together else 1
+        groups = [range(first, min(first + step, len(self.chosen))) for first in range(0, len(self.chosen), step)]
+        for group in tqdm(groups, desc=method.name, unit="group", disable=wait):
+            self._measure(method, rate, group, wait=wait)
+
+    def _file(self, method: Method, rate: float | None) -> Path:
+        return self.folder / "records" / f"{label(method, rate)}.jsonl"
+
+    def _measure(self, method: Method, rate: float | None, group: range, *, wait: bool) -> None:
         """Append the records that ``group`` lacks; without ``wait``, nothing where another process is at it."""
+        file = self._file(method, rate)
         with _locked(file.with_suffix("") / f"{group.start:03}.lock", wait=wait) as mine:
             done = _read(file)
             part = [index for index in group if self.chosen[index].identity not in done]
