@@ -4,7 +4,7 @@ import re
 
 from api import reference
 from api.app import create_app
-from core.settings import Settings
+from core.settings import OF_CLIENTS, PREFIX, Settings
 from deploy.local import ROOT
 
 DOCUMENT = create_app(Settings()).openapi()
@@ -29,6 +29,24 @@ def test_it_has_every_operation_and_every_code():
             assert f"### {method.upper()} {path}\n" in text
     assert len(re.findall(r"^\| 401 \| `unauthorized` \|", text, flags=re.MULTILINE)) > 5
     assert text.count("```") % 2 == 0
+
+
+def test_what_is_nested_is_there_with_its_bounds():
+    text = reference.reference(DOCUMENT)
+    for line in (
+        "| `options.rank` | integer 1–16 |",
+        "| `blend[].weight` (needed) | number over 0, at most 1000 |",
+        "| `width` | integer 32–1024 in steps of 8 |",
+        "| `items[].seed` | integer 0–4294967295 |",
+    ):
+        assert line in text
+    assert '"blend": [' in text
+
+
+def test_every_setting_that_a_document_names_is_one():
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"\bHDB_[A-Z0-9_]*[A-Z]", document.read_text()):
+            assert name in OF_CLIENTS or name.removeprefix(PREFIX).lower() in Settings.model_fields, (document, name)
 
 
 def test_every_link_of_the_documents_leads_somewhere():
