@@ -9,12 +9,14 @@ document, too. Keys belong to a tenant and a path. The same key with another req
 carried out, and the others wait for its answer. Only answers of success are remembered: what was refused made nothing,
 and a request that is put right, or comes at a better time, may keep its key.
 
-The dependency looks for an answer and takes the lock; the middleware keeps the answer on its way out, and gives the
-lock back whatever has happened.
+The dependency looks for an answer, takes the lock and holds it; the middleware keeps the answer on its way out, and
+gives the lock back whatever has happened.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -45,7 +47,7 @@ from core.errors import (
     RequestInProgress,
     StoreUnavailable,
 )
-from core.jobs.idempotency import Answer, Answers
+from core.jobs.idempotency import HOLD_SECONDS, Answer, Answers
 
 HEADER = "Idempotency-Key"
 ERRORS = (
@@ -133,7 +135,17 @@ async def _promise(request: Request, tenant: str, key: str, content: Any, about:
     fingerprint = _fingerprint(request, key, content)
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n{key}".encode()).hexdigest()
     token = await _first(answers, tenant, digest, fingerprint)
-    request.state.promise = Promise(tenant, digest, fingerprint, token, about)
+    promise = Promise(tenant, digest, fingerprint, token, about)
+    request.state.promise = promise
+    request.state.holding = asyncio.create_task(_hold(answers, promise))
+
+
+async def _hold(answers: Answers, promise: Promise) -> None:
+    """Keep the lock as long as the request is carried out, however long that takes."""
+    while True:
+        await asyncio.sleep(HOLD_SECONDS)
+        with contextlib.suppress(BrokerUnavailable):
+            await to_thread.run_sync(answers.hold, promise.tenant, promise.digest, promise.token)
 
 
 async def replayed(_: Request, replay: Exception) -> Response:
@@ -177,6 +189,7 @@ class RememberAnswers:
             await self.app(scope, receive, send_and_keep)
         finally:
             if promise := state.get("promise"):
+                state["holding"].cancel()
                 with anyio.CancelScope(shield=True):
                     await _unlock(scope, promise)
 

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -30,6 +30,9 @@ TASKS = {
     "generate": ("worker.tasks.generate", "interactive"),
 }
 """For each kind of job the name of the task that does it, and the queue of its bell."""
+
+_NOT_NOW = ("MISCONF", "NOREPLICAS", "BUSY ")
+"""How answers begin of a Redis that has no disk to write to, no replica, or a script that takes too long."""
 
 _OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
 
@@ -84,6 +87,10 @@ def redis_errors() -> Iterator[None]:
         yield
     except _OUTAGES as error:
         raise BrokerUnavailable("The queue cannot be reached; try again in a moment.") from error
+    except ResponseError as error:
+        if not str(error).startswith(_NOT_NOW):
+            raise
+        raise BrokerUnavailable("The queue cannot be written to; try again in a moment.") from error
 
 
 def celery_app(settings: Settings, *, producer: bool = False) -> Celery:

@@ -112,10 +112,11 @@ class Batch(Record):
 
 
 class Tally(Record):
-    """How all items of a batch stand, a Letter each, and when the last one was over."""
+    """How all items of a batch stand, a Letter each, when the last one was over, and whether webhooks know of it."""
 
     letters: str
     finished_at: float | None = None
+    told: bool = False
 
     @property
     def counts(self) -> dict[ItemStatus, int]:

@@ -100,12 +100,13 @@ class Feeder:
         canceled = self.batches.is_canceled(batch)
         admitted = self._withdraw(batch, letters) if canceled else self._admit(batch, letters, room)
         is_over = not {Letter.WAITING, *ADMITTED} & set(letters)
-        after = Tally(letters="".join(letters), finished_at=before.finished_at or (time.time() if is_over else None))
-        if after.finished_at and not before.finished_at:  # told before it is written down: at least once
-            redis = self.jobs.ledger.redis
-            webhooks.tell_batch(self.store, redis, tenant, batch_id, after.finished_at, canceled=canceled)
+        finished_at = before.finished_at or (time.time() if is_over else None)
+        after = Tally(letters="".join(letters), finished_at=finished_at, told=before.told)
         if after != before:
             self.batches.put_tally(tenant, batch_id, after)
+        if finished_at and not after.told:  # with the time that is written down: told again, it is the same message
+            webhooks.tell_batch(self.store, self.jobs.ledger.redis, tenant, batch_id, finished_at, canceled=canceled)
+            self.batches.put_tally(tenant, batch_id, after.model_copy(update={"told": True}))
         for subject_id in blanked:
             self.store.delete(f"{keys.blanked(tenant, batch_id)}{subject_id}")
         if is_over:

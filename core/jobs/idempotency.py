@@ -27,10 +27,18 @@ from core.storage import Store
 
 KEPT_SECONDS = 24 * 3600
 LOCK_SECONDS = 120
-"""Longer than any request takes: only a process that died leaves its lock to this."""
+"""A lock that nobody holds any longer ends after this: its process has died."""
+HOLD_SECONDS = 30.0
+"""How often whoever carries a request out says that it still does."""
 
 _UNLOCK = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+
+_HOLD = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 return 0
 """
 
@@ -53,6 +61,7 @@ class Answers:
         self._store = store
         self._redis = redis
         self._unlock = redis.register_script(_UNLOCK)
+        self._hold = redis.register_script(_HOLD)
 
     def find(self, tenant: str, digest: str) -> Answer | None:
         """The answer that was given under this digest in the last day, or None."""
@@ -92,6 +101,11 @@ class Answers:
         """Give the right back, if it is still this one's."""
         with redis_errors():
             self._unlock(keys=[_lock(tenant, digest)], args=[token])
+
+    def hold(self, tenant: str, digest: str, token: str) -> None:
+        """Keep the right for another `LOCK_SECONDS`, if it is still this one's."""
+        with redis_errors():
+            self._hold(keys=[_lock(tenant, digest)], args=[token, LOCK_SECONDS])
 
 
 def blank(store: Store, tenant: str, subject_id: str) -> None:

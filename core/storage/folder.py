@@ -12,6 +12,9 @@ from pathlib import Path
 from core.errors import ObjectNotFound, StoreUnavailable
 from core.storage.store import check_key, check_prefix
 
+_TRIES = 5
+"""Of what another process may undo meanwhile."""
+
 
 class FolderStore:
     """A folder of files. Writes go to a hidden file beside the target, are synced, and renamed into place."""
@@ -24,10 +27,13 @@ class FolderStore:
         """See Store. The hidden file lies in the target's folder, so that deleting a prefix takes leftovers along."""
         target = self.root / check_key(key)
         with _as_unavailable():
-            try:
-                self._write(target, data)
-            except FileNotFoundError:  # the folder was deleted between making it and writing into it
-                self._write(target, data)
+            for left in reversed(range(_TRIES)):
+                try:
+                    self._write(target, data)
+                    break
+                except FileNotFoundError:  # the folder went between making it and writing into it
+                    if not left:
+                        raise
 
     def get(self, key: str) -> bytes:
         """See Store."""
@@ -48,18 +54,22 @@ class FolderStore:
 
     def delete(self, key: str) -> None:
         """See Store."""
+        file = self.root / check_key(key)
         with _as_unavailable(), contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            (self.root / check_key(key)).unlink()
+            file.unlink()
+            self._prune(file.parent)
 
     def delete_prefix(self, prefix: str) -> None:
         """See Store."""
         folder = self.root / check_prefix(prefix, folder=True)
         with _as_unavailable():
-            for _ in range(3):  # a writer may put something into a folder that is being taken away
+            for _ in range(_TRIES):  # a writer may put something into a folder that is being taken away
                 shutil.rmtree(folder, ignore_errors=True)
                 if not folder.exists():
-                    return
-            shutil.rmtree(folder)
+                    break
+            else:
+                shutil.rmtree(folder)
+            self._prune(folder.parent)
 
     def presign(self, key: str, seconds: int) -> str | None:  # noqa: ARG002
         """See Store: a folder has no URLs."""
@@ -98,7 +108,15 @@ class FolderStore:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        with contextlib.suppress(FileNotFoundError):  # deleted already, with its folder
+            _sync_folder(target.parent)
+
+    def _prune(self, folder: Path) -> None:
+        """Take away folders that are empty, from this one up: their names are ids, and every listing reads them."""
+        with contextlib.suppress(OSError):  # not empty, or gone
+            while folder != self.root:
+                folder.rmdir()
+                folder = folder.parent
 
     def _make_folder(self, folder: Path) -> None:
         """Make the folder and its parents, each synced into the one above: a power cut must not lose the path."""

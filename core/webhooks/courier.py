@@ -133,15 +133,19 @@ class Courier:
             await self._call(self._webhooks.unmark, *due)
             await self._call(self._schedule.end, due)
             return
+        pause: dict[str, float] = {}
         if webhook.disabled_at is not None:
             delivery = delivery.model_copy(update={"state": DeliveryState.DROPPED, "next_at": None})
+        elif time.time() > delivery.created_at + GIVE_UP_SECONDS + LONGEST_WAIT:  # waited behind others
+            delivery = delivery.model_copy(update={"state": DeliveryState.GIVEN_UP, "next_at": None})
         else:
             attempt = await self._attempt(webhook, delivery)
             delivery = after(delivery, attempt)
+            pause = _next(delivery)
             if attempt.status == GONE:
                 await self._call(self._webhooks.disable, webhook)
         await self._call(self._write_down, delivery)
-        await self._call(partial(self._schedule.end, due, **_next(delivery)))
+        await self._call(partial(self._schedule.end, due, **pause))
 
     async def _attempt(self, webhook: Webhook, delivery: Delivery) -> Attempt:
         body = delivery.body.encode()

@@ -10,6 +10,7 @@ import pytest
 from api import forms, idempotency
 from api.testing import as_file, drawn_face
 from core.errors import NoFace, StoreUnavailable
+from core.jobs import idempotency as answers
 
 PROMPT = "a pencil sketch of a [V] face"
 CONSENT = {"consent": "true", "name": "Ada"}
@@ -141,6 +142,20 @@ def test_who_waits_too_long_is_told_to_come_back(client, photo, finder, monkeypa
         other = post_photo(client, photo, data={"consent": "true"})
         assert_refused(other, 422, "idempotency-key-reused", "Idempotency-Key")
         assert time.monotonic() - started < 5
+        go.set()
+        assert first.result().status_code == 202
+    assert post_photo(client, photo).content == first.result().content
+
+
+def test_a_request_that_takes_longer_than_its_lock_is_still_the_only_one(client, photo, finder, monkeypatch):
+    monkeypatch.setattr(idempotency, "HOLD_SECONDS", 0.2)
+    monkeypatch.setattr(answers, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 2.5)
+    begun, go = slow_finder(finder, monkeypatch)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post_photo, client, photo)
+        assert begun.wait(20)
+        assert_refused(post_photo(client, photo), 409, "request-in-progress")
         go.set()
         assert first.result().status_code == 202
     assert post_photo(client, photo).content == first.result().content

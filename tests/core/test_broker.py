@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ResponseError
 
 from core.broker import TASKS, CeleryBell, celery_app, connect, redis_errors
 from core.errors import BrokerUnavailable
@@ -36,6 +37,14 @@ def ping(url: str) -> None:
 def test_a_redis_that_is_down_or_frozen_is_noticed_within_a_second(frozen: str) -> None:
     assert seconds_to_fail(lambda: ping("redis://127.0.0.1:9/0")) < 1.0
     assert seconds_to_fail(lambda: ping(frozen)) < 1.2
+
+
+@pytest.mark.parametrize("said", ["MISCONF Redis is configured to save", "NOREPLICAS Not enough", "BUSY Redis is busy"])
+def test_a_redis_that_cannot_write_now_is_an_outage(said: str) -> None:
+    with pytest.raises(BrokerUnavailable), redis_errors():
+        raise ResponseError(said)
+    with pytest.raises(ResponseError), redis_errors():
+        raise ResponseError("WRONGTYPE Operation against a key")
 
 
 def test_a_bell_at_a_redis_that_is_down_gives_up_within_a_second() -> None:

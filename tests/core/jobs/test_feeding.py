@@ -425,6 +425,29 @@ def test_webhooks_are_told_once_that_it_is_over(desk: Desk, canceled: bool) -> N
     assert (body["type"], body["data"]) == (f"batch.{status}", {"batch_id": batch.id, "status": status})
 
 
+def test_a_batch_that_is_told_of_again_is_the_same_message(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    webhooks = Webhooks(desk.store, desk.ledger.redis)
+    made = [
+        webhooks.create("local", f"https://example.com/{n}", ("batch.completed",), description=None, most=2)
+        for n in range(2)
+    ]
+    send(desk, [desk.ready_subject()], 1)
+    feed(desk)
+    work(desk)
+    put, failures = desk.store.put, [StoreUnavailable("no")]
+
+    def put_but_once(key: str, data: bytes, **more: str) -> None:
+        if key.startswith(f"deliveries/local/{max(webhook.id for webhook in made)}") and failures:
+            raise failures.pop()
+        put(key, data, **more)
+
+    monkeypatch.setattr(desk.store, "put", put_but_once)
+    for _ in range(2):
+        feed(desk)
+    assert not failures
+    assert [len(list(desk.store.list(f"deliveries/local/{webhook.id}/"))) for webhook in made] == [1, 1]
+
+
 def test_the_reaper_feeds_and_drops(desk: Desk) -> None:
     batch = send(desk, [desk.ready_subject()], 2)
     desk.reaper.tick()

@@ -64,12 +64,18 @@ def test_old_answers_are_forgotten(answers: Answers, desk: Desk) -> None:
     assert answers.find("acme", DIGEST)
 
 
-def test_one_at_a_time_has_the_lock(answers: Answers) -> None:
+def test_one_at_a_time_has_the_lock(answers: Answers, desk: Desk) -> None:
     token = answers.lock("acme", DIGEST, "f")
     assert token
     assert answers.lock("acme", DIGEST, "g") is None
     assert answers.lock("other", DIGEST, "g")
     assert answers.in_progress("acme", DIGEST) == "f"
+    redis = desk.ledger.redis
+    (lock,) = redis.keys("hdb:acme:idempotency:*")
+    for holder, left in (("somebody else's", 5), (token, idempotency.LOCK_SECONDS)):
+        redis.expire(lock, 5)
+        answers.hold("acme", DIGEST, holder)
+        assert redis.ttl(lock) == left
     answers.unlock("acme", DIGEST, "somebody else's")
     assert answers.in_progress("acme", DIGEST) == "f"
     answers.unlock("acme", DIGEST, token)

@@ -6,6 +6,7 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,29 @@ def test_the_settings_choose_the_store(tmp_path: Path, bucket: str, moto: str) -
     assert isinstance(open_store(Settings(store=f"s3://{bucket}/x", s3_endpoint_url=moto, s3_region="a")), S3Store)
     with pytest.raises(SettingsError):
         open_store(Settings(store="s3://"))
+
+
+def test_a_folder_that_has_become_empty_goes(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    for key in ("acme/about/one/a", "acme/about/two/b", "acme/c"):
+        store.put(key, b"")
+    store.delete("acme/about/one/a")
+    assert [folder.name for folder in (store.root / "acme" / "about").iterdir()] == ["two"]
+    store.delete_prefix("acme/about/two/")
+    assert [file.name for file in (store.root / "acme").iterdir()] == ["c"]
+    store.delete("acme/c")
+    assert list(store.root.iterdir()) == []
+
+
+def test_folders_that_come_and_go_lose_nothing(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+
+    def come_and_go(name: str) -> None:
+        for _ in range(200):
+            store.put(f"a/b/{name}", b"here")
+            assert store.get(f"a/b/{name}") == b"here"
+            store.delete(f"a/b/{name}")
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(come_and_go, ("one", "two", "three")))
+    assert list(store.root.iterdir()) == []

@@ -148,6 +148,19 @@ def test_after_a_day_it_is_given_up(webhooks: Webhooks, schedule: Schedule, post
     assert webhooks.get("acme", webhook.id).disabled_at is None
 
 
+def test_what_waited_behind_others_for_days_is_given_up_unsent(
+    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+) -> None:
+    webhook = make(webhooks)
+    old = webhooks.queue(webhook, Happening("acme", Event.TEST, time.time() - 48 * 3600, "old", {}))
+    new = webhooks.queue(webhook, Happening("acme", Event.TEST, time.time(), "new", {}))
+    deliver(office, schedule)
+    deliver(office, schedule)  # at once: nobody was asked, so nobody is left in peace
+    assert (now(webhooks, old).state, now(webhooks, old).attempts) == (DeliveryState.GIVEN_UP, ())
+    assert now(webhooks, new).state == DeliveryState.DELIVERED
+    assert len(post.sent) == 1
+
+
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
 def test_the_attempts_of_a_day(chance: float) -> None:
     delivery = Delivery(id="m", tenant="t", webhook_id="w", type="x", body="", created_at=0.0)
