@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from core.errors import ObjectNotFound, SubjectNotFound
@@ -86,6 +86,16 @@ class Archive:
         for subject_id in subject_ids:
             self.store.delete(f"{keys.markers(tenant, subject_id)}{job_id}")
 
+    def is_at_rest(self, tenant: str, job_id: str) -> bool:
+        """Whether nobody can be left who writes to the job: its first attempt has succeeded, and been written down."""
+        job = self.outcome(tenant, job_id)
+        once = job is not None and job.state is JobState.SUCCEEDED and job.attempt == 1
+        return once and not self.store.exists(keys.pending(tenant, job_id))
+
+    def is_marked(self, job: Job) -> bool:
+        """Whether the job belongs to any of its subjects, as all that were accepted do."""
+        return any(self.store.exists(f"{keys.markers(job.tenant, each)}{job.id}") for each in job.subject_ids)
+
     def job_ids(self, tenant: str, subject_id: str) -> list[str]:
         """The jobs that belong to the subject."""
         prefix = keys.markers(tenant, subject_id)
@@ -160,10 +170,10 @@ class Archive:
             if key != keys.outcome(job.tenant, job.id) and not (keep and key.startswith(keep)):
                 self.store.delete(key)
 
-    def erase(self, receipt: Receipt) -> None:
-        """Remove the subject, its jobs, and everything they made."""
+    def erase(self, receipt: Receipt, job_ids: Iterable[str]) -> None:
+        """Remove the subject, these jobs of it, and everything they made."""
         tenant = receipt.tenant
-        for job_id in receipt.job_ids:
+        for job_id in job_ids:
             self.erase_job(tenant, job_id)
         self._blank_in_batches(tenant, receipt.subject_id)
         blank(self.store, tenant, receipt.subject_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from core.errors import BrokerUnavailable, SubjectNotFound
@@ -40,23 +41,26 @@ def settle(archive: Archive, ledger: Ledger, job: Job, *, keep_photos: bool) -> 
     _erase_deleted(archive, ledger, job)  # deleted meanwhile: what was just written goes as well
 
 
-def erase(archive: Archive, ledger: Ledger, receipt: Receipt) -> Receipt:
+def erase(archive: Archive, ledger: Ledger, receipt: Receipt, *, also: Sequence[str] = ()) -> Receipt:
     """Remove everything of a deleted subject, whatever state its jobs are in; gives the receipt with all its jobs.
 
-    The claims go first, so that no worker can commit; then the objects. Redis may be down: the reaper repeats it all.
+    The claims go first, so that no worker can commit; then the objects. Redis may be down: the reaper repeats it. Once
+    it has been done to its end, only those jobs come again that somebody may still write to, and these (`also`).
     """
-    job_ids = sorted({*receipt.job_ids, *archive.job_ids(receipt.tenant, receipt.subject_id)})
-    if tuple(job_ids) != receipt.job_ids:
-        receipt = receipt.model_copy(update={"job_ids": tuple(job_ids)})
+    known = receipt.job_ids if receipt.late is None else receipt.late
+    job_ids = sorted({*known, *also, *archive.job_ids(receipt.tenant, receipt.subject_id)})
+    if not set(job_ids) <= set(receipt.job_ids):
+        receipt = receipt.model_copy(update={"job_ids": tuple(sorted({*receipt.job_ids, *job_ids}))})
         archive.put_receipt(receipt)
+    late = tuple(job_id for job_id in job_ids if not archive.is_at_rest(receipt.tenant, job_id))
     try:
         ledger.erase([f"{receipt.tenant}/{job_id}" for job_id in job_ids])
     except BrokerUnavailable:
         _log.warning("erase.without_redis", extra={"subject_id": receipt.subject_id})
-    archive.erase(receipt)
+    archive.erase(receipt, job_ids)
     if not receipt.told:
         webhooks.tell_deleted(archive.store, ledger.redis, receipt)
-        receipt = receipt.model_copy(update={"told": True})
+        receipt = receipt.model_copy(update={"told": True, "late": late})
         archive.put_receipt(receipt)
     return receipt
 
@@ -65,7 +69,7 @@ def _erase_deleted(archive: Archive, ledger: Ledger, job: Job) -> bool:
     """Whether one of the job's subjects was deleted; then all that is left of it is erased, this job as well."""
     receipts = archive.receipts(job)
     for receipt in receipts:
-        erase(archive, ledger, receipt)
+        erase(archive, ledger, receipt, also=[job.id])
     return bool(receipts)
 
 

@@ -372,3 +372,5 @@ class Receipt(Record):
     job_ids: tuple[str, ...] = ()
     told: bool = False
     """Whether the webhooks have it: they are told once."""
+    late: tuple[str, ...] | None = None
+    """The jobs that somebody may still write to, once all the others are erased."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from core.errors import HyperDreamBoothError
 from core.jobs import idempotency, keys, listing, usage, webhooks
 from core.jobs.ending import erase
 from core.jobs.feeding import Feeder
-from core.jobs.model import Job, PersonalizeRequest, time_of
+from core.jobs.model import Job, PersonalizeRequest, Receipt, time_of
 from core.jobs.service import Jobs
 
 _log = logging.getLogger(__name__)
@@ -79,9 +80,12 @@ class Reaper:
     def finish_erasures(self) -> None:
         """Erase deleted subjects again, until nobody can be left who writes to them."""
         for receipt in list(self.jobs.archive.erasing()):
-            erase(self.jobs.archive, self.jobs.ledger, receipt)
-            if time.time() - receipt.deleted_at > self.erase_seconds:
-                self.jobs.archive.erased(receipt)
+            self._guarded("erase", f"{receipt.tenant}/{receipt.subject_id}", partial(self._erase, receipt))
+
+    def _erase(self, receipt: Receipt, _ref: str) -> None:
+        erase(self.jobs.archive, self.jobs.ledger, receipt)
+        if time.time() - receipt.deleted_at > self.erase_seconds:
+            self.jobs.archive.erased(receipt)
 
     def _reconcile(self, ref: str) -> None:
         tenant, _, job_id = ref.partition("/")

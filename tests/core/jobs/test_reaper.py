@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.errors import StoreUnavailable
-from core.jobs import JobKind, JobState, Receipt, SubjectStatus, keys, model
+from core.jobs import GenerateResult, JobKind, JobState, Receipt, SubjectStatus, keys, model
 from core.jobs.archive import Accepted
 from core.jobs.model import PersonalizeRequest
 
@@ -133,6 +133,38 @@ def test_a_deleted_subject_is_swept_until_nobody_can_write_to_it(desk: Desk) -> 
     desk.reaper.erase_seconds = 0.0
     desk.reaper.finish_erasures()
     assert [key.split("/")[0] for key in desk.store.list("")] == ["erasures"]
+
+
+def test_what_is_at_rest_is_erased_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = desk.ready_subject()
+    waiting = desk.generation(subject)
+    for _ in range(3):
+        made = desk.generation(subject)
+        assert desk.work.commit(desk.claim(JobKind.GENERATE, made.ref), GenerateResult(images=()), {})
+    desk.jobs.delete_subject("local", subject.id)
+    touched: list[str] = []
+    monkeypatch.setattr(desk.store, "delete_prefix", touched.append)
+    desk.reaper.finish_erasures()
+    assert [prefix for prefix in touched if prefix.startswith("local/jobs/")] == [f"local/jobs/{waiting.id}/"]
+
+
+def test_one_erasure_that_fails_does_not_keep_the_others_waiting(desk: Desk) -> None:
+    subjects = [desk.ready_subject() for _ in range(2)]
+    assignments = [desk.claim(JobKind.GENERATE, desk.generation(subject).ref) for subject in subjects]
+    for subject in subjects:
+        desk.jobs.delete_subject("local", subject.id)
+    for assignment in assignments:
+        desk.jobs.archive.put_attempt(assignment.job, "0.png", b"late", content_type="image/png")
+    first, delete = assignments[0].job.id, desk.store.delete_prefix
+
+    def broken(prefix: str) -> None:
+        if first in prefix:
+            raise StoreUnavailable
+        delete(prefix)
+
+    desk.store.delete_prefix = broken
+    desk.reaper.finish_erasures()
+    assert {key.split("/")[2] for key in desk.store.list("local/jobs/")} == {first}
 
 
 def test_a_receipt_is_kept_for_a_day(desk: Desk) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +17,7 @@ from core.errors import (
     SubjectNotFound,
     SubjectNotReady,
 )
-from core.jobs import GenerateResult, Image, JobKind, Jobs, JobState, SubjectStatus, WeightsStage, new_id
+from core.jobs import GenerateResult, Image, Job, JobKind, Jobs, JobState, SubjectStatus, WeightsStage, new_id
 from core.jobs.keys import image_id
 from core.jobs.ledger import Ledger, Limits
 from core.settings import Settings
@@ -168,6 +168,23 @@ def test_without_redis_nothing_is_accepted_within_a_second(tmp_path: Path) -> No
         jobs.create_subject("local", [b"photo"], consent=None)
     assert time.monotonic() - began < 1.0
     assert store.objects == {}
+
+
+def test_what_was_refused_and_yet_queued_leaves_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = desk.ready_subject()
+    before, accept = dict(desk.store.objects), Ledger.accept
+
+    def answer_is_lost(ledger: Ledger, job: Job, **more: Any) -> str:
+        accept(ledger, job, **more)
+        raise BrokerUnavailable
+
+    monkeypatch.setattr(Ledger, "accept", answer_is_lost)
+    with pytest.raises(BrokerUnavailable):
+        desk.generation(subject)
+    assert desk.ledger.queued(GENERATE) == 1
+    assert desk.work.claim(GENERATE, "", max_jobs=1, max_rows=100) == []
+    assert desk.store.objects == before
+    assert desk.ledger.queued(GENERATE) == 0
 
 
 def test_a_job_is_canceled_at_once_while_it_waits(desk: Desk) -> None:
