@@ -184,22 +184,18 @@ def _orientation(image: Image.Image) -> int:
 
 def _flatten(image: Image.Image) -> Image.Image:
     """Any mode to a fresh RGB picture, strip by strip: a large picture is in memory twice, never four times."""
-    fresh = Image.new("RGB", image.size)
+    fresh = Image.new("RGB", image.size, "white")
     for top in range(0, image.height, _STRIP):
-        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
-        fresh.paste(_flat(strip), (0, top))
+        strip = _in_colour(image.crop((0, top, image.width, min(top + _STRIP, image.height))))
+        fresh.paste(strip, (0, top), strip if strip.mode == "RGBA" else None)
     return fresh
 
 
-def _flat(strip: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8, palettes looked up, transparency laid over white."""
+def _in_colour(strip: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8, palettes looked up; RGBA where something is transparent, to be laid over white."""
     if strip.mode.startswith("I"):
         strip = Image.fromarray((np.asarray(strip).astype(np.uint32) >> 8).astype(np.uint8))
-    if strip.has_transparency_data:
-        overlay = strip.convert("RGBA")
-        strip = Image.new("RGB", strip.size, "white")
-        strip.paste(overlay, mask=overlay.getchannel("A"))
-    return strip.convert("RGB")
+    return strip.convert("RGBA" if strip.has_transparency_data else "RGB")
 
 
 def face_crop(data: bytes, find_face: FaceFinder) -> bytes:
