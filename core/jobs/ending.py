@@ -52,7 +52,7 @@ def erase(archive: Archive, ledger: Ledger, receipt: Receipt, *, also: Sequence[
     if not set(job_ids) <= set(receipt.job_ids):
         receipt = receipt.model_copy(update={"job_ids": tuple(sorted({*receipt.job_ids, *job_ids}))})
         archive.put_receipt(receipt)
-    late = tuple(job_id for job_id in job_ids if not archive.is_at_rest(receipt.tenant, job_id))
+    late = () if receipt.told else tuple(each for each in job_ids if not archive.is_at_rest(receipt.tenant, each))
     try:
         ledger.erase([f"{receipt.tenant}/{job_id}" for job_id in job_ids])
     except BrokerUnavailable:

@@ -81,8 +81,8 @@ class Work:
         try:
             over = archive.outcome(claim.tenant, claim.job_id)
             accepted = archive.accepted(claim.tenant, claim.job_id)
-            undone = accepted is None and not archive.is_marked(job)
-            if undone and not over:  # its sender was told that it was not accepted, or it was deleted
+            if not over and not accepted and not archive.is_marked(job):
+                # its sender was told that it was not accepted, or it was deleted
                 ledger.erase([claim.ref])
                 archive.erase_job(claim.tenant, claim.job_id)
                 return None

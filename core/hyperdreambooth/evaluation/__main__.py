@@ -91,7 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     bundle = load_bundle(arguments.bundle)
     trained_on = bundle.class_noun
     if arguments.noun:
-        bundle = replace(bundle, config=bundle.config.changed("class_noun", arguments.noun))
+        bundle = bundle.configured(bundle.config.changed("class_noun", arguments.noun))
     if arguments.steps:
         bundle = with_finetuning(bundle, steps=arguments.steps, steps_from_zero=arguments.steps)
     arguments.output.mkdir(parents=True, exist_ok=True)

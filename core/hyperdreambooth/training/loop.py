@@ -148,10 +148,8 @@ class TrainingLoop:
             state = self.optimizer.state[parameter]
             tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq", "step") if key in state}
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / "checkpoint.partial"
         metadata = {"step": str(self.step), "scaler": json.dumps(self.scaler.state_dict())}
-        save_file({key: value.contiguous() for key, value in tensors.items()}, partial, metadata=metadata)
-        partial.replace(self.folder / "checkpoint.safetensors")
+        save_whole(tensors, self.folder / "checkpoint.safetensors", metadata=metadata)
         (self.folder / "state.json").write_text(json.dumps({"step": self.step, "of": self.config.steps}))
 
     def _take(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
@@ -225,3 +223,10 @@ def step_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
     """The CPU generator of one step, or of a part of it: a function of (seed, step, part) alone."""
     digest = hashlib.sha256((f"{seed}/{step}/{part}" if part else f"{seed}/{step}").encode()).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def save_whole(tensors: Mapping[str, Tensor], file: Path, *, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all, also when the process is killed."""
+    partial = file.with_suffix(".partial")
+    save_file({key: value.contiguous() for key, value in tensors.items()}, partial, metadata=metadata)
+    partial.replace(file)

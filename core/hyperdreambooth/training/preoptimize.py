@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,7 +21,7 @@ from core.hyperdreambooth.diffusion import Bundle
 from core.hyperdreambooth.finetune import Shown, finetune
 from core.hyperdreambooth.lidb import Person
 from core.hyperdreambooth.prediction import face_pixels
-from core.hyperdreambooth.training.loop import step_generator
+from core.hyperdreambooth.training.loop import save_whole, step_generator
 from core.hyperdreambooth.training.recipe import Preoptimize
 from core.hyperdreambooth.training.team import ALONE, Team
 
@@ -50,11 +50,11 @@ def preoptimize(
     for number in tqdm(team.share(len(groups)), desc="preoptimize", unit="group", disable=not team.first):
         file = folder / f"group-{number}.safetensors"
         if not file.is_file():
-            _write(optimize_group(bundle, load, config, groups[number], number), file)
+            save_whole(optimize_group(bundle, load, config, groups[number], number), file)
     team.wait()
     if team.first:
         parts = [load_file(folder / f"group-{number}.safetensors") for number in range(len(groups))]
-        _write({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / TARGETS)
+        save_whole({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / TARGETS)
     team.wait()
 
 
@@ -62,13 +62,6 @@ def people_groups(pictures: int, config: Preoptimize) -> list[np.ndarray]:
     """The numbers of the chosen pictures, evenly over all of them, group by group."""
     chosen = np.linspace(0, pictures - 1, min(config.people, pictures)).astype(int)
     return [chosen[start : start + config.group] for start in range(0, len(chosen), config.group)]
-
-
-def _write(tensors: dict[str, Tensor], file: Path) -> None:
-    """Whole or not at all, also when the process is killed."""
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial)
-    partial.replace(file)
 
 
 def optimize_group(

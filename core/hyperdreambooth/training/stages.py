@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from core.hyperdreambooth.classifier import load_classifier
@@ -22,7 +22,7 @@ from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_sc
 from core.hyperdreambooth.training.base import base_losses
 from core.hyperdreambooth.training.classifier import classifier_losses, fresh_classifier, with_accuracy
 from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
-from core.hyperdreambooth.training.loop import Losses, Optimization, TrainingLoop
+from core.hyperdreambooth.training.loop import Losses, Optimization, TrainingLoop, save_whole
 from core.hyperdreambooth.training.preoptimize import TARGETS, preoptimize
 from core.hyperdreambooth.training.recipe import Recipe
 from core.hyperdreambooth.training.recogniser import (
@@ -186,7 +186,7 @@ class Workshop:
             faces[1::2] = faces[1::2].flip(3)
             network.encoder.fit(faces, seed=self.recipe.seed)
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file({key: value.contiguous() for key, value in network.encoder.state_dict().items()}, file)
+            save_whole(network.encoder.state_dict(), file)
         network.encoder.load_state_dict(load_file(file))
 
     def _train(
@@ -207,10 +207,7 @@ class Workshop:
             factor = set_scaling(self.bundle, self.faces)
             (self._folder(stage) / "scaling.json").write_text(json.dumps({"scaling_factor": factor}))
         for name, module in self._modules(stage).items():
-            tensors = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
-            whole = self._folder(stage) / f"{name}.safetensors"
-            save_file(tensors, whole.with_suffix(".partial"))
-            whole.with_suffix(".partial").replace(whole)
+            save_whole(module.state_dict(), self._folder(stage) / f"{name}.safetensors")
 
     def _load(self, stage: str, name: str, module: nn.Module) -> bool:
         file = self._folder(stage) / f"{name}.safetensors"
