@@ -30,6 +30,7 @@ PHOTO_ERRORS = (
     errors.FaceTooBright,
     errors.InvalidInput,
     errors.QueueFull,
+    errors.Unavailable,
     errors.BrokerUnavailable,
     errors.StoreUnavailable,
 )

@@ -1,4 +1,6 @@
-"""Pure ASGI middleware: a request id for every answer, and a limit on every body before anybody reads it."""
+"""Pure ASGI middleware: a request id for every answer, and limits on every body before anybody reads it."""
+
+from __future__ import annotations
 
 import re
 import secrets
@@ -7,8 +9,8 @@ import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import problem_response
-from core.errors import UploadTooLarge
+from api.errors import MalformedRequest, problem_response
+from core.errors import HyperDreamBoothError, Unavailable, UploadTooLarge
 from core.log import log_context
 
 MAX_FORM_BYTES = 20 * 1024 * 1024
@@ -18,6 +20,12 @@ MAX_JSON_BYTES = 64 * 1024
 MAX_BATCH_BYTES = {"application/json": 1024 * 1024, "application/jsonl": 32 * 1024 * 1024}
 MAX_BATCH_BYTES["application/x-ndjson"] = MAX_BATCH_BYTES["application/jsonl"]
 """Largest bodies that make a batch."""
+MAX_HELD_BYTES = 48 * 1024 * 1024
+"""How much of large bodies is in memory at the same time, of all requests together."""
+MAX_WAIT_SECONDS = 10.0
+"""How long a large body waits for room before it is refused."""
+MAX_BODY_SECONDS = 120.0
+"""How long a body may take to come in: whoever stops sending keeps no room."""
 MAX_DROPPED_BYTES = 64 * 1024 * 1024
 """How much of a refused body is read and dropped before its sender is cut off."""
 MAX_DROP_SECONDS = 10.0
@@ -48,14 +56,42 @@ class RequestId:
             await self.app(scope, receive, send_with_id)
 
 
+class Room:
+    """Memory for large bodies. One that begins leaves half of it to those under way, so that they get to their end."""
+
+    def __init__(self, size: int) -> None:
+        self._free, self._half = size, size // 2
+        self._changed: anyio.Event | None = None
+
+    async def take(self, size: int, *, begins: bool) -> None:
+        """Wait for so many bytes. Raises Unavailable when there was no room for too long."""
+        least = size + (self._half if begins else 0)
+        with anyio.move_on_after(MAX_WAIT_SECONDS):
+            while self._free < least:
+                self._changed = self._changed or anyio.Event()
+                await self._changed.wait()
+        if self._free < least:
+            raise Unavailable("Too many uploads are coming in: send it again in a while.", retry_after=5.0)
+        self._free -= size
+
+    def give_back(self, size: int) -> None:
+        """So many bytes are not needed any more."""
+        self._free += size
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+
 class BodyLimit:
     """Refuses a body over its limit with 413, by its declared length or as soon as it has sent too much.
 
-    What is not wanted is dropped as it arrives, never kept: a large body costs no memory.
+    What is not wanted is dropped as it arrives, never kept: a large body costs no memory. What is wanted takes its room
+    until the request is over; bodies for which there is none are not read on meanwhile, then refused with 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self.room = Room(MAX_HELD_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,12 +102,17 @@ class BodyLimit:
         declared = headers.get("content-length", "0")
         body = _Body(receive, send, limit, pending=declared != "0" or "transfer-encoding" in headers)
         body.is_held_back = headers.get("expect", "").lower() == "100-continue"
-        body.is_too_large = declared.isdecimal() and int(declared) > limit
-        if not body.is_too_large:
+        if declared.isdecimal() and int(declared) > limit:
+            await _refuse(scope, body, _too_large(limit))
+            return
+        body.room = self.room if limit > MAX_JSON_BYTES else None
+        try:
             await self.app(scope, body.receive, body.send)
-        if body.is_too_large:
-            body.is_too_large = False
-            await _refuse(scope, body.receive, body.send, limit)
+        finally:
+            self.room.give_back(body.held)
+        if body.refusal is not None:
+            refusal, body.refusal = body.refusal, None
+            await _refuse(scope, body, refusal)
 
 
 def _limit(path: str, kind: str) -> int:
@@ -80,8 +121,13 @@ def _limit(path: str, kind: str) -> int:
     return MAX_BATCH_BYTES.get(kind, MAX_JSON_BYTES) if path == "/v1/batches" else MAX_JSON_BYTES
 
 
+def _too_large(limit: int) -> UploadTooLarge:
+    size = f"{limit >> 20} MB" if limit >> 20 else f"{limit >> 10} KB"
+    return UploadTooLarge(f"Send at most {size} in one request.")
+
+
 class _Body:
-    """The two ends of one request. When too much has come in, the application sees it closed and is not heard.
+    """The two ends of one request. When its body is refused, the application sees it closed and is not heard.
 
     An answer waits until the rest of the body has come in and was dropped: a client that is cut off while sending never
     reads why it was refused.
@@ -89,23 +135,46 @@ class _Body:
 
     def __init__(self, receive: Receive, send: Send, limit: int, *, pending: bool) -> None:
         self._receive, self._send = receive, send
-        self._left = limit
+        self._limit = limit
         self._pending = pending
+        self._read = 0
+        self._until = anyio.current_time() + MAX_BODY_SECONDS
+        self.room: Room | None = None
+        self.held = 0
+        """Bytes that were taken of the room."""
         self.is_held_back = False
         """The client sends nothing until it is asked to (`Expect: 100-continue`)."""
-        self.is_too_large = False
+        self.refusal: HyperDreamBoothError | None = None
 
     async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request" and self._pending:
-            self.is_held_back = False
-            self._pending = message.get("more_body", False)
-            self._left -= len(message.get("body", b""))
-            self.is_too_large = self._left < 0
-        return {"type": "http.disconnect"} if self.is_too_large else message
+        if self.refusal is not None:
+            return {"type": "http.disconnect"}
+        if not self._pending:
+            return await self._receive()
+        try:
+            return await self._more()
+        except HyperDreamBoothError as error:
+            self.refusal = error
+            return {"type": "http.disconnect"}
+
+    async def _more(self) -> Message:
+        with anyio.CancelScope(deadline=self._until) as scope:
+            message = await self._receive()
+        if scope.cancelled_caught:
+            raise MalformedRequest(f"The body was not complete after {MAX_BODY_SECONDS:.0f} seconds.")
+        size = len(message.get("body", b""))
+        self.is_held_back = False
+        self._pending = message.get("more_body", False)
+        self._read += size
+        if self._read > self._limit:
+            raise _too_large(self._limit)
+        if self.room is not None:
+            await self.room.take(size, begins=self.held == 0)
+            self.held += size
+        return message
 
     async def send(self, message: Message) -> None:
-        if self.is_too_large:
+        if self.refusal is not None:
             return
         if message["type"] == "http.response.start" and self._pending and not self.is_held_back:
             await self._drop_rest()
@@ -120,8 +189,6 @@ class _Body:
                 self._pending = message["type"] == "http.request" and message.get("more_body", False)
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, limit: int) -> None:
-    size = f"{limit >> 20} MB" if limit >> 20 else f"{limit >> 10} KB"
-    error = UploadTooLarge(f"Send at most {size} in one request.")
+async def _refuse(scope: Scope, body: _Body, error: HyperDreamBoothError) -> None:
     response = problem_response(error, request_id=scope.get("state", {}).get("request_id", ""))
-    await response(scope, receive, send)
+    await response(scope, body.receive, body.send)

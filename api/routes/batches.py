@@ -71,7 +71,7 @@ _FAILURES = (errors.BatchNotFound, errors.StoreUnavailable)
     openapi_extra=_BODY,
     responses={
         202: {"headers": {"Location": {"description": "The batch.", "schema": {"type": "string"}}}},
-        **problems(*GENERATION_ERRORS),
+        **problems(*GENERATION_ERRORS, errors.Unavailable),
     },
 )
 async def create_batch(

@@ -136,3 +136,19 @@ def test_many_at_once_take_no_more(server):
         answers = list(pool.map(server.post, large))
     assert {answer.json()["code"] for answer in answers} <= {"no-face", "face-too-small"}
     assert server.peak() <= MOST_MEGABYTES + 6 * 10
+
+
+def test_many_large_uploads_at_once_take_no_more(server):
+    """They share their room: the others wait, or are told to come again."""
+    photo = ("me.jpg", b"\xff\xd8\xff" + bytes(9 * 2**20), "image/jpeg")
+
+    def post(key: int) -> httpx.Response:
+        files, data = [("photo", photo), ("photo", photo)], {"consent": "true"}
+        return server.client.post("/v1/subjects", files=files, data=data, headers={"Idempotency-Key": f"large-{key}"})
+
+    server.forget_peak()
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(post, range(16)))
+    codes = {answer.json()["code"] for answer in answers}
+    assert {"image-broken"} <= codes <= {"image-broken", "unavailable"}
+    assert server.peak() <= MOST_MEGABYTES
