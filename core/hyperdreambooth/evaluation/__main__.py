@@ -187,7 +187,7 @@ def _rows(study: Study, methods: Sequence[Method], sweep: int) -> tuple[dict[str
 
 
 def _best_rate(study: Study, method: Method) -> float:
-    """The learning rate whose pictures are most like the photos."""
+    """The learning rate whose pictures are most like the photos and keep the styles: the largest product of both."""
     found = {rate: summarise(study.run(method, rate)) for rate in method.rates}
     lines = table({f"{method.title}, learning rate {rate:g}": row for rate, row in found.items()}, {})
     file = study.folder / "sweep" / f"{method.name}.md"
@@ -195,7 +195,7 @@ def _best_rate(study: Study, method: Method) -> float:
     file.write_text(lines)
     log.info("%s", lines)
     likeness = next(key for key, judge in JUDGED.items() if judge in study.judged_by)
-    return max(found, key=lambda rate: found[rate][likeness][0])
+    return max(found, key=lambda rate: found[rate][likeness][0] * found[rate].get("style_accuracy", (1.0, None))[0])
 
 
 def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record]) -> None:

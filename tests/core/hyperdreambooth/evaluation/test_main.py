@@ -2,7 +2,9 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,8 @@ from PIL import Image
 from core.hyperdreambooth.classifier import ClassifierConfig, PictureClassifier
 from core.hyperdreambooth.evaluation import __main__ as program
 from core.hyperdreambooth.evaluation.__main__ import main
+from core.hyperdreambooth.evaluation.methods import METHODS, Method
+from core.hyperdreambooth.evaluation.study import Study
 from core.hyperdreambooth.testing import random_bundle
 from core.hyperdreambooth.training.export import export_bundle
 
@@ -59,6 +63,17 @@ def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path,
     assert best.startswith(f"| {title} |")
     swept = [len(file.read_text().splitlines()) for file in (tmp_path / "judged" / "records").glob("full-lora@*.jsonl")]
     assert sorted(swept) == [1, 1, 2], "the person of the sweep is not repeated"
+
+
+def test_a_rate_that_loses_the_styles_is_not_chosen(tmp_path):
+    tried = {1e-4: (0.59, 1.0), 3e-4: (0.73, 1.0), 1e-3: (0.76, 0.25)}
+
+    def run(_method: Method, rate: float) -> list[dict[str, float | str]]:
+        return [{"identity": "ada", "photo": tried[rate][0], "style_accuracy": tried[rate][1]}]
+
+    study = create_autospec(Study, instance=True)
+    study.folder, study.judged_by, study.run = tmp_path, {"recogniser": ""}, run
+    assert program._best_rate(study, replace(METHODS["dreambooth-40"], rates=tuple(tried))) == 3e-4
 
 
 @pytest.mark.parametrize(("group", "said"), [("1", True), ("2", False)])
