@@ -22,7 +22,7 @@ MAX_BATCH_BYTES["application/x-ndjson"] = MAX_BATCH_BYTES["application/jsonl"]
 """Largest bodies that make a batch."""
 MAX_HELD_BYTES = 48 * 1024 * 1024
 """How much of large bodies is in memory at the same time, of all requests together."""
-MAX_WAIT_SECONDS = 10.0
+MAX_WAIT_SECONDS = 20.0
 """How long a large body waits for room before it is refused."""
 MAX_BODY_SECONDS = 120.0
 """How long a body may take to come in: whoever stops sending keeps no room."""
@@ -57,36 +57,35 @@ class RequestId:
 
 
 class Room:
-    """Memory for large bodies. One that begins leaves half of it to those under way, so that they get to their end."""
+    """Memory for large bodies, first come, first served."""
 
     def __init__(self, size: int) -> None:
-        self._free, self._half = size, size // 2
-        self._changed: anyio.Event | None = None
+        self._free = size
+        self._line = anyio.Lock()
+        self._changed = anyio.Event()
 
-    async def take(self, size: int, *, begins: bool) -> None:
+    async def take(self, size: int) -> None:
         """Wait for so many bytes. Raises Unavailable when there was no room for too long."""
-        least = size + (self._half if begins else 0)
         with anyio.move_on_after(MAX_WAIT_SECONDS):
-            while self._free < least:
-                self._changed = self._changed or anyio.Event()
-                await self._changed.wait()
-        if self._free < least:
-            raise Unavailable("Too many uploads are coming in: send it again in a while.", retry_after=5.0)
-        self._free -= size
+            async with self._line:
+                while self._free < size:
+                    self._changed = anyio.Event()
+                    await self._changed.wait()
+                self._free -= size
+                return
+        raise Unavailable("Too many uploads are coming in: send it again in a while.", retry_after=5.0)
 
     def give_back(self, size: int) -> None:
         """So many bytes are not needed any more."""
         self._free += size
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+        self._changed.set()
 
 
 class BodyLimit:
     """Refuses a body over its limit with 413, by its declared length or as soon as it has sent too much.
 
-    What is not wanted is dropped as it arrives, never kept: a large body costs no memory. What is wanted takes its room
-    until the request is over; bodies for which there is none are not read on meanwhile, then refused with 503.
+    What is not wanted is dropped as it arrives, never kept: a large body costs no memory. What is wanted has its room
+    from before it is read until the request is over; one that has waited for that too long is refused with 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -105,7 +104,9 @@ class BodyLimit:
         if declared.isdecimal() and int(declared) > limit:
             await _refuse(scope, body, _too_large(limit))
             return
-        body.room = self.room if limit > MAX_JSON_BYTES else None
+        if limit > MAX_JSON_BYTES:
+            is_known = declared.isdecimal() and "transfer-encoding" not in headers
+            body.room, body.size = self.room, int(declared) if is_known else limit
         try:
             await self.app(scope, body.receive, body.send)
         finally:
@@ -138,10 +139,10 @@ class _Body:
         self._limit = limit
         self._pending = pending
         self._read = 0
-        self._until = anyio.current_time() + MAX_BODY_SECONDS
+        self._until = 0.0
         self.room: Room | None = None
-        self.held = 0
-        """Bytes that were taken of the room."""
+        self.size = self.held = 0
+        """Bytes that the body needs of the room, and that it has."""
         self.is_held_back = False
         """The client sends nothing until it is asked to (`Expect: 100-continue`)."""
         self.refusal: HyperDreamBoothError | None = None
@@ -158,20 +159,24 @@ class _Body:
             return {"type": "http.disconnect"}
 
     async def _more(self) -> Message:
+        if not self._until:
+            await self._begin()
         with anyio.CancelScope(deadline=self._until) as scope:
             message = await self._receive()
         if scope.cancelled_caught:
             raise MalformedRequest(f"The body was not complete after {MAX_BODY_SECONDS:.0f} seconds.")
-        size = len(message.get("body", b""))
         self.is_held_back = False
         self._pending = message.get("more_body", False)
-        self._read += size
+        self._read += len(message.get("body", b""))
         if self._read > self._limit:
             raise _too_large(self._limit)
-        if self.room is not None:
-            await self.room.take(size, begins=self.held == 0)
-            self.held += size
         return message
+
+    async def _begin(self) -> None:
+        if self.room is not None:
+            await self.room.take(self.size)
+            self.held = self.size
+        self._until = anyio.current_time() + MAX_BODY_SECONDS
 
     async def send(self, message: Message) -> None:
         if self.refusal is not None:
