@@ -1,7 +1,8 @@
 """Put personal changes into a model and take them out again, exactly.
 
-An adapter is a forward hook on a target's linear layer that adds ``(x right^T) left^T`` to its output. No weight is
-written and no module replaced: after the ``with`` block the model is what it was, bit for bit, also after an error.
+An adapter is a forward hook on a target that adds ``(x right^T) left^T`` to its output: for a convolution, ``right`` is
+a kernel of ``r`` channels and ``left`` mixes them at each place. No weight is written and no module replaced: after the
+``with`` block the model is what it was, bit for bit, also after an error.
 Factors may carry a batch dimension: then each row of the batch has its own person, and nothing of one reaches another.
 """
 
@@ -21,9 +22,10 @@ from core.hyperdreambooth.lidb import Factors, Person
 def adapted(components: Mapping[str, nn.Module], person: Person) -> Iterator[None]:
     """Run ``components`` with the merged factors of ``person`` (names are ``component.path.to.layer``).
 
-    Factors are ``n x r`` and ``r x m``, or ``rows x n x r`` and ``rows x r x m`` for one person a row; inputs of the
-    layers are then ``rows x tokens x m``, and rows beyond those of the factors are nobody's. Targets of components
-    that are not given are ignored, so that the text encoder and the UNet can be run one after the other.
+    Factors are ``n x r`` and ``r x m``, or ``rows x n x r`` and ``rows x r x m`` for one person a row; inputs of linear
+    layers are then ``rows x tokens x m``, those of convolutions ``rows x channels x h x w``, and rows beyond those of
+    the factors are nobody's. Targets of components that are not given are ignored, so that the text encoder and the
+    UNet can be run one after the other.
 
     Raises:
         KeyError: a target names a layer that its component does not have.
@@ -43,14 +45,33 @@ def adapted(components: Mapping[str, nn.Module], person: Person) -> Iterator[Non
 
 class _Change:
     def __init__(self, factors: Factors) -> None:
-        self.left_t = factors.left.mT
-        self.right_t = factors.right.mT
+        self.factors = factors
 
-    def __call__(self, _layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         x: Tensor = inputs[0]
-        rows = len(self.left_t) if self.left_t.ndim == 3 else len(x)
-        change = torch.matmul(torch.matmul(x[:rows], self.right_t.to(x.dtype)), self.left_t.to(x.dtype))
+        left, right = self.factors.left.to(x.dtype), self.factors.right.to(x.dtype)
+        rows = len(left) if left.ndim == 3 else len(x)
+        if isinstance(layer, nn.Conv2d):
+            change = _convolve(layer, x[:rows], left, right)
+        else:
+            change = torch.matmul(torch.matmul(x[:rows], right.mT), left.mT)
         return output + change if rows == len(x) else torch.cat([output[:rows] + change, output[rows:]])
+
+
+def _convolve(layer: nn.Conv2d, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """The low-rank convolution of each row with its own kernel.
+
+    Channels are mixed before places are: one matrix product for each row, whose results ``fold`` moves to where the
+    kernel puts them and adds up. On a CPU a grouped convolution takes up to three times as long, ``unfold`` five.
+    """
+    side, padding, stride = layer.kernel_size[0], int(layer.padding[0]), layer.stride[0]
+    taps = right.unflatten(-1, (x.shape[1], side * side)).flip(-1).movedim(-1, -2)
+    mixed = taps.flatten(-3, -2) @ x.flatten(2)  # rows, rank x side x side, h x w
+    height, width = (extent + 2 * padding - side + 1 for extent in x.shape[2:])
+    placed = nn.functional.fold(mixed, (height, width), side, padding=side - 1 - padding)
+    placed = placed[..., ::stride, ::stride]
+    change: Tensor = (left @ placed.flatten(2)).unflatten(2, placed.shape[2:])
+    return change
 
 
 def stack(people: list[Person]) -> dict[str, Factors]:

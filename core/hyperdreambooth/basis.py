@@ -21,7 +21,7 @@ _BLOCK = 16
 
 @runtime_checkable
 class Layer(Protocol):
-    """A personalised linear layer: its name, and its shape ``n x m`` (out x in)."""
+    """A personalised layer: its name, and its shape ``n x m`` (out x in, a convolution's with its places)."""
 
     @property
     def name(self) -> str:

@@ -24,7 +24,7 @@ Unconditional = Literal["person", "nobody"]
 class LidbConfig:
     """Lightweight DreamBooth (section 4.1): ``a = 100``, ``b = 50``; the paper does not say how the basis is seeded."""
 
-    preset: Literal["attention", "attention+geglu"] = "attention+geglu"
+    preset: Literal["attention", "attention+geglu", "convolutions"] = "attention+geglu"
     a: int = 100
     b: int = 50
     seed: int = 0

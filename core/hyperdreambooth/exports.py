@@ -7,6 +7,8 @@
 ``kohya``  A1111, ComfyUI and diffusers: ``lora_unet_<layer>.lora_down.weight``, ``lora_up.weight`` and ``alpha``, with
            underscores for the dots of the layer's name.
 
+A convolution's are ``r x channels x kernel x kernel`` and ``n x r x 1 x 1`` (what A1111's world calls LoCon).
+
 Both are safetensors, need nothing of this project to be opened, and change the same layers by the same amount as the
 .lidb does. What the metadata says, and how to use the files, is in docs/weights.md.
 """
@@ -48,11 +50,12 @@ _BASE_VERSIONS = {
 
 @dataclass(frozen=True)
 class LayerShape:
-    """A personalised layer of ``n x m`` (out x in)."""
+    """A personalised layer of ``n x m`` (out x in); a convolution's ``m`` are channels x kernel x kernel."""
 
     name: str
     n: int
     m: int
+    kernel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ _LAYOUT: TypeAdapter[Any] = TypeAdapter(Layout)
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The change of one layer: ``up down``."""
+    """The change of one layer as a matrix: ``up down``."""
 
     up: Float32[np.ndarray, "n rank"]
     down: Float32[np.ndarray, "rank m"]
@@ -98,21 +101,22 @@ def export(file: LidbFile, layout: Layout, file_format: ExportFormat, *, precisi
     name_of = _peft if file_format == "peft" else partial(_kohya, _KOHYA_OF_TWO if two else _KOHYA)
     kind = _TYPES[precision]
     tensors: dict[str, Float[np.ndarray, ...]] = {}
-    for name, pair in pairs(file, layout):
+    for layer, pair in pairs(file, layout):
         even = balanced(pair)
-        tensors[name_of(name, "down")], tensors[name_of(name, "up")] = even.down.astype(kind), even.up.astype(kind)
+        for part, matrix in (("down", even.down), ("up", even.up)):
+            tensors[name_of(layer.name, part)] = _shaped(matrix, part, layer.kernel).astype(kind)
         if file_format == "kohya":
-            tensors[name_of(name, "alpha")] = np.array(file.metadata.rank, dtype=kind)
+            tensors[name_of(layer.name, "alpha")] = np.array(file.metadata.rank, dtype=kind)
     return _safetensors(tensors, _describe(file.metadata, layout, file_format))
 
 
-def pairs(file: LidbFile, layout: Layout) -> Iterator[tuple[str, Pair]]:
+def pairs(file: LidbFile, layout: Layout) -> Iterator[tuple[LayerShape, Pair]]:
     """Each layer's change in file order, multiplied out of the basis. Raises as ``export``."""
     lidb_file.check_pins(file.metadata, layout.pins)
     shapes = [widths(layer, layout.lidb, file.metadata.kind) for layer in layout.layers]
     for layer, (left, right) in zip(layout.layers, lidb_file.split(file, shapes), strict=True):
         outside = multiply_out(layer, layout.lidb, left.T, right) if file.metadata.kind == "lidb" else (left.T, right)
-        yield layer.name, Pair(*outside)
+        yield layer, Pair(*outside)
 
 
 def balanced(pair: Pair) -> Pair:
@@ -121,6 +125,19 @@ def balanced(pair: Pair) -> Pair:
     scale = np.ones_like(up)
     np.sqrt(np.divide(down, up, out=scale, where=(up > 0) & (down > 0)), out=scale)
     return Pair(pair.up * scale, pair.down / scale[:, None])
+
+
+def _shaped(
+    matrix: Float[np.ndarray, "rows columns"], part: str, kernel: int | None
+) -> Float[np.ndarray, "rows _ *side_side"]:
+    """A factor as the layer has it: of a convolution, "down" is one of the same kernel and "up" one of a single place.
+
+    Other programs read these from their shapes.
+    """
+    if kernel is None:
+        return matrix
+    side = kernel if part == "down" else 1
+    return matrix.reshape(len(matrix), -1, side, side)
 
 
 def _peft(target: str, part: str) -> str:

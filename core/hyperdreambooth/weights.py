@@ -127,7 +127,7 @@ def from_bytes(data: bytes) -> LidbWeights:
 
 def layout_of(bundle: Bundle) -> Layout:
     """What exports need to know of the bundle."""
-    layers = tuple(LayerShape(target.name, target.n, target.m) for target in bundle.targets)
+    layers = tuple(LayerShape(target.name, target.n, target.m, target.kernel) for target in bundle.targets)
     width = int(bundle.unet.config.cross_attention_dim)
     return Layout(
         layers=layers, lidb=bundle.config.lidb, resolution=bundle.resolution, text_width=width, pins=_pins(bundle)

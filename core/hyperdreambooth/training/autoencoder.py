@@ -16,6 +16,7 @@ from core.hyperdreambooth.diffusion import Bundle, to_pixels
 from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.data import Faces
 from core.hyperdreambooth.training.loop import Losses
+from core.hyperdreambooth.training.precision import autocast, quickest
 from core.hyperdreambooth.training.recipe import Autoencoder
 
 
@@ -24,7 +25,7 @@ def autoencoder_losses(
 ) -> Losses:
     """Reconstruction of a batch of photos, a share of them stylised, half of them mirrored."""
     pixels = _draw(faces, config, names, generator).to(bundle.device)
-    with torch.autocast(bundle.device.type, torch.bfloat16):
+    with autocast(bundle.device, quickest(bundle.device)):
         mean = bundle.vae.encode(pixels).latent_dist.mean
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         decoded = bundle.vae.decode(mean + config.noise * noise).sample

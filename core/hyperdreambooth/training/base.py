@@ -6,11 +6,12 @@ import torch
 
 from core.hyperdreambooth.diffusion import Bundle, denoising_loss
 from core.hyperdreambooth.training.loop import Losses
+from core.hyperdreambooth.training.precision import autocast, quickest
 from core.hyperdreambooth.training.rows import RowSource
 
 
 def base_losses(bundle: Bundle, source: RowSource, batch: int, generator: torch.Generator) -> Losses:
     """The mean over a batch of rows."""
     rows = source.draw(batch, generator)
-    with torch.autocast(bundle.device.type, torch.bfloat16):
+    with autocast(bundle.device, quickest(bundle.device)):
         return {"loss": denoising_loss(bundle, rows.latents, rows.tokens, generator=generator).mean()}

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures
 from core.hyperdreambooth.styles.styles import STYLES
+from core.hyperdreambooth.training.precision import autocast, quickest
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _keep(file: Path, key: str, numbers: np.ndarray) -> None:
 
 def _encode(bundle: Bundle, pictures: np.ndarray, name: str, batch: int = 64) -> Float[Tensor, "n c h w"]:
     parts = []
-    with torch.inference_mode(), torch.autocast(bundle.device.type, torch.bfloat16):
+    with torch.inference_mode(), autocast(bundle.device, quickest(bundle.device)):
         for start in tqdm(range(0, len(pictures), batch), desc=f"latents, {name}", unit="batch"):
             chunk = torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch]))
             parts.append(encode_pictures(bundle, chunk).to("cpu", torch.float16))

@@ -152,7 +152,7 @@ class Site:
     def _losses(self, part: Slice, known: dict[str, torch.Tensor], generator: torch.Generator) -> Losses:
         rows = to_rows(self.bundle, self.network, part, self.precision)
         config = self.recipe.hypernetwork
-        return hypernetwork_losses(self.bundle, self.network, rows, known, config, generator, autocast=self.precision)
+        return hypernetwork_losses(self.bundle, self.network, rows, known, config, generator, precision=self.precision)
 
     def _load(self, numbers: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         photos = pictures_at(self.shards, numbers.tolist())

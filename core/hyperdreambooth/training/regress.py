@@ -15,6 +15,7 @@ from core.hyperdreambooth.diffusion import Bundle, denoising_loss
 from core.hyperdreambooth.hypernetwork import HyperNetwork
 from core.hyperdreambooth.lidb import Person
 from core.hyperdreambooth.training.loop import Losses
+from core.hyperdreambooth.training.precision import autocast
 from core.hyperdreambooth.training.preoptimize import Targets
 from core.hyperdreambooth.training.recipe import Hypernetwork
 from core.hyperdreambooth.training.rows import Rows
@@ -31,13 +32,13 @@ def hypernetwork_losses(
     config: Hypernetwork,
     generator: torch.Generator,
     *,
-    autocast: torch.dtype | None = torch.bfloat16,
+    precision: torch.dtype | None = None,
 ) -> Losses:
     """The loss above of some rows, with an auxiliary loss that teaches the encoder to tell people apart.
 
-    ``autocast`` None is float32.
+    ``precision`` None is float32.
     """
-    with torch.autocast(bundle.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+    with autocast(bundle.device, precision):
         features = network.encoder(rows.faces)
         person = network.decode(features)
         who = identity_loss(network, features, rows.labels)

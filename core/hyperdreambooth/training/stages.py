@@ -23,6 +23,7 @@ from core.hyperdreambooth.training.base import base_losses
 from core.hyperdreambooth.training.classifier import classifier_losses, fresh_classifier, with_accuracy
 from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
 from core.hyperdreambooth.training.loop import Losses, Optimization, TrainingLoop, save_whole
+from core.hyperdreambooth.training.precision import quickest
 from core.hyperdreambooth.training.preoptimize import TARGETS, preoptimize
 from core.hyperdreambooth.training.recipe import Recipe
 from core.hyperdreambooth.training.recogniser import (
@@ -170,7 +171,13 @@ class Workshop:
             "hypernetwork",
             config.optimization,
             lambda generator: hypernetwork_losses(
-                self.bundle, self.network, rows.draw(batch, generator), known, config, generator
+                self.bundle,
+                self.network,
+                rows.draw(batch, generator),
+                known,
+                config,
+                generator,
+                precision=quickest(self.bundle.device),
             ),
             base_rate=config.base_rate,
         )

@@ -43,6 +43,24 @@ def test_rows_beyond_the_people_are_the_base_model_bit_for_bit(toy):
     assert not torch.equal(out[0], toy(x)[0])
 
 
+@pytest.mark.parametrize("people", [0, 1, 3])
+@pytest.mark.parametrize(("side", "padding", "stride"), [(1, 0, 1), (3, 1, 1), (3, 1, 2), (3, 0, 2), (5, 1, 1)])
+def test_a_convolution_gets_the_change_of_its_kernel(side, padding, stride, people):
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(5, 7, side, stride, padding), torch.randn(3, 5, 9, 6)
+    batch = (people,) if people else ()
+    factors = Factors(torch.randn(*batch, 7, 2), torch.randn(*batch, 2, 5 * side * side))
+    with adapted({"unet": nn.Sequential(layer)}, {"unet.0": factors}):
+        changed = layer(x)
+    for row in range(3):
+        own = (
+            factors if not people else Factors(factors.left[min(row, people - 1)], factors.right[min(row, people - 1)])
+        )
+        kernel = layer.weight + own.delta().view_as(layer.weight) * float(not people or row < people)
+        expected = nn.functional.conv2d(x[row : row + 1], kernel, layer.bias, stride, padding)
+        torch.testing.assert_close(changed[row : row + 1], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_unstack_gives_the_people_of_a_batch():
     for seed, one in zip((1, 2), unstack(stack([person(1), person(2)])), strict=True):
         assert torch.equal(one["m.0"].left, person(seed)["m.0"].left)

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from core.errors import WeightsMismatch
 from core.hyperdreambooth import exports, lidb_file
-from core.hyperdreambooth.config import BundleConfig
+from core.hyperdreambooth.config import BundleConfig, LidbConfig
 from core.hyperdreambooth.diffusion import from_pipeline, load_bundle
 from core.hyperdreambooth.exports import Layout, Pair, balanced
 from core.hyperdreambooth.targets import find_targets
@@ -73,6 +73,19 @@ def test_a_plain_pipeline_with_stable_diffusions_layers_does_so_as_well(tmp_path
     bundle = from_pipeline(pipeline, BundleConfig(name="narrow", resolution=64))
     assert [target.name for target in bundle.targets] == [target.name for target in stable_diffusion_targets()]
     weights = someone(bundle, rank=4)
+    file = tmp_path / "person.safetensors"
+    file.write_bytes(export(weights, bundle, file_format))
+    expected, without = ours(bundle, weights), theirs(pipeline, bundle)
+    assert_alike(theirs(pipeline, bundle, file), expected, without=without, levels=3)
+
+
+@pytest.mark.parametrize("kind", ["lidb", "lora"])
+@pytest.mark.parametrize("file_format", ["peft", "kohya"])
+def test_a_plain_pipeline_takes_convolutions_too(tmp_path, file_format, kind):
+    pipeline = narrow_stable_diffusion()
+    lidb = LidbConfig(preset="convolutions")
+    bundle = from_pipeline(pipeline, BundleConfig(name="narrow", resolution=64, lidb=lidb))
+    weights = someone(bundle, rank=4, kind=kind)
     file = tmp_path / "person.safetensors"
     file.write_bytes(export(weights, bundle, file_format))
     expected, without = ours(bundle, weights), theirs(pipeline, bundle)

@@ -10,13 +10,17 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from core.errors import WeightsFormat, WeightsMismatch
-from core.hyperdreambooth.diffusion import load_bundle
+from core.hyperdreambooth.config import BundleConfig
+from core.hyperdreambooth.diffusion import from_pipeline, load_bundle
 from core.hyperdreambooth.weights import from_bytes, merged_factors, to_bytes
 from core.settings import EMBEDDED_BUNDLE
-from tests.core.hyperdreambooth.plain import assert_alike, ours, someone, theirs
+from tests.core.hyperdreambooth.plain import assert_alike, narrow_stable_diffusion, ours, someone, theirs
 
-PARTS = (".attn1.", ".attn2.", ".ff.net.0.proj", ".self_attn.")
-ENDS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "q_proj", "k_proj", "v_proj", "out_proj")
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "out_proj")
+ENDS = {
+    "attention+geglu": (*ATTENTION, "ff.net.0.proj"),
+    "convolutions": ("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,23 +28,21 @@ def embedded():
     return load_bundle(EMBEDDED_BUNDLE, device="cpu")
 
 
-def add_by_the_book(file, pipeline):
+def add_by_the_book(file, pipeline, most_a, most_b):
     """Open the file, and add the change to the weights of a plain pipeline."""
     with safe_open(file, "pt") as opened:
         said = json.loads(opened.metadata()["lidb"])
         values, scales = opened.get_tensor("values"), opened.get_tensor("scales")
     assert (said["format"], said["version"], said["kind"]) == ("hyperdreambooth.lidb", 1, "lidb")
     targets = [
-        (f"{component}.{name}", layer.weight)
+        (f"{component}.{name}", layer.weight.flatten(1))
         for component in ("text_encoder", "unet")
         for name, layer in getattr(pipeline, component).named_modules()
-        if isinstance(layer, torch.nn.Linear) and name.endswith(ENDS) and any(part in name for part in PARTS)
+        if name.endswith(ENDS[said["preset"]])
     ]
     listing = json.dumps([[name, *weight.shape] for name, weight in targets], separators=(",", ":"))
     assert said["targets"] == hashlib.sha256(listing.encode()).hexdigest()[:16]
     assert said["layers"] == len(targets)
-    widths = json.loads((EMBEDDED_BUNDLE / "bundle.json").read_text())["lidb"]
-    most_a, most_b = widths["a"], widths["b"]
     digest = hashlib.sha256(f"{said['basis_seed']}/{most_a}/{most_b}/orthonormal".encode())
     with torch.no_grad():
         for name, weight in targets:
@@ -58,7 +60,7 @@ def add_by_the_book(file, pipeline):
                 pair.append(rows * scales[: said["rank"], None].float())
                 values, scales = values[said["rank"] * width :], scales[said["rank"] :]
             a, b = pair[0].T.double(), pair[1].double()
-            weight.add_(a_aux @ a @ b @ b_aux)
+            weight.add_(a_aux @ a @ b @ b_aux)  # in place: the flattened weight is the layer's own
     assert said["basis"] == digest.hexdigest()[:16]
     assert values.numel() == scales.numel() == 0
 
@@ -69,14 +71,22 @@ def orthonormal(matrix):
 
 
 def test_a_plain_pipeline_draws_the_same_picture_from_the_file(embedded, tmp_path):
-    weights = from_bytes(to_bytes(someone(embedded)))
-    file = tmp_path / "person.lidb"
-    file.write_bytes(to_bytes(weights))
-    expected = ours(embedded, weights)
     plain = StableDiffusionPipeline.from_pretrained(EMBEDDED_BUNDLE, safety_checker=None)
-    without = theirs(plain, embedded)
-    add_by_the_book(file, plain)
-    assert_alike(theirs(plain, embedded), expected, without=without, levels=1)
+    assert_read_by_the_book(embedded, plain, tmp_path / "person.lidb")
+
+
+def test_so_does_one_with_stable_diffusions_layers(tmp_path):
+    plain = narrow_stable_diffusion()
+    bundle = from_pipeline(plain, BundleConfig(name="narrow", resolution=64))
+    assert_read_by_the_book(bundle, plain, tmp_path / "person.lidb")
+
+
+def assert_read_by_the_book(bundle, plain, file):
+    weights = from_bytes(to_bytes(someone(bundle)))
+    file.write_bytes(to_bytes(weights))
+    expected, without = ours(bundle, weights), theirs(plain, bundle)
+    add_by_the_book(file, plain, bundle.config.lidb.a, bundle.config.lidb.b)
+    assert_alike(theirs(plain, bundle), expected, without=without, levels=1)
 
 
 def test_another_version_and_another_bundle_are_refused(embedded):

@@ -22,7 +22,8 @@ def stable_diffusion() -> dict[str, nn.Module]:
 
 
 @pytest.mark.parametrize(
-    ("preset", "layers", "numbers"), [("attention", 176, 26_400), ("attention+geglu", 192, 28_800)]
+    ("preset", "layers", "numbers"),
+    [("attention", 176, 26_400), ("attention+geglu", 192, 28_800), ("convolutions", 64, 9_600)],
 )
 def test_stable_diffusion_has_the_paper_s_number_of_variables(stable_diffusion, preset, layers, numbers):
     targets = find_targets(stable_diffusion, preset)
@@ -40,6 +41,16 @@ def test_text_encoders_come_first_and_the_order_is_hashed(stable_diffusion):
     assert targets[0].name.startswith("text_encoder.")
     assert targets[-1].name.startswith("unet.")
     assert targets_hash(targets) != targets_hash(targets[::-1])
+
+
+def test_a_convolution_is_a_matrix_of_channels_by_places(stable_diffusion):
+    targets = {target.name: target for target in find_targets(stable_diffusion, "convolutions")}
+    assert targets["unet.down_blocks.1.resnets.0.conv1"] == Target(
+        "unet.down_blocks.1.resnets.0.conv1", 640, 320 * 9, kernel=3
+    )
+    assert targets["unet.down_blocks.1.resnets.0.conv_shortcut"].m == 320
+    assert {target.name.split(".")[0] for target in targets.values()} == {"unet"}, "the text encoder has none"
+    assert not any("proj" in name or name.endswith(("conv_in", "conv_out")) for name in targets)
 
 
 def test_narrow_layers_cap_the_basis():
