@@ -87,7 +87,7 @@ class Problem(Answer):
 class PersonalizeOptions(Asked):
     """How to personalise; what is left out is the bundle's default."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 80, "seed": 0}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 40, "seed": 0}]})
 
     rank: Annotated[int, Field(ge=1, le=16), Whole] | None = Field(
         default=None, description="Rank of the personal change after relaxing."
@@ -200,13 +200,13 @@ class ConsentGiven(Answer):
 class WeightsInfo(Answer):
     """A subject's weights file."""
 
-    bytes: int = Field(examples=[117816])
+    bytes: int = Field(examples=[80880])
     sha256: str = Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])
     url: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}/weights"])
 
 
 _WEIGHTS: JsonDict = {
-    "bytes": 117816,
+    "bytes": 80880,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "url": f"/v1/subjects/{SUBJECT_ID}/weights",
 }

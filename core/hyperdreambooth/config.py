@@ -72,6 +72,7 @@ class FinetuneConfig:
 
     ``steps_from_zero`` are taken when there is no hypernetwork to start from (the paper's DreamBooth takes 1,200); both
     are for one photo, more photos take more.
+    ``from_prediction`` False: the hypernetwork gives the preview, and finetuning starts from zero (decision 22).
     ``relaxation`` "lidb" stays inside the basis and keeps the file at about 100 KB; "lora" leaves it.
     ``least_noise`` is the share of the noise schedule, from its clean end, that finetuning leaves out: who it is gets
     decided before.
@@ -87,6 +88,7 @@ class FinetuneConfig:
     learning_rate: float = 1e-2
     rows: int = 4
     relaxation: Relaxation = "lidb"
+    from_prediction: bool = True
     least_noise: float = 0.0
     styled_rows: int = 0
     styles: tuple[str, ...] = ()

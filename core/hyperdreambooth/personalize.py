@@ -105,9 +105,13 @@ def personalize(
         report("hypernetwork", 1, 1)
         clock.lap("hypernetwork")
         look(predicted)
+        start = start if settings.from_prediction else None
 
     trial = _Trial(bundle, photos, start, noun, judges_of(bundle, judges), report, should_stop, clock)
-    made, tries = trial.run(settings, seed=options.seed, on_first_look=look if start is None else None), 1
+    made, tries = (
+        trial.run(settings, seed=options.seed, on_first_look=look if start is None and preview is None else None),
+        1,
+    )
     if _deserves_another(made, settings, options):
         larger = replace(settings, rank=max(settings.rank, settings.second_rank))
         again = trial.run(larger, seed=options.seed + SECOND_SEED, stage="second try")
@@ -200,7 +204,7 @@ def _settings(bundle: Bundle, options: PersonalizeOptions, photos: int) -> Finet
     default, lowest = bundle.config.finetune, 1
     if options.start is not None:
         lowest = options.start.metadata.rank
-    elif bundle.hypernetwork is not None:
+    elif bundle.hypernetwork is not None and default.from_prediction:
         lowest = bundle.hypernetwork.config.rank
     from_zero = options.start is None and not bundle.has_hypernetwork
     steps = options.steps or default.steps_taken(from_zero=from_zero, photos=photos)

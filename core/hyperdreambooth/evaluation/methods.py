@@ -99,7 +99,8 @@ def _refined(
     photos = torch.from_numpy(np.stack([subject.photos for subject in chosen]))
     steps = bundle.finetuning_steps(photos.shape[1])
     config: FinetuneConfig = replace(settings, steps=steps, learning_rate=rate or default or settings.learning_rate)
-    start = starting_point(bundle, chosen, seed=seed, iterations=iterations)
+    origin = bundle if config.from_prediction else _from_zero(bundle)
+    start = starting_point(origin, chosen, seed=seed, iterations=iterations)
     generator = torch.Generator("cpu").manual_seed(seed)
     tuned = finetune(bundle, show(bundle, photos, config), start, config, generator=generator)
     return [_stored(bundle, person, config, tuned.kept_step, precision) for person in unstack(tuned.person)]

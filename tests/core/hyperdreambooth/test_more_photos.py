@@ -55,6 +55,17 @@ def test_no_steps_change_nothing_but_the_last_rounding(bundle):
         torch.testing.assert_close(unpack(same, still)[name].delta(), factors.delta(), atol=1e-3, rtol=2e-2)
 
 
+def test_a_bundle_may_show_the_prediction_and_finetune_from_zero(bundle):
+    apart = replace(LEARNING, finetune=replace(LEARNING.finetune, steps=4, steps_from_zero=9, from_prediction=False))
+    predicting, shown = random_bundle(config=apart), []
+    made = personalize(predicting, photos(1), PersonalizeOptions(rank=1), on_preview=shown.append)
+    assert [weights.metadata.kept_step for weights in shown] == [0], "one preview: the prediction"
+    assert made.weights.metadata.rank == 1, "it need not have the prediction's rank"
+    assert made.kept_step == 4
+    without = replace(bundle, config=replace(apart, finetune=replace(apart.finetune, steps_from_zero=4)))
+    assert to_bytes(made.weights) == to_bytes(personalize(without, photos(1), PersonalizeOptions(rank=1)).weights)
+
+
 def test_a_start_is_not_predicted_and_takes_the_steps_of_one(bundle):
     first = personalize(bundle, photos(1), PersonalizeOptions(rank=5, steps=2)).weights
     few = replace(LEARNING, finetune=replace(LEARNING.finetune, rank=2, steps=3))
