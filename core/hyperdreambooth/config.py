@@ -16,6 +16,7 @@ from core.errors import BundleError
 
 _STRICT = ConfigDict(extra="forbid")
 
+Preset = Literal["attention", "attention+geglu", "convolutions"]
 Relaxation = Literal["lidb", "lora"]
 Unconditional = Literal["person", "nobody"]
 
@@ -24,7 +25,7 @@ Unconditional = Literal["person", "nobody"]
 class LidbConfig:
     """Lightweight DreamBooth (section 4.1): ``a = 100``, ``b = 50``; the paper does not say how the basis is seeded."""
 
-    preset: Literal["attention", "attention+geglu", "convolutions"] = "attention+geglu"
+    preset: Preset = "attention+geglu"
     a: int = 100
     b: int = 50
     seed: int = 0

@@ -20,13 +20,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
 from core.errors import BundleError
-
-Preset = Literal["attention", "attention+geglu", "convolutions"]
+from core.hyperdreambooth.config import Preset
 
 _UNET_ATTENTION = re.compile(r"\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$")
 _UNET_GEGLU = re.compile(r"\.ff\.net\.0\.proj$")

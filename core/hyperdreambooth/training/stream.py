@@ -26,6 +26,7 @@ from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.hyperdreambooth.training.captions import caption
 from core.hyperdreambooth.training.data import decode_picture
+from core.hyperdreambooth.training.precision import autocast
 from core.hyperdreambooth.training.rows import Mix, Rows
 from core.hyperdreambooth.training.shards import Photo, Shard
 
@@ -143,9 +144,9 @@ def draw_slice(lane: Lane, step: int) -> Slice:
 
 
 @torch.no_grad()
-def to_rows(bundle: Bundle, network: HyperNetwork, part: Slice, autocast: torch.dtype | None) -> Rows:
-    """A slice on the device. The autoencoder runs in float32 unless ``autocast`` is bfloat16: float16 overflows."""
-    with torch.autocast(bundle.device.type, torch.bfloat16, enabled=autocast is torch.bfloat16):
+def to_rows(bundle: Bundle, network: HyperNetwork, part: Slice, precision: torch.dtype | None) -> Rows:
+    """A slice on the device. The autoencoder runs in float32 unless ``precision`` is bfloat16: float16 overflows."""
+    with autocast(bundle.device, precision if precision is torch.bfloat16 else None):
         latents = encode_pictures(bundle, torch.from_numpy(part.pictures))
     faces = face_pixels(bundle, network, torch.from_numpy(part.faces))
     labels, seen = torch.from_numpy(part.labels), torch.from_numpy(part.seen)
