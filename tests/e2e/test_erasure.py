@@ -7,6 +7,7 @@ the photo, the weights and the pictures as they were stored, and the ids, which 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -58,9 +59,10 @@ class Scene:
 
     def files(self) -> Iterator[tuple[Path, bytes]]:
         """Every file of the service, its logs and Redis' own among them, with what is in it."""
-        for path in self.service.folder.rglob("*"):
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # it has just gone
-                yield path, path.read_bytes()
+        for folder, _, names in os.walk(self.service.folder):  # rglob stumbles over a folder that has just gone
+            for path in (Path(folder, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):  # so has this one
+                    yield path, path.read_bytes()
 
     def in_redis(self) -> bytes:
         """All keys and values."""
