@@ -61,6 +61,6 @@ def list_models(settings: ServiceSettings, tenant: Tenant) -> schemas.ModelList:
         has_hypernetwork=has_hypernetwork,
         steps=known.sampling.steps,
         guidance_scale=known.sampling.guidance_scale,
-        personalize_steps=finetune.steps_taken(from_zero=not has_hypernetwork),
+        personalize_steps=finetune.steps_taken(from_zero=finetune.starts_from_zero(has_hypernetwork=has_hypernetwork)),
     )
     return schemas.ModelList(models=[model])

@@ -71,8 +71,8 @@ class LinearHypernetworkConfig:
 class FinetuneConfig:
     """Rank-relaxed fast finetuning (section 4.3): 40 iterations; learning rate, rank and batch are not given.
 
-    ``steps_from_zero`` are taken when there is no hypernetwork to start from (the paper's DreamBooth takes 1,200); both
-    are for one photo, more photos take more.
+    ``steps_from_zero`` are taken where no prediction is started from (the paper's DreamBooth takes 1,200); both are
+    for one photo, more photos take more.
     ``from_prediction`` False: the hypernetwork gives the preview, and finetuning starts from zero (decision 22).
     ``relaxation`` "lidb" stays inside the basis and keeps the file at about 100 KB; "lora" leaves it.
     ``least_noise`` is the share of the noise schedule, from its clean end, that finetuning leaves out: who it is gets
@@ -95,6 +95,10 @@ class FinetuneConfig:
     styles: tuple[str, ...] = ()
     poor_likeness: float | None = None
     second_rank: int = 8
+
+    def starts_from_zero(self, *, has_hypernetwork: bool) -> bool:
+        """Whether there is no prediction that finetuning of somebody new starts from."""
+        return not (has_hypernetwork and self.from_prediction)
 
     def steps_taken(self, *, from_zero: bool, photos: int = 1) -> int:
         """The steps of a personalisation that names none; half as many again for each further photo, up to twice."""

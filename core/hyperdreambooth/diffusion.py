@@ -77,12 +77,17 @@ class Bundle:
 
     @property
     def has_hypernetwork(self) -> bool:
-        """Whether personalising starts from a prediction rather than from zero."""
+        """Whether there is a prediction to show, and maybe to start from."""
         return self.hypernetwork is not None
+
+    @property
+    def starts_from_zero(self) -> bool:
+        """Whether finetuning of somebody new starts from zero rather than from the prediction."""
+        return self.config.finetune.starts_from_zero(has_hypernetwork=self.has_hypernetwork)
 
     def finetuning_steps(self, photos: int = 1) -> int:
         """The finetuning steps of a personalisation from so many photos that names none."""
-        return self.config.finetune.steps_taken(from_zero=not self.has_hypernetwork, photos=photos)
+        return self.config.finetune.steps_taken(from_zero=self.starts_from_zero, photos=photos)
 
     @property
     def device(self) -> torch.device:

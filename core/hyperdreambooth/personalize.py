@@ -105,7 +105,7 @@ def personalize(
         report("hypernetwork", 1, 1)
         clock.lap("hypernetwork")
         look(predicted)
-        start = start if settings.from_prediction else None
+        start = None if bundle.starts_from_zero else start
 
     trial = _Trial(bundle, photos, start, noun, judges_of(bundle, judges), report, should_stop, clock)
     made, tries = (
@@ -204,9 +204,9 @@ def _settings(bundle: Bundle, options: PersonalizeOptions, photos: int) -> Finet
     default, lowest = bundle.config.finetune, 1
     if options.start is not None:
         lowest = options.start.metadata.rank
-    elif bundle.hypernetwork is not None and default.from_prediction:
+    elif bundle.hypernetwork is not None and not bundle.starts_from_zero:
         lowest = bundle.hypernetwork.config.rank
-    from_zero = options.start is None and not bundle.has_hypernetwork
+    from_zero = options.start is None and bundle.starts_from_zero
     steps = options.steps or default.steps_taken(from_zero=from_zero, photos=photos)
     return replace(default, rank=max(options.rank or default.rank, lowest), steps=steps)
 

@@ -99,7 +99,7 @@ def _refined(
     photos = torch.from_numpy(np.stack([subject.photos for subject in chosen]))
     steps = bundle.finetuning_steps(photos.shape[1])
     config: FinetuneConfig = replace(settings, steps=steps, learning_rate=rate or default or settings.learning_rate)
-    origin = bundle if config.from_prediction else _from_zero(bundle)
+    origin = _from_zero(bundle) if bundle.starts_from_zero else bundle
     start = starting_point(origin, chosen, seed=seed, iterations=iterations)
     generator = torch.Generator("cpu").manual_seed(seed)
     tuned = finetune(bundle, show(bundle, photos, config), start, config, generator=generator)
@@ -149,12 +149,20 @@ def _needs_iterations(bundle: Bundle) -> str | None:
 
 
 def _needs_a_start(bundle: Bundle) -> str | None:
-    return None if bundle.has_hypernetwork else "the bundle has no hypernetwork: its own row is this one"
+    return "the bundle finetunes from zero: its own row is this one" if bundle.starts_from_zero else None
+
+
+def _needs_another_start(bundle: Bundle) -> str | None:
+    own = None if bundle.starts_from_zero else "the bundle finetunes from its prediction: its own row is this one"
+    return _needs_hypernetwork(bundle) or own
 
 
 def _without_start(bundle: Bundle) -> Bundle:
-    steps = bundle.config.finetune.steps
-    return with_finetuning(_from_zero(bundle), steps_from_zero=steps)
+    return with_finetuning(_from_zero(bundle), steps_from_zero=bundle.finetuning_steps())
+
+
+def _from_prediction(bundle: Bundle) -> Bundle:
+    return with_finetuning(bundle, from_prediction=True, steps=bundle.finetuning_steps())
 
 
 def _from_zero(bundle: Bundle) -> Bundle:
@@ -174,6 +182,12 @@ _ALL = (
         "without the hypernetwork, as many steps",
         partial(_refined, change=_without_start),
         missing=_needs_a_start,
+    ),
+    Method(
+        "from-prediction",
+        "from the hypernetwork's prediction, as many steps",
+        partial(_refined, change=_from_prediction),
+        missing=_needs_another_start,
     ),
     Method(
         "one-iteration", "k = 1", partial(_refined, iterations=1), missing=_needs_iterations

@@ -61,8 +61,8 @@ def test_a_bundle_may_show_the_prediction_and_finetune_from_zero(bundle):
     made = personalize(predicting, photos(1), PersonalizeOptions(rank=1), on_preview=shown.append)
     assert [weights.metadata.kept_step for weights in shown] == [0], "one preview: the prediction"
     assert made.weights.metadata.rank == 1, "it need not have the prediction's rank"
-    assert made.kept_step == 4
-    without = replace(bundle, config=replace(apart, finetune=replace(apart.finetune, steps_from_zero=4)))
+    assert made.kept_step == 9
+    without = replace(bundle, config=apart)
     assert to_bytes(made.weights) == to_bytes(personalize(without, photos(1), PersonalizeOptions(rank=1)).weights)
 
 

@@ -51,8 +51,13 @@ def test_people_in_one_batch_are_what_each_would_be_alone(bundle, people, name):
 def test_rows_that_need_a_hypernetwork_say_so():
     without = random_bundle(with_hypernetwork=False)
     missing = {name for name, method in METHODS.items() if method.missing(without)}
-    assert missing == {"hypernetwork-only", "without-hypernetwork", "one-iteration"}
-    assert not any(method.missing(random_bundle()) for method in METHODS.values())
+    assert missing == {"hypernetwork-only", "without-hypernetwork", "from-prediction", "one-iteration"}
+
+
+@pytest.mark.parametrize(("predicting", "own"), [(True, "from-prediction"), (False, "without-hypernetwork")])
+def test_the_bundles_own_row_is_not_measured_twice(bundle, predicting, own):
+    starting = with_finetuning(bundle, from_prediction=predicting)
+    assert [name for name, method in METHODS.items() if method.missing(starting)] == [own]
 
 
 def test_a_linear_hypernetwork_has_no_row_with_fewer_iterations():
@@ -60,7 +65,7 @@ def test_a_linear_hypernetwork_has_no_row_with_fewer_iterations():
     assert bundle.hypernetwork is not None
     small = LinearHypernetworkConfig(resolution=16, eigenfaces=2, face_eigenfaces=2, width=2, rank=1)
     linear = replace(bundle, hypernetwork=fresh(small, bundle.hypernetwork.shapes))
-    assert {name for name, method in METHODS.items() if method.missing(linear)} == {"one-iteration"}
+    assert {name for name, method in METHODS.items() if method.missing(linear)} == {"from-prediction", "one-iteration"}
 
 
 def test_one_iteration_is_another_start_than_two(bundle, people):
