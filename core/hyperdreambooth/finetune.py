@@ -1,13 +1,13 @@
 """Rank-relaxed fast finetuning (section 4.3), of one person or of a whole batch of people at once.
 
 The base is frozen, every person's factors are free. Rows of the batch are ``people x rows``; people do not see each
-other: each gets the timesteps and noise it would get alone, losses are summed over them, AdamW works on each number
-alone, and gradients are clipped for each person apart.
+other: each gets the timesteps and noise it would get alone, losses are summed over them, the optimizer works on each
+person alone, and gradients are clipped for each person apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from core.hyperdreambooth.adapters import repeat
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle, denoising_loss, encode_pictures, merged, tokenize
 from core.hyperdreambooth.lidb import Factors, Person, relax
+from core.hyperdreambooth.muon import Muon
 from core.hyperdreambooth.styles.styles import STYLES
 
 PROMPT = "a [V] {noun}"
@@ -26,6 +27,12 @@ PROMPT = "a [V] {noun}"
 
 CLIP = 1.0
 """The largest norm of one person's gradient."""
+
+OPTIMIZERS: Mapping[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = {
+    "adamw": lambda factors, rate: torch.optim.AdamW(factors, rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+    "muon": Muon,
+}
+"""By the name that a bundle gives them: the factors of everybody and a learning rate to an optimizer."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,7 @@ def finetune(
     people = len(shown.photos)
     inside = merged(bundle, start) if config.relaxation == "lora" else start
     factors = _trainable(relax(inside, config.rank, generator=generator))
-    optimizer = torch.optim.AdamW(
-        _tensors(factors), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
-    )
+    optimizer = OPTIMIZERS[config.optimizer](_tensors(factors), config.learning_rate)
     tokens = tokenize(bundle, _prompts(config, class_noun or bundle.class_noun))
     average = {name: Factors(f.left.detach().clone(), f.right.detach().clone()) for name, f in factors.items()}
     losses: list[float] = []
