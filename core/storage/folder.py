@@ -12,7 +12,7 @@ from pathlib import Path
 from core.errors import ObjectNotFound, StoreUnavailable
 from core.storage.store import check_key, check_prefix
 
-_TRIES = 5
+_TRIES = 10
 """Of what another process may undo meanwhile."""
 
 
@@ -31,7 +31,7 @@ class FolderStore:
                 try:
                     self._write(target, data)
                     break
-                except FileNotFoundError:  # the folder went between making it and writing into it
+                except (FileNotFoundError, FileExistsError):  # the folder went while it was made or written into
                     if not left:
                         raise
 

@@ -5,7 +5,7 @@ import torch
 
 from core.errors import BundleError, JobCanceled
 from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.finetune import Shown, finetune, show
+from core.hyperdreambooth.finetune import OPTIMIZERS, Shown, finetune, show
 from core.hyperdreambooth.lidb import Factors
 from core.hyperdreambooth.testing import random_bundle
 
@@ -63,12 +63,14 @@ def test_the_same_seed_gives_the_same_weights(bundle):
     assert all(torch.equal(first[name].left, second[name].left) for name in first)
 
 
-def test_people_in_one_batch_do_not_see_each_other(bundle):
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_people_in_one_batch_do_not_see_each_other(bundle, optimizer):
     """The second person's photo changes; the first one's weights stay."""
+    config = replace(CONFIG, optimizer=optimizer)
     start = bundle.basis.zeros(1, generator=seeded(), batch=(2,))
     both = latents(2)
     other = Shown(torch.cat([both.photos[:1], both.photos[1:] * 2]), both.styled)
-    first, second = (finetune(bundle, each, start, CONFIG, generator=seeded(1)).person for each in (both, other))
+    first, second = (finetune(bundle, each, start, config, generator=seeded(1)).person for each in (both, other))
     name = bundle.targets[-1].name
     torch.testing.assert_close(first[name].left[0], second[name].left[0], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(first[name].left[1], second[name].left[1], atol=1e-5)
