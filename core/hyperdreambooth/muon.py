@@ -36,8 +36,10 @@ class Muon(torch.optim.Optimizer):
                 _tall(factor).add_(move, alpha=-group["lr"] * move.shape[-2] ** 0.5)
 
     def _momentum(self, factor: Tensor, momentum: float) -> Tensor:
-        velocity = self.state[factor].setdefault("velocity", torch.zeros_like(factor))
-        velocity.mul_(momentum).add_(factor.grad)
+        state = self.state[factor]
+        if not state:
+            state["velocity"] = torch.zeros_like(factor)
+        velocity = state["velocity"].mul_(momentum).add_(factor.grad)
         ahead: Tensor = factor.grad + momentum * velocity
         return ahead
 
