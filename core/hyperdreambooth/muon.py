@@ -1,13 +1,15 @@
-"""Muon (K. Jordan and others, 2024, https://kellerjordan.github.io/posts/muon/) for batches of thin matrices.
+"""Muon (K. Jordan and others, 2024, https://kellerjordan.github.io/posts/muon/) for batches of small matrices.
 
-Each step moves a factor by the orthogonal part of its momentum: all of its ``r`` directions equally far, also those in
-which the gradient is small. torch.optim.Muon takes single matrices and approximates the orthogonal part by an
-iteration; for thin ones it is exact and cheaper, by the inverse root of their ``r x r`` Gram matrix.
+Each step moves a matrix by the orthogonal part of its momentum: all of its directions equally far, also those in which
+the gradient is small. torch.optim.Muon takes single matrices and approximates the orthogonal part by an iteration; for
+thin ones and for the kernels of a small model it is exact and cheaper, by the inverse root of their Gram matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,44 +20,65 @@ LEAST = 1e-6
 
 
 class Muon(torch.optim.Optimizer):
-    """Factors ``people x n x r`` and ``people x r x m``, of one rank; people do not see each other.
+    """Factors ``people x n x r`` and ``people x r x m``; people do not see each other.
 
+    ``kernels``: parameters are single matrices instead, ``out x in`` or ``out x in x h x w``, as layers have them.
     ``lr`` is the root mean square of what a step adds to an element, as it is (nearly) of Adam's.
     """
 
-    def __init__(self, factors: Sequence[Tensor], lr: float, momentum: float = 0.9) -> None:
-        super().__init__(factors, {"lr": lr, "momentum": momentum})
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        *,
+        kernels: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.kernels = kernels
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # nobody here gives a closure
-        """Move every factor that has a gradient, by Nesterov's momentum of it."""
+        """Move every parameter that has a gradient, by Nesterov's momentum of it."""
         for group in self.param_groups:
-            factors = [factor for factor in group["params"] if factor.grad is not None]
-            moves = orthogonal([_tall(self._momentum(factor, group["momentum"])) for factor in factors])
-            for factor, move in zip(factors, moves, strict=True):
-                _tall(factor).add_(move, alpha=-group["lr"] * move.shape[-2] ** 0.5)
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            momenta = [self._matrix(self._momentum(parameter, group["momentum"])) for parameter in moved]
+            for parameter, momentum, move in zip(moved, momenta, orthogonal(momenta), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(move.reshape(parameter.shape), alpha=-group["lr"] * max(momentum.shape[-2:]) ** 0.5)
 
-    def _momentum(self, factor: Tensor, momentum: float) -> Tensor:
-        state = self.state[factor]
+    def _matrix(self, tensor: Tensor) -> Tensor:
+        return tensor.flatten(1)[None] if self.kernels else tensor
+
+    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
+        state = self.state[parameter]
         if not state:
-            state["velocity"] = torch.zeros_like(factor)
-        velocity = state["velocity"].mul_(momentum).add_(factor.grad)
-        ahead: Tensor = factor.grad + momentum * velocity
+            state["velocity"] = torch.zeros_like(parameter)
+        velocity = state["velocity"].mul_(momentum).add_(parameter.grad)
+        ahead: Tensor = parameter.grad + momentum * velocity
         return ahead
 
 
-def orthogonal(matrices: Sequence[Float[Tensor, "people _ rank"]]) -> list[Float[Tensor, "people _ rank"]]:
-    """The nearest matrices with orthonormal columns (``U V^T`` of each ``U S V^T``); of a zero matrix, zero.
+def orthogonal(matrices: Sequence[Float[Tensor, "people _ _"]]) -> list[Float[Tensor, "people _ _"]]:
+    """The nearest matrices with orthonormal rows or columns (``U V^T`` of each ``U S V^T``); of a zero matrix, zero.
 
-    Lengths may differ: what is decomposed, all at once, are the Gram matrices.
+    What is decomposed are the Gram matrices of their short sides, those of one size all at once.
     """
-    gram = torch.stack([matrix.mT @ matrix for matrix in matrices]).double()
-    values, vectors = torch.linalg.eigh(gram)
+    tall = [matrix if matrix.shape[-2] >= matrix.shape[-1] else matrix.mT for matrix in matrices]
+    alike = defaultdict(list)
+    for place, matrix in enumerate(tall):
+        alike[matrix.shape[-1]].append(place)
+    found = list(tall)
+    for places in alike.values():
+        roots = _inverse_roots(torch.stack([tall[place].mT @ tall[place] for place in places]))
+        for place, root in zip(places, roots, strict=True):
+            found[place] = tall[place] @ root
+    return [a if b.shape == a.shape else a.mT for a, b in zip(found, matrices, strict=True)]
+
+
+def _inverse_roots(gram: Float[Tensor, "n people r r"]) -> Float[Tensor, "n people r r"]:
+    values, vectors = torch.linalg.eigh(gram.double())
     floor = LEAST * values[..., -1:] + torch.finfo(torch.float32).tiny
-    roots = (vectors * values.maximum(floor).rsqrt().unsqueeze(-2)) @ vectors.mT
-    return [matrix @ root.to(matrix) for matrix, root in zip(matrices, roots, strict=True)]
-
-
-def _tall(factor: Tensor) -> Tensor:
-    """A view with at least as many rows as columns."""
-    return factor if factor.shape[-2] >= factor.shape[-1] else factor.mT
+    roots: Tensor = (vectors * values.maximum(floor).rsqrt().unsqueeze(-2)) @ vectors.mT
+    return roots.to(gram)

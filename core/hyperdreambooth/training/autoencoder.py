@@ -1,8 +1,9 @@
-"""Stage one: the autoencoder. Whatever it loses, no personalising brings back, so it is trained first and measured.
+"""The autoencoder. Whatever it loses, no personalising brings back, so it is trained first and measured.
 
 L1 + L2 on the pixels, more in the middle of the frame where the face is; latents get noise of a fixed spread and a
 small penalty on their size, so that what matters less takes less room and the decoder forgives the diffusion model's
-errors.
+errors. Its decoder may then be trained on alone: what it makes of given latents can become better without changing
+anything that learnt from them.
 """
 
 from __future__ import annotations
@@ -17,23 +18,41 @@ from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.data import Faces
 from core.hyperdreambooth.training.loop import Losses
 from core.hyperdreambooth.training.precision import autocast, quickest
-from core.hyperdreambooth.training.recipe import Autoencoder
+from core.hyperdreambooth.training.recipe import Autoencoder, Decoder
 
 
 def autoencoder_losses(
     bundle: Bundle, faces: Faces, config: Autoencoder, names: tuple[str, ...], generator: torch.Generator
 ) -> Losses:
     """Reconstruction of a batch of photos, a share of them stylised, half of them mirrored."""
-    pixels = _draw(faces, config, names, generator).to(bundle.device)
+    pixels = _draw(faces, config.optimization.batch, config.styled, names, generator).to(bundle.device)
     with autocast(bundle.device, quickest(bundle.device)):
         mean = bundle.vae.encode(pixels).latent_dist.mean
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         decoded = bundle.vae.decode(mean + config.noise * noise).sample
-    error = decoded.float() - pixels
-    weights = centre_weights(pixels.shape[-1], config.centre).to(pixels)
-    reconstruction = ((error.abs() + error.square()) * weights).mean()
+    reconstruction = _reconstruction(decoded.float() - pixels, config.centre)
     loss = reconstruction + config.penalty * mean.float().square().mean()
     return {"loss": loss, "reconstruction": reconstruction}
+
+
+def decoder_losses(
+    bundle: Bundle,
+    faces: Faces,
+    config: Decoder,
+    first: Autoencoder,
+    names: tuple[str, ...],
+    generator: torch.Generator,
+) -> Losses:
+    """Reconstruction as in the ``first`` training, and of edges; latents as they are."""
+    pixels = _draw(faces, config.optimization.batch, first.styled, names, generator).to(bundle.device)
+    with autocast(bundle.device, quickest(bundle.device)):
+        with torch.no_grad():
+            mean = bundle.vae.encode(pixels).latent_dist.mean
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        decoded = bundle.vae.decode(mean + config.noise * noise).sample
+    error = decoded.float() - pixels
+    losses = {"reconstruction": _reconstruction(error, first.centre), "edges": _edges(error, first.centre)}
+    return {"loss": losses["reconstruction"] + config.edges * losses["edges"], **losses}
 
 
 def set_scaling(bundle: Bundle, faces: Faces, *, pictures: int = 512) -> float:
@@ -55,15 +74,25 @@ def centre_weights(side: int, centre: float) -> Float[Tensor, "side side"]:
     return weights / weights.mean()
 
 
+def _reconstruction(error: Float[Tensor, "n 3 h w"], centre: float) -> Float[Tensor, ""]:
+    return ((error.abs() + error.square()) * centre_weights(error.shape[-1], centre).to(error)).mean()
+
+
+def _edges(error: Float[Tensor, "n 3 h w"], centre: float) -> Float[Tensor, ""]:
+    """The error of the differences of neighbours, across and down."""
+    weights = centre_weights(error.shape[-1], centre).to(error)
+    across, down = error.diff(dim=3).abs() * weights[:, 1:], error.diff(dim=2).abs() * weights[1:]
+    return across.mean() + down.mean()
+
+
 def _draw(
-    faces: Faces, config: Autoencoder, names: tuple[str, ...], generator: torch.Generator
+    faces: Faces, batch: int, share: float, names: tuple[str, ...], generator: torch.Generator
 ) -> Float[Tensor, "n 3 h w"]:
-    batch = config.optimization.batch
     chosen = torch.randint(len(faces), (batch,), generator=generator).numpy()
     pictures = faces.pictures[chosen]
     pictures[::2] = pictures[::2, :, ::-1].copy()
     groups = torch.randint(len(names), (3,), generator=generator).tolist()
-    styled = np.array_split(np.arange(round(batch * config.styled)), len(groups))
+    styled = np.array_split(np.arange(round(batch * share)), len(groups))
     for style, part in zip(groups, styled, strict=True):
         if len(part):
             pictures[part] = STYLES[names[style]].apply(pictures[part])

@@ -93,7 +93,7 @@ def sample_sheet(bundle: Bundle, stage: str, faces: Faces, folder: Path, *, colu
     """``samples.png`` and, from the losses so far, ``losses.png``."""
     chosen = np.linspace(0, len(faces) - 1, columns).astype(int)
     photos = torch.from_numpy(faces.pictures[chosen])
-    if stage == "autoencoder":
+    if stage in {"autoencoder", "decoder"}:
         rows = [photos, decode_latents(bundle, encode_pictures(bundle, photos)).cpu()]
     elif stage in {"classifier", "recogniser"}:
         rows = [torch.from_numpy(style.apply(photos.numpy())) for style in STYLES.values()]

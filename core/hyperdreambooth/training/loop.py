@@ -12,10 +12,11 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -25,12 +26,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from core.errors import BundleError
+from core.hyperdreambooth.config import Optimizer
+from core.hyperdreambooth.muon import Muon
 from core.hyperdreambooth.training.team import ALONE, GradientSum, Team
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """How a stage is trained. ``decay`` is the share of the steps, at the end, in which the rate falls to zero."""
+    """How a stage is trained. ``decay`` is the share of the steps, at the end, in which the rate falls to zero.
+
+    ``optimizer`` "muon" moves matrices and convolution kernels by Muon, and with AdamW only the vectors between them.
+    """
 
     steps: int
     batch: int
@@ -41,6 +47,7 @@ class Optimization:
     ema: float = 0.998
     clip: float = 1.0
     checkpoint_every: int = 200
+    optimizer: Optimizer = "adamw"
 
     def rate(self, step: int) -> float:
         """The learning rate's factor at a step: linear up, constant, then a half cosine down to 2 %."""
@@ -53,6 +60,10 @@ class Optimization:
 
 Losses = Mapping[str, Tensor]
 """Name -> scalar; ``loss`` is the one that is minimised."""
+
+
+STATE = {Muon: ("velocity",), torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step")}
+"""What an optimizer knows of a parameter."""
 
 
 class TrainingLoop:
@@ -81,14 +92,7 @@ class TrainingLoop:
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
         self.device_type = next(iter(self.parameters.values())).device.type
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=half)
-        groups = {key: [p for p in module.parameters() if p.requires_grad] for key, module in modules.items()}
-        self.optimizer = torch.optim.AdamW(
-            [{"params": group, "module": key, "share": 1.0} for key, group in groups.items() if group],
-            lr=optimization.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=optimization.weight_decay,
-            fused=True,
-        )
+        self.optimizers = _optimizers(modules, optimization)
         self.step = 0
         self._resume()
 
@@ -99,7 +103,7 @@ class TrainingLoop:
 
     def slow_down(self, module: str, share: float) -> None:
         """Let a module learn at this share of the learning rate."""
-        for group in self.optimizer.param_groups:
+        for group in self._groups():
             if group["module"] == module:
                 group["share"] = share
 
@@ -132,7 +136,7 @@ class TrainingLoop:
     def rehearse(self, losses: Callable[[torch.Generator], Losses]) -> None:
         """All of the next step but the step itself: what it costs, and nothing learnt."""
         self._gradients(losses)
-        self.optimizer.zero_grad()
+        self._forget()
 
     def use_average(self) -> None:
         """Put the averaged parameters into the modules: what a finished stage hands on."""
@@ -144,23 +148,24 @@ class TrainingLoop:
         """Write the checkpoint, atomically: a killed run leaves the one before."""
         tensors = {f"parameter/{n}": p.detach() for n, p in self.parameters.items()}
         tensors |= {f"average/{n}": p for n, p in self.average.items()}
-        for name, parameter in self.parameters.items():
-            state = self.optimizer.state[parameter]
-            tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq", "step") if key in state}
+        for optimizer, name, parameter in self._trained():
+            tensors |= {f"{key}/{name}": value for key, value in optimizer.state[parameter].items()}
         self.folder.mkdir(parents=True, exist_ok=True)
         metadata = {"step": str(self.step), "scaler": json.dumps(self.scaler.state_dict())}
         save_whole(tensors, self.folder / "checkpoint.safetensors", metadata=metadata)
         (self.folder / "state.json").write_text(json.dumps({"step": self.step, "of": self.config.steps}))
 
     def _take(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
+        for group in self._groups():
             group["lr"] = group["share"] * self.config.learning_rate * self.config.rate(self.step)
         values = self._gradients(losses)
         if not math.isfinite(values["loss"]):
             raise BundleError(f"{self.name}: the loss of step {self.step} is not a number; lower the learning rate")
-        self.scaler.unscale_(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
         self.step += 1
         keep = min(self.config.ema, self.step / (self.step + 9))
@@ -170,7 +175,7 @@ class TrainingLoop:
 
     def _gradients(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
         """Leave the whole team's gradients of the next step in the parameters; returns the mean of each loss."""
-        self.optimizer.zero_grad()
+        self._forget()
         whole = GradientSum(self.parameters.values(), self.team)
         with self._attention():
             for part in self.team.share(self.parts):
@@ -199,14 +204,25 @@ class TrainingLoop:
             metadata = stream.metadata()
         self.step = int(metadata["step"])
         self.scaler.load_state_dict(json.loads(metadata.get("scaler", "{}")) or self.scaler.state_dict())
-        for name, parameter in self.parameters.items():
-            if f"exp_avg/{name}" in saved:
-                taken = saved.get(f"step/{name}", torch.tensor(float(self.step)))
-                self.optimizer.state[parameter] = {
-                    "step": taken.to(parameter.device),
-                    "exp_avg": saved[f"exp_avg/{name}"].to(parameter.device),
-                    "exp_avg_sq": saved[f"exp_avg_sq/{name}"].to(parameter.device),
-                }
+        saved = {f"step/{name}": torch.tensor(float(self.step)) for name in self.parameters} | saved
+        for optimizer, name, parameter in self._trained():
+            kept = STATE[type(optimizer)]
+            if all(f"{key}/{name}" in saved for key in kept):
+                optimizer.state[parameter] = {key: saved[f"{key}/{name}"].to(parameter.device) for key in kept}
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        return (group for optimizer in self.optimizers for group in optimizer.param_groups)
+
+    def _trained(self) -> Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]:
+        """Which optimizer moves which parameter."""
+        names = {parameter: name for name, parameter in self.parameters.items()}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from ((optimizer, names[parameter], parameter) for parameter in group["params"])
+
+    def _forget(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
 
     def _log(self, losses: Mapping[str, float]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -217,6 +233,28 @@ class TrainingLoop:
             if fresh:
                 writer.writerow(["step", *losses])
             writer.writerow([self.step, *(f"{value:.5f}" for value in losses.values())])
+
+
+def _optimizers(modules: Mapping[str, nn.Module], config: Optimization) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for what has two dimensions or more and AdamW for the rest."""
+
+    def groups(*, kernels: bool) -> list[dict[str, Any]]:
+        by_module = {
+            key: [p for p in module.parameters() if p.requires_grad and kernels == by_muon(p)]
+            for key, module in modules.items()
+        }
+        return [{"params": params, "module": key, "share": 1.0} for key, params in by_module.items() if params]
+
+    def by_muon(parameter: Tensor) -> bool:
+        return config.optimizer == "muon" and parameter.ndim > 1
+
+    rate, decay = config.learning_rate, config.weight_decay
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices := groups(kernels=True):
+        optimizers.append(Muon(matrices, rate, weight_decay=decay, kernels=True))
+    if rest := groups(kernels=False):
+        optimizers.append(torch.optim.AdamW(rest, rate, betas=(0.9, 0.99), weight_decay=decay, fused=True))
+    return optimizers
 
 
 def step_generator(seed: int, step: int, part: int = 0) -> torch.Generator:

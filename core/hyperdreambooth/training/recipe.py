@@ -45,6 +45,19 @@ class Autoencoder:
 
 
 @dataclass(frozen=True)
+class Decoder:
+    """The autoencoder's decoder trained on alone: latents stay what they are, and with them all that learnt from them.
+
+    ``noise`` is what its latents get, less than the autoencoder's; ``edges`` weighs the error of the differences of
+    neighbouring pixels.
+    """
+
+    optimization: Optimization
+    noise: float = 0.02
+    edges: float = 0.5
+
+
+@dataclass(frozen=True)
 class Classifier:
     """The judge of styles and attributes that ships with the bundle."""
 
@@ -134,7 +147,7 @@ class _InFolder:
 class Recipe(_InFolder):
     """A whole bundle. ``folder`` receives it, ``work`` (ignored by git) checkpoints, caches and sheets.
 
-    Without ``recogniser`` or ``preoptimize`` there is no such stage.
+    Without ``recogniser``, ``decoder`` or ``preoptimize`` there is no such stage.
     """
 
     output: str
@@ -149,6 +162,7 @@ class Recipe(_InFolder):
     hypernetwork: Hypernetwork
     preoptimize: Preoptimize | None = None
     recogniser: Recogniser | None = None
+    decoder: Decoder | None = None
     dream: Dream | None = None
     folder: Path = field(default_factory=Path)
 

@@ -18,7 +18,7 @@ from core.hyperdreambooth.diffusion import Bundle, from_pipeline, to_pixels
 from core.hyperdreambooth.hypernetwork import HyperNetwork, LinearHyperNetwork, fresh
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
 from core.hyperdreambooth.training.architecture import fix_spread, fresh_pipeline
-from core.hyperdreambooth.training.autoencoder import autoencoder_losses, set_scaling
+from core.hyperdreambooth.training.autoencoder import autoencoder_losses, decoder_losses, set_scaling
 from core.hyperdreambooth.training.base import base_losses
 from core.hyperdreambooth.training.classifier import classifier_losses, fresh_classifier, with_accuracy
 from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
@@ -39,7 +39,7 @@ from core.hyperdreambooth.training.rows import Mix, RowSource
 BASE = ("unet", "text_encoder")
 """The parts of the base model that a hypernetwork's weights change."""
 
-STAGES = ("autoencoder", "classifier", "recogniser", "base", "preoptimize", "hypernetwork")
+STAGES = ("autoencoder", "classifier", "recogniser", "decoder", "base", "preoptimize", "hypernetwork")
 
 
 class Workshop:
@@ -75,6 +75,8 @@ class Workshop:
         if stage == "recogniser":
             self._take_recogniser(load_recogniser(self.work))
             return self.recipe.recogniser is None or self.bundle.recogniser is not None
+        if stage == "decoder" and self.recipe.decoder is None:
+            return True
         if stage == "preoptimize":
             return self.recipe.preoptimize is None or (self._folder(stage) / TARGETS).is_file()
         loaded = [self._load(stage, name, module) for name, module in self._modules(stage).items()]
@@ -134,6 +136,20 @@ class Workshop:
 
     def _take_recogniser(self, recogniser: FaceRecogniser | None) -> None:
         self.bundle = replace(self.bundle, recogniser=recogniser)
+
+    def _decoder(self) -> None:
+        config, first = self.recipe.decoder, self.recipe.autoencoder
+        assert config is not None
+        self._frozen(self.bundle.vae)
+        for module in self._modules("decoder").values():
+            module.requires_grad_(True)
+        styles = self.recipe.data.styles
+        self._train(
+            "decoder",
+            config.optimization,
+            lambda generator: decoder_losses(self.bundle, self.faces, config, first, styles, generator),
+        )
+        self._finish("decoder")
 
     def _base(self) -> None:
         config = self.recipe.base
@@ -227,18 +243,18 @@ class Workshop:
         return True
 
     def _modules(self, stage: str) -> Mapping[str, nn.Module]:
-        if stage == "autoencoder":
-            return {"vae": self.bundle.vae}
-        if stage == "classifier":
-            return {"classifier": self.classifier}
         if stage == "recogniser":
             return {"identities": self.identities}
-        if stage == "base":
-            return {name: self.bundle.components[name] for name in BASE}
-        if stage == "hypernetwork":
-            base = BASE if self.recipe.hypernetwork.base_rate else ()
-            return {"network": self.network} | {name: self.bundle.components[name] for name in base}
-        return {}
+        vae, base = self.bundle.vae, {name: self.bundle.components[name] for name in BASE}
+        learning_on = base if self.recipe.hypernetwork.base_rate else {}
+        modules: dict[str, dict[str, nn.Module]] = {
+            "autoencoder": {"vae": vae},
+            "decoder": {"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv},
+            "classifier": {"classifier": self.classifier},
+            "base": base,
+            "hypernetwork": {"network": self.network, **learning_on},
+        }
+        return modules.get(stage, {})
 
     def _rows(self, mix: Mix) -> RowSource:
         return RowSource(self.bundle, self.faces, self._latents(), mix)

@@ -23,7 +23,7 @@ def stepped(factor: torch.Tensor, *gradients: torch.Tensor, lr: float = 0.1) -> 
 
 
 def test_the_orthogonal_part_is_that_of_the_singular_value_decomposition():
-    matrices = [random(3, 9, 4), random(3, 20, 4, seed=1)]
+    matrices = [random(3, 9, 4), random(3, 20, 4, seed=1), random(3, 5, 7, seed=2), random(3, 4, 11, seed=3)]
     for matrix, found in zip(matrices, orthogonal(matrices), strict=True):
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)
         torch.testing.assert_close(found, u @ v, atol=1e-5, rtol=1e-4)
@@ -43,6 +43,25 @@ def test_a_step_has_the_size_of_the_learning_rate_however_small_the_gradient(sha
     small, large = (start - stepped(start, scale * gradient) for scale in (1e-4, 1e4))
     torch.testing.assert_close(small, large, atol=1e-4, rtol=1e-3)
     assert small.square().mean().sqrt() == pytest.approx(0.1, rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 3, 3), (40, 2, 3, 3), (6, 30), (30, 6)])
+def test_a_layer_of_its_own_is_one_matrix_from_its_outputs_to_its_inputs(shape):
+    kernel = random(*shape).requires_grad_()
+    before = kernel.detach().clone()
+    kernel.grad = random(*shape, seed=1)
+    Muon([kernel], 0.1, kernels=True).step()
+    u, _, v = torch.linalg.svd(kernel.grad.flatten(1), full_matrices=False)
+    long = max(kernel.flatten(1).shape)
+    torch.testing.assert_close((before - kernel.detach()).flatten(1), 0.1 * long**0.5 * u @ v, atol=1e-4, rtol=1e-3)
+
+
+def test_weights_decay_beside_the_step():
+    kernel = random(5, 7).requires_grad_()
+    before = kernel.detach().clone()
+    kernel.grad = torch.zeros(5, 7)
+    Muon([kernel], 0.1, weight_decay=0.5, kernels=True).step()
+    torch.testing.assert_close(kernel.detach(), before * 0.95)
 
 
 def test_what_one_person_learns_does_not_depend_on_the_others():

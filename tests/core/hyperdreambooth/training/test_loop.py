@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +41,37 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path):
     torch.testing.assert_close(resumed.weight, unbroken.weight)
     assert loop.done
     assert json.loads((tmp_path / "broken/state.json").read_text())["step"] == CONFIG.steps
+
+
+def test_a_run_with_muon_resumes_as_well_and_moves_vectors_by_adamw(tmp_path):
+    """Matrices and kernels, of several memory formats, and vectors between them."""
+
+    def model() -> nn.Sequential:
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(36, 1))
+        return layers.to(memory_format=torch.channels_last)
+
+    def run(folder: Path, layers: nn.Sequential, *, until: int | None = None) -> TrainingLoop:
+        loop = TrainingLoop(folder, {"m": layers}, replace(CONFIG, optimizer="muon"), seed=1, name="test")
+
+        def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
+            if until is not None and loop.step == until:
+                raise KeyboardInterrupt
+            x = torch.randn(CONFIG.batch, 2, 5, 5, generator=generator)
+            return {"loss": (layers(x)[:, 0] - x.mean((1, 2, 3))).square().mean()}
+
+        loop.run(losses)
+        return loop
+
+    unbroken, resumed = model(), model()
+    run(tmp_path / "unbroken", unbroken)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", model(), until=8)
+    loop = run(tmp_path / "broken", resumed)
+    torch.testing.assert_close(resumed.state_dict(), unbroken.state_dict())
+    muon, adamw = loop.optimizers
+    assert {parameter.ndim for parameter in muon.state} == {2, 4}
+    assert {parameter.ndim for parameter in adamw.state} == {1}
 
 
 def test_the_average_is_what_a_stage_hands_on(tmp_path):

@@ -21,6 +21,7 @@ from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
 from core.hyperdreambooth.recogniser import load_recogniser
 from core.hyperdreambooth.training import __main__ as program
 from core.hyperdreambooth.training.architecture import fresh_pipeline
+from core.hyperdreambooth.training.data import LatentCache
 from core.hyperdreambooth.training.export import export_bundle
 from core.hyperdreambooth.training.recipe import load_recipe
 from core.hyperdreambooth.training.stages import STAGES, Workshop
@@ -58,6 +59,8 @@ channels = [8, 8]
 optimization = { steps = 2, batch = 8, learning_rate = 1e-3 }
 [recogniser]
 channels = [8, 8]
+optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
+[decoder]
 optimization = { steps = 2, batch = 4, learning_rate = 1e-3 }
 [base]
 channels = [16, 32]
@@ -97,13 +100,13 @@ def linear_recipe() -> str:
 
 def trained_on(base: Path, text: str, folder: Path) -> tuple[Path, Workshop]:
     """A recipe in ``folder`` whose base is that of another training, and its workshop after the last stage."""
-    for stage in ("autoencoder", "base", "classifier", "recogniser", "tokenizer"):
+    for stage in ("autoencoder", "base", "classifier", "decoder", "recogniser", "tokenizer"):
         shutil.copytree(base / "work" / stage, folder / "work" / stage)
     shutil.copy(base / "faces.parquet", folder)
     file = folder / "BUNDLE.toml"
     file.write_text(text)
     workshop = Workshop(load_recipe(file), device="cpu")
-    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, False]
+    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, True, False]
     workshop.run("hypernetwork")
     return file, workshop
 
@@ -161,7 +164,7 @@ def test_a_training_that_stops_early_writes_no_bundle_unless_told_to(recipe, bun
 
 
 def test_every_stage_leaves_a_sheet_and_curves_to_look_at(recipe, bundle_folder):
-    for stage in ("autoencoder", "classifier", "recogniser", "base", "preoptimize", "hypernetwork"):
+    for stage in ("autoencoder", "classifier", "recogniser", "decoder", "base", "preoptimize", "hypernetwork"):
         assert (recipe.parent / "work" / stage / "samples.png").is_file()
     assert (bundle_folder / "bundle.json").is_file()
 
@@ -245,6 +248,45 @@ def test_a_table_of_two_kinds_is_the_one_that_knows_its_keys(recipe, tmp_path):
     file.write_text(linear_recipe().replace("face_eigenfaces", "faces"))
     with pytest.raises(BundleError, match=r"BUNDLE.toml.network: unknown key"):
         load_recipe(file)
+
+
+def test_the_decoder_learns_on_and_leaves_the_latents_as_they_are(recipe, bundle_folder):
+    workshop = Workshop(load_recipe(recipe), device="cpu")
+    assert workshop.load("autoencoder")
+    before = {name: tensor.clone() for name, tensor in workshop.bundle.vae.state_dict().items()}
+    assert workshop.load("decoder")
+    after = workshop.bundle.vae.state_dict()
+    changed = {name.partition(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+    opened = load_bundle(bundle_folder, device="cpu").vae.state_dict()
+    torch.testing.assert_close(opened, {name: tensor.half().float() for name, tensor in after.items()})
+
+
+def test_a_recipe_without_a_decoder_table_keeps_the_autoencoders(recipe, tmp_path):
+    section = recipe.read_text().partition("[decoder]")[2].partition("[base]")[0]
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(recipe.read_text().replace(f"[decoder]{section}", ""))
+    (tmp_path / "faces.parquet").write_bytes((recipe.parent / "faces.parquet").read_bytes())
+    assert Workshop(load_recipe(file), device="cpu").load("decoder")
+
+
+def test_latents_are_encoded_again_when_the_encoder_changed_and_not_for_the_decoder(recipe, bundle_folder, tmp_path):
+    workshop = Workshop(load_recipe(recipe), device="cpu")
+    assert workshop.load("autoencoder")
+    arguments = {"styled": 1, "seed": 0, "file": tmp_path / "latents.npy"}
+    names = workshop.recipe.data.styles
+
+    def encoded() -> torch.Tensor:
+        return LatentCache.build(workshop.bundle, workshop.faces, names, **arguments).plain
+
+    first = encoded()
+    kept = arguments["file"].stat().st_mtime_ns
+    assert workshop.load("decoder")
+    assert torch.equal(encoded(), first)
+    assert arguments["file"].stat().st_mtime_ns == kept
+    with torch.no_grad():
+        workshop.bundle.vae.encoder.conv_in.weight.mul_(1.5)
+    assert not torch.equal(encoded(), first)
 
 
 def test_a_recipe_without_a_recogniser_has_no_such_stage(recipe, tmp_path):
