@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import safe_open
@@ -48,6 +48,11 @@ class Optimization:
     clip: float = 1.0
     checkpoint_every: int = 200
     optimizer: Optimizer = "adamw"
+
+    def __post_init__(self) -> None:
+        """Only optimizers that there are."""
+        if self.optimizer not in get_args(Optimizer):
+            raise BundleError(f"optimizer is one of {', '.join(get_args(Optimizer))}, not {self.optimizer!r}")
 
     def rate(self, step: int) -> float:
         """The learning rate's factor at a step: linear up, constant, then a half cosine down to 2 %."""

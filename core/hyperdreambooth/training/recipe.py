@@ -245,7 +245,7 @@ def _build(kind: type[T], values: dict[str, Any], *, where: str) -> T:
             converted[key] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(**converted)
-    except (TypeError, ValidationError) as error:
+    except (BundleError, TypeError, ValidationError) as error:
         raise BundleError(f"{where}: {error}") from error
 
 

@@ -320,6 +320,13 @@ def test_an_unknown_key_of_a_recipe_is_named(recipe, tmp_path):
         load_recipe(file)
 
 
+def test_an_optimizer_that_there_is_none_of_is_named(recipe, tmp_path):
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(recipe.read_text().replace("steps = 2, batch = 8,", 'steps = 2, optimizer = "sgd", batch = 8,'))
+    with pytest.raises(BundleError, match=r"(?s)BUNDLE.toml.classifier.optimization: .*'sgd'"):
+        load_recipe(file)
+
+
 def test_a_folder_that_is_no_pipeline_is_a_bundle_error(tmp_path):
     with pytest.raises(BundleError):
         load_bundle(tmp_path)
