@@ -45,7 +45,8 @@ class Muon(torch.optim.Optimizer):
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             momenta = [self._matrix(self._momentum(parameter, group["momentum"])) for parameter in moved]
             for parameter, momentum, move in zip(moved, momenta, orthogonal(momenta), strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                if group["weight_decay"]:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(move.reshape(parameter.shape), alpha=-group["lr"] * max(momentum.shape[-2:]) ** 0.5)
 
     def _matrix(self, tensor: Tensor) -> Tensor:

@@ -26,11 +26,8 @@ def autoencoder_losses(
 ) -> Losses:
     """Reconstruction of a batch of photos, a share of them stylised, half of them mirrored."""
     pixels = _draw(faces, config.optimization.batch, config.styled, names, generator).to(bundle.device)
-    with autocast(bundle.device, quickest(bundle.device)):
-        mean = bundle.vae.encode(pixels).latent_dist.mean
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
-        decoded = bundle.vae.decode(mean + config.noise * noise).sample
-    reconstruction = _reconstruction(decoded.float() - pixels, config.centre)
+    mean, error = _through(bundle, pixels, config.noise, generator)
+    reconstruction = _reconstruction(error, centre_weights(pixels.shape[-1], config.centre).to(pixels))
     loss = reconstruction + config.penalty * mean.float().square().mean()
     return {"loss": loss, "reconstruction": reconstruction}
 
@@ -45,13 +42,9 @@ def decoder_losses(
 ) -> Losses:
     """Reconstruction as in the ``first`` training, and of edges; latents as they are."""
     pixels = _draw(faces, config.optimization.batch, first.styled, names, generator).to(bundle.device)
-    with autocast(bundle.device, quickest(bundle.device)):
-        with torch.no_grad():
-            mean = bundle.vae.encode(pixels).latent_dist.mean
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
-        decoded = bundle.vae.decode(mean + config.noise * noise).sample
-    error = decoded.float() - pixels
-    losses = {"reconstruction": _reconstruction(error, first.centre), "edges": _edges(error, first.centre)}
+    _, error = _through(bundle, pixels, config.noise, generator)
+    weights = centre_weights(pixels.shape[-1], first.centre).to(pixels)
+    losses = {"reconstruction": _reconstruction(error, weights), "edges": _edges(error, weights)}
     return {"loss": losses["reconstruction"] + config.edges * losses["edges"], **losses}
 
 
@@ -74,13 +67,23 @@ def centre_weights(side: int, centre: float) -> Float[Tensor, "side side"]:
     return weights / weights.mean()
 
 
-def _reconstruction(error: Float[Tensor, "n 3 h w"], centre: float) -> Float[Tensor, ""]:
-    return ((error.abs() + error.square()) * centre_weights(error.shape[-1], centre).to(error)).mean()
+def _through(
+    bundle: Bundle, pixels: Float[Tensor, "n 3 h w"], noise: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "n c h2 w2"], Float[Tensor, "n 3 h w"]]:
+    """The latents' means, and how far off is what comes out of them with ``noise`` added."""
+    with autocast(bundle.device, quickest(bundle.device)):
+        mean = bundle.vae.encode(pixels).latent_dist.mean
+        drawn = torch.randn(mean.shape, generator=generator).to(mean)
+        decoded = bundle.vae.decode(mean + noise * drawn).sample
+    return mean, decoded.float() - pixels
 
 
-def _edges(error: Float[Tensor, "n 3 h w"], centre: float) -> Float[Tensor, ""]:
+def _reconstruction(error: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
+    return ((error.abs() + error.square()) * weights).mean()
+
+
+def _edges(error: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     """The error of the differences of neighbours, across and down."""
-    weights = centre_weights(error.shape[-1], centre).to(error)
     across, down = error.diff(dim=3).abs() * weights[:, 1:], error.diff(dim=2).abs() * weights[1:]
     return across.mean() + down.mean()
 

@@ -141,8 +141,6 @@ class Workshop:
         config, first = self.recipe.decoder, self.recipe.autoencoder
         assert config is not None
         self._frozen(self.bundle.vae)
-        for module in self._modules("decoder").values():
-            module.requires_grad_(True)
         styles = self.recipe.data.styles
         self._train(
             "decoder",
@@ -176,8 +174,6 @@ class Workshop:
     def _hypernetwork(self) -> None:
         config = self.recipe.hypernetwork
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
-        for module in self._modules("hypernetwork").values():
-            module.requires_grad_(True)
         self._measure_eigenfaces()
         rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo))
         targets = self._folder("preoptimize") / TARGETS
@@ -219,7 +215,10 @@ class Workshop:
         losses: Callable[[torch.Generator], Losses],
         base_rate: float = 1.0,
     ) -> None:
-        loop = TrainingLoop(self._folder(stage), self._modules(stage), optimization, seed=self.recipe.seed, name=stage)
+        modules = self._modules(stage)
+        for module in modules.values():
+            module.requires_grad_(True)
+        loop = TrainingLoop(self._folder(stage), modules, optimization, seed=self.recipe.seed, name=stage)
         for name in BASE:
             loop.slow_down(name, base_rate)
         loop.run(losses)

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,22 @@ def fresh() -> nn.Linear:
     return nn.Linear(3, 1)
 
 
-def train(folder, model: nn.Linear, *, until: int | None = None) -> TrainingLoop:
-    loop = TrainingLoop(folder, {"m": model}, CONFIG, seed=1, name="test")
+def train(
+    folder: Path,
+    model: nn.Module,
+    *,
+    until: int | None = None,
+    config: Optimization = CONFIG,
+    shape: tuple[int, ...] = (3,),
+) -> TrainingLoop:
+    """A model of ``shape`` to one number learns the sum of what it is given."""
+    loop = TrainingLoop(folder, {"m": model}, config, seed=1, name="test")
 
     def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
         if until is not None and loop.step == until:
             raise KeyboardInterrupt
-        x = torch.randn(CONFIG.batch, 3, generator=generator)
-        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        x = torch.randn(config.batch, *shape, generator=generator)
+        loss = (model(x) - x.flatten(1).sum(1, keepdim=True)).square().mean()
         return {"loss": loss, "same": loss}
 
     loop.run(losses)
@@ -51,18 +60,7 @@ def test_a_run_with_muon_resumes_as_well_and_moves_vectors_by_adamw(tmp_path):
         layers = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(36, 1))
         return layers.to(memory_format=torch.channels_last)
 
-    def run(folder: Path, layers: nn.Sequential, *, until: int | None = None) -> TrainingLoop:
-        loop = TrainingLoop(folder, {"m": layers}, replace(CONFIG, optimizer="muon"), seed=1, name="test")
-
-        def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
-            if until is not None and loop.step == until:
-                raise KeyboardInterrupt
-            x = torch.randn(CONFIG.batch, 2, 5, 5, generator=generator)
-            return {"loss": (layers(x)[:, 0] - x.mean((1, 2, 3))).square().mean()}
-
-        loop.run(losses)
-        return loop
-
+    run = partial(train, config=replace(CONFIG, optimizer="muon"), shape=(2, 5, 5))
     unbroken, resumed = model(), model()
     run(tmp_path / "unbroken", unbroken)
     with pytest.raises(KeyboardInterrupt):

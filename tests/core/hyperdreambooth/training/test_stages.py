@@ -111,6 +111,15 @@ def trained_on(base: Path, text: str, folder: Path) -> tuple[Path, Workshop]:
     return file, workshop
 
 
+def without(table: str, recipe: Path, folder: Path) -> Workshop:
+    """The workshop of the recipe less one of its tables."""
+    before, _, rest = recipe.read_text().partition(f"[{table}]")
+    shutil.copy(recipe.parent / "faces.parquet", folder)
+    file = folder / "BUNDLE.toml"
+    file.write_text(before + rest[rest.index("\n[") + 1 :])
+    return Workshop(load_recipe(file), device="cpu")
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("training")
@@ -263,11 +272,7 @@ def test_the_decoder_learns_on_and_leaves_the_latents_as_they_are(recipe, bundle
 
 
 def test_a_recipe_without_a_decoder_table_keeps_the_autoencoders(recipe, tmp_path):
-    section = recipe.read_text().partition("[decoder]")[2].partition("[base]")[0]
-    file = tmp_path / "BUNDLE.toml"
-    file.write_text(recipe.read_text().replace(f"[decoder]{section}", ""))
-    (tmp_path / "faces.parquet").write_bytes((recipe.parent / "faces.parquet").read_bytes())
-    assert Workshop(load_recipe(file), device="cpu").load("decoder")
+    assert without("decoder", recipe, tmp_path).load("decoder")
 
 
 def test_latents_are_encoded_again_when_the_encoder_changed_and_not_for_the_decoder(recipe, bundle_folder, tmp_path):
@@ -290,11 +295,7 @@ def test_latents_are_encoded_again_when_the_encoder_changed_and_not_for_the_deco
 
 
 def test_a_recipe_without_a_recogniser_has_no_such_stage(recipe, tmp_path):
-    section = recipe.read_text().partition("[recogniser]")[2].partition("[base]")[0]
-    file = tmp_path / "BUNDLE.toml"
-    file.write_text(recipe.read_text().replace(f"[recogniser]{section}", ""))
-    (tmp_path / "faces.parquet").write_bytes((recipe.parent / "faces.parquet").read_bytes())
-    workshop = Workshop(load_recipe(file), device="cpu")
+    workshop = without("recogniser", recipe, tmp_path)
     assert workshop.load("recogniser")
     assert workshop.bundle.recogniser is None
 
