@@ -171,7 +171,7 @@ class GenerationRequest(Asked):
     negative_prompt: NegativePrompt = ""
     stage: Literal["preview", "refined"] = Field(
         default="refined",
-        description="`preview` uses the first weights: the hypernetwork's, or a third of the finetuning.",
+        description="`preview` uses those of the latest preview: the hypernetwork's, or a third of the finetuning.",
     )
 
     @field_validator("subject_id")
@@ -280,7 +280,7 @@ class SubjectAnswer(Answer):
         default=False, description="Whether `stage=preview` can be generated from.", examples=[True]
     )
     preview: ImageInfo | None = Field(
-        default=None, description="A first picture, made before finetuning had ended.", examples=[_IMAGE]
+        default=None, description="The latest picture made before finetuning had ended.", examples=[_IMAGE]
     )
     bundle: str | None = Field(default=None, examples=["faces-64"])
     bundle_fingerprint: str | None = Field(default=None, examples=["c0ffee12"])
@@ -326,7 +326,7 @@ class JobAnswer(Answer):
     batch_id: str | None = Field(default=None, description="The batch whose item it is.")
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"generate": 2.4}])
     preview: ImageInfo | None = Field(
-        default=None, description="Of a job that personalises: a first picture, before finetuning has ended."
+        default=None, description="Of a job that personalises: the latest picture before finetuning has ended."
     )
     images: list[ImageInfo] | None = Field(
         default=None, description="The pictures, when generating has succeeded.", examples=[[_IMAGE]]

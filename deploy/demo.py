@@ -44,11 +44,11 @@ class Report:
     """What the demo measured. Seconds are those its user waits, from the upload on, without set-up and start.
 
     `likeness` is the service's own, null where it measures none; `images` has the prompt and the path of each picture.
-    `preview_seconds` is when the first picture was there, before finetuning had ended.
+    `preview_seconds` is when each preview was there, before finetuning had ended.
     """
 
     weights_bytes: int
-    preview_seconds: float | None
+    preview_seconds: list[float]
     personalize_seconds: float
     seconds_per_image: float
     total_seconds: float
@@ -71,14 +71,15 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
     _clear(folder)
     try:
         progress = ProgressLine(sys.stdout)
-        first = _FirstSight(client, folder, started, progress)
-        client.wait(accepted.job_id, on_progress=first)
+        looks = _Looks(client, folder, started, progress)
+        client.wait(accepted.job_id, on_progress=looks)
         personalized = time.monotonic()
         subject = client.subject(accepted.id)
         weights = client.weights(accepted.id)
         (folder / "face.lidb").write_bytes(weights)
-        if first.seconds is not None:
-            progress.end(f"a first picture after {first.seconds:.1f} s: {folder / PREVIEW}")
+        if looks.seconds:
+            after = ", ".join(f"{seconds:.1f}" for seconds in looks.seconds)
+            progress.end(f"previews after {after} s, the last one: {folder / PREVIEW}")
         progress.end(f"personalised in {personalized - started:.1f} s, {len(weights):,} bytes of weights")
         images = _generate(client, accepted.id, folder, prompts)
         ended = time.monotonic()
@@ -86,7 +87,7 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
         client.delete_subject(accepted.id)
     report = Report(
         weights_bytes=len(weights),
-        preview_seconds=None if first.seconds is None else round(first.seconds, 2),
+        preview_seconds=[round(seconds, 2) for seconds in looks.seconds],
         personalize_seconds=round(personalized - started, 2),
         seconds_per_image=round((ended - personalized) / len(images), 2),
         total_seconds=round(ended - started, 2),
@@ -120,17 +121,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _FirstSight:
-    """Fetches the preview as soon as the job has one, and remembers when that was; shows the progress."""
+class _Looks:
+    """Fetches each preview as soon as the job has it, and remembers when that was; shows the progress."""
 
     def __init__(self, client: Client, folder: Path, started: float, progress: ProgressLine) -> None:
-        self.seconds: float | None = None
+        self.seconds: list[float] = []
+        self._seen = ""
         self._client, self._file, self._started, self._progress = client, folder / PREVIEW, started, progress
 
     def __call__(self, job: JobAnswer) -> None:
-        if job.preview is not None and self.seconds is None:
+        if job.preview is not None and job.preview.id != self._seen:
             self._file.write_bytes(self._client.image(job.preview.id))
-            self.seconds = time.monotonic() - self._started
+            self._seen = job.preview.id
+            self.seconds.append(time.monotonic() - self._started)
         self._progress(job)
 
 
@@ -151,7 +154,7 @@ def _generate(client: Client, subject_id: str, folder: Path, prompts: Sequence[s
 
 def _write(report: Report, photo: Path, folder: Path) -> None:
     columns: dict[str, list[Image.Image]] = {}
-    if report.preview_seconds is not None:
+    if report.preview_seconds:
         columns["the preview"] = [_open(folder / PREVIEW)]
     for image in report.images:
         columns.setdefault(image["prompt"], []).append(_open(Path(image["path"])))

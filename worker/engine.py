@@ -35,7 +35,7 @@ class PersonalizeOptions:
 
 @dataclass(frozen=True)
 class Personalized:
-    """What personalising gave; `preview` are the first weights, `seconds` the time of each stage.
+    """What personalising gave; `preview` are the weights of the last look before, `seconds` the time of each stage.
 
     `likeness_by` is what each recogniser says, by its name; `tries` is 2 when the first try's likeness was poor.
     """
@@ -96,7 +96,10 @@ class Engine(Protocol):
         on_preview: Callable[[bytes], None],
         should_stop: Callable[[], bool],
     ) -> Personalized:
-        """Photos of one person become weights. `on_preview` is not called when it goes on from `options.start`.
+        """Photos of one person become weights.
+
+        `on_preview` gets what can be looked at before: what the hypernetwork predicted, what some of the steps gave.
+        It is not called when it goes on from `options.start`.
 
         Raises WeightsRefused for a start that is not this bundle's, JobCanceled when `should_stop` says so, which every
         step asks.

@@ -142,9 +142,10 @@ class Answerer:
         shown: list[Preview] = []
 
         def show_preview(data: bytes) -> None:
-            key = store("preview", data)
-            shown.append(Preview(weights_key=key, image=self._draw(lease, assignment, request, data)))
-            lease.show(assignment, shown[0])
+            key, before = store("preview", data), tuple(preview.image for preview in shown)
+            image = self._draw(lease, assignment, request, data, number=len(before))
+            shown.append(Preview(weights_key=key, image=image, before=before))
+            lease.show(assignment, shown[-1])
 
         photos = pictures.stack([pictures.decode(self._read(key)) for key in request.photos])
         made = self._engine.personalize(
@@ -162,7 +163,7 @@ class Answerer:
         )
         weights = Weights(
             refined_key=store("refined", made.weights),
-            preview_key=shown[0].weights_key if shown else None,
+            preview_key=shown[-1].weights_key if shown else None,
             bytes=len(made.weights),
             sha256=hashlib.sha256(made.weights).hexdigest(),
         )
@@ -177,8 +178,10 @@ class Answerer:
         )
         self._commit(lease, assignment, result, {**made.seconds, "total": time.monotonic() - began})
 
-    def _draw(self, lease: Lease, assignment: Assignment, request: PersonalizeRequest, weights: bytes) -> Image:
-        """The first picture of somebody, from what the hypernetwork predicted."""
+    def _draw(
+        self, lease: Lease, assignment: Assignment, request: PersonalizeRequest, weights: bytes, *, number: int
+    ) -> Image:
+        """A picture of somebody whose weights are not done; ``number`` says which of them it is."""
         prompt = f"a [V] {request.class_noun or 'face'}"
         pixels = self._engine.preview(
             Row(prompt, "", weights, request.seed, None),
@@ -186,7 +189,7 @@ class Answerer:
             should_stop=lease.should_stop,
         )
         lease.insist(assignment)
-        return self._store_picture(assignment, prompt, 0, request.seed, pixels)
+        return self._store_picture(assignment, prompt, number, request.seed, pixels)
 
     def _generate(self, lease: Lease, assignments: list[Assignment]) -> None:
         """Prompts to pictures: the rows of all jobs as one batch, split again and committed job by job."""

@@ -98,7 +98,7 @@ async def follow_job(
 ) -> Response:
     """The job's events from its beginning, or those after `Last-Event-ID`, until the one that says how it ended.
 
-    `queued`, `running`, `progress` (at most four a second), `preview` (a first picture), `cancel_requested`, and as
+    `queued`, `running`, `progress` (at most four a second), `preview` (a picture so far), `cancel_requested`, and as
     the last one `succeeded`, `failed`, `canceled`, or `deleted` when the job was erased with its subject. A comment
     comes after 15 s of silence. After 15 minutes the stream ends: connect again with `Last-Event-ID`, as browsers do by
     themselves, and nothing is missed.

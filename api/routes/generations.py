@@ -38,9 +38,9 @@ def create_generation(
     """Answers with a job; when it has succeeded, its `images` say where the pictures are.
 
     A subject that is still personalising is a 409: nothing is queued behind work that may fail. `stage=preview` takes
-    the first weights, as soon as the subject has them (`preview_ready`): those that the hypernetwork predicted, a
-    moment after its personalising has begun; of a model without one, those after a third of the finetuning. Should
-    that come to nothing before the pictures are made, the job fails.
+    the weights of the latest preview, as soon as there is one (`preview_ready`): those that the hypernetwork predicted,
+    a moment after personalising has begun, and where finetuning starts from zero those after a third of it. Should
+    personalising come to nothing before the pictures are made, the job fails.
 
     A `blend` mixes two to eight subjects: the weighted sum of their changes. Its pictures are erased when any of its
     subjects is deleted.

@@ -24,8 +24,8 @@ from core.hyperdreambooth.weights import LidbWeights, describe, unpack
 SECOND_SEED = 1_000_003
 """Added to the seed for a second try: another start and other noise."""
 
-FIRST_LOOK = 1 / 3
-"""From zero, the share of the steps after which the weights are good for a first picture."""
+LOOK = 1 / 3
+"""From zero, the share of the steps after which a picture resembles the person."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PersonalizeOptions:
 
 @dataclass(frozen=True)
 class Personalized:
-    """Refined weights, the first ones that were good for a picture (``preview``), and what is known about them.
+    """Refined weights, those of the last look before they were done (``preview``), and what is known about them.
 
     ``likeness``: how alike generated pictures are, None where nobody judges. ``tries`` is 2 when the first likeness was
     poor; the better try was kept. ``seconds`` are by stage.
@@ -73,7 +73,8 @@ def personalize(
     Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness", and for a second
     try "second try" and "likeness" again; a bundle without a hypernetwork has no first one: finetuning then starts from
     zero and takes ``finetune.steps_from_zero`` steps (more for more photos). ``on_preview`` gets what the hypernetwork
-    predicted before finetuning begins, or from zero what a third of the steps gave; its time is the stage "preview".
+    predicted, before finetuning begins, and from zero also what a third of the steps gave; its time is the stage
+    "preview".
     With a ``start`` there is no preview, and ``finetune.steps`` do. ``judges`` measure likeness beside the bundle's own
     recogniser.
 
@@ -108,10 +109,7 @@ def personalize(
         start = None if bundle.starts_from_zero else start
 
     trial = _Trial(bundle, photos, start, noun, judges_of(bundle, judges), report, should_stop, clock)
-    made, tries = (
-        trial.run(settings, seed=options.seed, on_first_look=look if start is None and preview is None else None),
-        1,
-    )
+    made, tries = trial.run(settings, seed=options.seed, on_look=look if start is None else None), 1
     if _deserves_another(made, settings, options):
         larger = replace(settings, rank=max(settings.rank, settings.second_rank))
         again = trial.run(larger, seed=options.seed + SECOND_SEED, stage="second try")
@@ -147,7 +145,7 @@ class _Trial:
         *,
         seed: int,
         stage: str = "finetune",
-        on_first_look: Callable[[LidbWeights], None] | None = None,
+        on_look: Callable[[LidbWeights], None] | None = None,
     ) -> _Made:
         """Finetune, then have the result judged."""
         bundle, generator = self.bundle, torch.Generator("cpu").manual_seed(seed)
@@ -157,9 +155,9 @@ class _Trial:
 
         def at_step(step: int, of: int, person: Person) -> None:
             self.report(stage, step, of)
-            if on_first_look is not None and step == int(FIRST_LOOK * of):
+            if on_look is not None and step == int(LOOK * of):
                 self.clock.lap(stage)
-                on_first_look(described(person, step))
+                on_look(described(person, step))
 
         tuned = finetune(
             bundle,

@@ -190,7 +190,7 @@ def subject_batches(tenant: str, subject_id: str) -> str:
 
 
 def image_id(job_id: str, index: int) -> str:
-    """The public id of a job's image: the same whenever it is run. A personalising job's preview is its image 0."""
+    """The public id of a job's image: the same whenever it is run. A personalising job's previews are its images."""
     return f"img_{job_id.removeprefix('job_')}-{index}"
 
 

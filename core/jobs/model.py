@@ -96,7 +96,7 @@ class WeightsStage(StrEnum):
     """Which weights of a subject."""
 
     PREVIEW = "preview"
-    """What the hypernetwork predicted, or a third of the finetuning from zero gave."""
+    """What the hypernetwork predicted; where finetuning starts from zero, what a third of it gave, once it has."""
     REFINED = "refined"
     """After finetuning."""
 
@@ -259,10 +259,14 @@ class Image(Record):
 
 
 class Preview(Record):
-    """The first weights, while finetuning still runs: a .lidb file in the store, and a picture of it."""
+    """The first weights, while finetuning still runs: a .lidb file in the store, and a picture of it.
+
+    `before` are the pictures of earlier looks: whoever was told of one can still fetch it.
+    """
 
     weights_key: str
     image: Image
+    before: tuple[Image, ...] = ()
 
 
 class GenerateResult(Record):

@@ -219,7 +219,7 @@ class Jobs:
             job = self.job(tenant, keys.job_of_image(image_id))
             images = job.result.images if isinstance(job.result, GenerateResult) else ()
             if job.preview:
-                images = (job.preview.image,)
+                images = (*job.preview.before, job.preview.image)
             return self.archive.store.get(next(image.key for image in images if image.id == image_id))
         except (JobNotFound, ObjectNotFound, StopIteration):
             raise missing from None

@@ -85,7 +85,7 @@ def test_a_follower_outlives_the_worker_and_the_api(service: LocalService):
 
         until(lambda: follower.types[-1] == "progress" and (follower.events[-1].get("step") or 0) > 5)
         service.worker.kill()
-        (service.folder / "rehearsal.json").write_text('{"steps": 40, "step_seconds": 0.1}')
+        (service.folder / "rehearsal.json").write_text('{"steps": 40, "step_seconds": 0.1, "second_look": true}')
         service.restart_worker()
         until(lambda: follower.types.count("preview") == 2)
 
@@ -96,6 +96,11 @@ def test_a_follower_outlives_the_worker_and_the_api(service: LocalService):
         follower.join(timeout=60)
         assert follower.connections > connections
         assert follower.types[-1] == "succeeded"
+        looks = [event["preview"] for event in follower.events if event["type"] == "preview"]
+        assert [look["id"] for look in looks] == [preview["id"], preview["id"], preview["id"].replace("-0", "-1")]
+        pictures = {httpx.get(service.url + look["url"]).content for look in looks}
+        assert len(pictures) == 2, "who was told of the first one can still have it"
+        assert client.subject(subject.id).preview.id == looks[-1]["id"]
         assert follower.events[-1]["job"]["attempt"] == 2
         assert [event["version"] for event in follower.events] == list(range(1, len(follower.events) + 1))
         assert len(set(follower.ids)) == len(follower.ids)

@@ -59,6 +59,15 @@ class Faces:
             pictures.setdefault(identity, []).append(index)
         return pictures
 
+    @cached_property
+    def by_attribute(self) -> dict[str, list[int]]:
+        """The pictures that show each attribute."""
+        pictures: dict[str, list[int]] = {}
+        for index, words in enumerate(self.attributes):
+            for word in words:
+                pictures.setdefault(word, []).append(index)
+        return pictures
+
 
 def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = None) -> Faces:
     """All pictures of the parquet files at ``resolution`` pixels; decoded once when a ``cache`` file is given."""

@@ -21,7 +21,8 @@ class Data:
     """Parquet files with columns ``image``, ``identity``, ``attributes``; paths are relative to the recipe's folder.
 
     ``styled`` is how many stylised versions of each picture the latent cache holds. ``identities``: trained on the
-    first so many who have several pictures, and on nobody else.
+    first so many who have several pictures, and on nobody else. ``balanced`` of base's and hypernetwork's rows show a
+    picture drawn by its attributes, so that rare ones are learnt too.
     """
 
     train: tuple[str, ...]
@@ -29,6 +30,7 @@ class Data:
     styles: tuple[str, ...]
     styled: int = 2
     identities: int | None = None
+    balanced: float = 0.0
 
 
 @dataclass(frozen=True)

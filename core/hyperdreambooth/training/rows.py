@@ -40,16 +40,21 @@ class Rows:
 
 
 class RowSource:
-    """Draws batches from faces and their cached latents; everything random comes from the step's generator."""
+    """Draws batches from faces and their cached latents; everything random comes from the step's generator.
 
-    def __init__(self, bundle: Bundle, faces: Faces, latents: LatentCache, mix: Mix) -> None:
+    ``balanced`` of the rows show a picture drawn by what is to be seen on it: an attribute, each as likely, then a
+    picture that has it. Left to chance, one face of a hundred wears a hat, and the word is not learnt.
+    """
+
+    def __init__(self, bundle: Bundle, faces: Faces, latents: LatentCache, mix: Mix, *, balanced: float = 0.0) -> None:
         self.bundle, self.faces, self.latents, self.mix = bundle, faces, latents, mix
+        self.balanced = balanced if faces.by_attribute else 0.0
 
     def draw(self, rows: int, generator: torch.Generator) -> Rows:
         """A batch of ``rows``; the first ``mix.personal`` of them show the person the hypernetwork sees."""
         rng = Random(int(torch.randint(2**62, (1,), generator=generator)))
         personal = round(rows * self.mix.personal)
-        pictures = [rng.randrange(len(self.faces)) for _ in range(rows)]
+        pictures = [self._picture(rng) for _ in range(rows)]
         drawn = [self._row(picture, rng, index < personal) for index, picture in enumerate(pictures)]
         seen = [self._seen(picture, rng) for picture in pictures[:personal]]
         mirrored = [flip for _, _, flip in drawn[:personal]]
@@ -61,6 +66,11 @@ class RowSource:
             torch.from_numpy(self.faces.labels[seen]).to(device) if seen else torch.empty(0, dtype=torch.int64),
             torch.tensor(seen, dtype=torch.int64),
         )
+
+    def _picture(self, rng: Random) -> int:
+        if self.balanced and rng.random() < self.balanced:
+            return rng.choice(self.faces.by_attribute[rng.choice(list(self.faces.by_attribute))])
+        return rng.randrange(len(self.faces))
 
     def _row(self, picture: int, rng: Random, personal: bool) -> tuple[Tensor, str, bool]:
         """Latents, caption, and whether the picture is mirrored: then the hypernetwork sees a mirrored one as well."""

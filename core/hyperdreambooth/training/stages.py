@@ -256,7 +256,7 @@ class Workshop:
         return modules.get(stage, {})
 
     def _rows(self, mix: Mix) -> RowSource:
-        return RowSource(self.bundle, self.faces, self._latents(), mix)
+        return RowSource(self.bundle, self.faces, self._latents(), mix, balanced=self.recipe.data.balanced)
 
     def _latents(self) -> LatentCache:
         data = self.recipe.data

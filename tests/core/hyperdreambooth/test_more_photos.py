@@ -59,7 +59,8 @@ def test_a_bundle_may_show_the_prediction_and_finetune_from_zero(bundle):
     apart = replace(LEARNING, finetune=replace(LEARNING.finetune, steps=4, steps_from_zero=9, from_prediction=False))
     predicting, shown = random_bundle(config=apart), []
     made = personalize(predicting, photos(1), PersonalizeOptions(rank=1), on_preview=shown.append)
-    assert [weights.metadata.kept_step for weights in shown] == [0], "one preview: the prediction"
+    assert [weights.metadata.kept_step for weights in shown] == [0, 3], "the prediction, then a third of the steps"
+    assert made.preview is shown[1]
     assert made.weights.metadata.rank == 1, "it need not have the prediction's rank"
     assert made.kept_step == 9
     without = replace(bundle, config=apart)
