@@ -171,7 +171,7 @@ class GenerationRequest(Asked):
     negative_prompt: NegativePrompt = ""
     stage: Literal["preview", "refined"] = Field(
         default="refined",
-        description="`preview` uses those of the latest preview: the hypernetwork's, or a third of the finetuning.",
+        description="`preview` takes the latest preview's weights: the hypernetwork's, or a third of finetuning's.",
     )
 
     @field_validator("subject_id")
@@ -382,7 +382,7 @@ class ModelAnswer(Answer):
         description="Whether the preview comes before finetuning, and few steps suffice.", examples=[True]
     )
     steps: int = Field(description="Denoising steps.", examples=[20])
-    guidance_scale: float = Field(examples=[2.0])
+    guidance_scale: float = Field(examples=[1.75])
     personalize_steps: int = Field(
         description="Finetuning steps for one photo; each further one takes half as many again, twice as many at most.",
         examples=[60],

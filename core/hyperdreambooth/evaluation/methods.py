@@ -206,21 +206,21 @@ _ALL = (
         rates=(5e-4, 1e-3, 3e-3),
     ),
     Method(
-        "dreambooth-1200", "DreamBooth, 1,200 iterations", _one_by_one(partial(dreambooth, steps=1200), 5e-6),
+        "dreambooth-1200", "DreamBooth, 1,200 iterations", _one_by_one(partial(dreambooth, steps=1200), 2e-5),
         together=False, rates=(5e-6, 2e-5, 1e-4),
     ),
     Method(
-        "dreambooth-400", "DreamBooth, 400 iterations", _one_by_one(partial(dreambooth, steps=400), 2e-5),
+        "dreambooth-400", "DreamBooth, 400 iterations", _one_by_one(partial(dreambooth, steps=400), 1e-4),
         together=False, rates=(2e-5, 1e-4, 3e-4),
     ),
     Method(
-        "dreambooth-40", "DreamBooth, 40 iterations", _one_by_one(partial(dreambooth, steps=40), 1e-4),
+        "dreambooth-40", "DreamBooth, 40 iterations", _one_by_one(partial(dreambooth, steps=40), 3e-4),
         together=False, rates=(1e-4, 3e-4, 1e-3),
     ),
     Method(
         "textual-inversion",
-        "Textual Inversion, 1,000 iterations",
-        _one_by_one(partial(textual_inversion, steps=1000), 5e-3),
+        "Textual Inversion, 5,000 iterations",
+        _one_by_one(partial(textual_inversion, steps=5000), 5e-3),
         together=False, rates=(5e-3, 2e-2),
     ),
 )  # fmt: skip
