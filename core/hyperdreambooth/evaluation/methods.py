@@ -44,7 +44,8 @@ Run = Callable[[Bundle, Sequence[Subject], int, float | None], list[Personalised
 class Method:
     """A row of the tables. ``together``: many people fit in one batch; ``rates`` are the learning rates of a sweep.
 
-    ``missing`` says why a bundle cannot be personalised so, or None.
+    Without a sweep, a method learns at the rate that the sweep on the embedded bundle chose. ``missing`` says why a
+    bundle cannot be personalised so, or None.
     """
 
     name: str
