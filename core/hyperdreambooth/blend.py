@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from core.hyperdreambooth.diffusion import Bundle
-from core.hyperdreambooth.lidb import Factors, Person
+from core.hyperdreambooth.lidb import Factors, Person, truncate
 from core.hyperdreambooth.weights import LidbWeights, describe, unpack
 
 
@@ -44,21 +44,6 @@ def blend(
         kept_step=first.kept_step,
         precision=first.precision,
     )
-
-
-def truncate(factors: Factors, rank: int) -> Factors:
-    """The closest factors of ``rank`` (Eckart-Young), balanced: both carry the square roots of the singular values.
-
-    Where the change has fewer components than ``rank``, zeros fill up.
-    """
-    left, inner_left = torch.linalg.qr(factors.left.double())
-    right, inner_right = torch.linalg.qr(factors.right.mT.double())
-    u, s, vt = torch.linalg.svd(inner_left @ inner_right.mT, full_matrices=False)
-    roots = s[:rank].sqrt()
-    a, b = left @ u[:, :rank] * roots, (right @ vt[:rank].mT * roots).mT
-    missing = rank - len(roots)
-    a, b = torch.nn.functional.pad(a, (0, missing)), torch.nn.functional.pad(b, (0, 0, 0, missing))
-    return Factors(a.to(factors.left), b.to(factors.right).contiguous())
 
 
 def _sum(people: Sequence[Person], coefficients: Sequence[float], name: str) -> Factors:

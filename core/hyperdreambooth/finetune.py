@@ -18,7 +18,7 @@ from core.errors import BundleError, JobCanceled
 from core.hyperdreambooth.adapters import repeat
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle, denoising_loss, encode_pictures, merged, tokenize
-from core.hyperdreambooth.lidb import Factors, Person, relax
+from core.hyperdreambooth.lidb import Factors, Person, relax, truncate
 from core.hyperdreambooth.muon import Muon
 from core.hyperdreambooth.styles.styles import STYLES
 
@@ -88,15 +88,16 @@ def finetune(
     """Sharpen ``start`` (factors with a leading dimension of people) on what is ``shown`` of each person.
 
     In the basis ("lidb") factors stay ``a x r`` and ``r x b``; "lora" first multiplies them out and frees them from the
-    basis. The average over the last quarter of the steps is kept: it is steadier than the last step. ``on_step`` gets
-    the step, of how many, and the factors as they are then, which the next step changes.
+    basis. Of a start of a higher rank than ``config.rank`` the closest of that rank is taken. The average over the last
+    quarter of the steps is kept: it is steadier than the last step. ``on_step`` gets the step, of how many, and the
+    factors as they are then, which the next step changes.
 
     Raises:
         JobCanceled: ``should_stop`` said so; it is asked before every step.
     """
     people = len(shown.photos)
     inside = merged(bundle, start) if config.relaxation == "lora" else start
-    factors = _trainable(relax(inside, config.rank, generator=generator))
+    factors = _trainable(_with_rank(inside, config.rank, generator))
     optimizer = OPTIMIZERS[config.optimizer](_tensors(factors), config.learning_rate)
     tokens = tokenize(bundle, _prompts(config, class_noun or bundle.class_noun))
     average = {name: Factors(f.left.detach().clone(), f.right.detach().clone()) for name, f in factors.items()}
@@ -128,6 +129,12 @@ def finetune(
         if on_step is not None:
             on_step(step + 1, config.steps, factors)
     return Finetuned(average, tuple(losses), config.steps)
+
+
+def _with_rank(person: Person, rank: int, generator: torch.Generator) -> Person:
+    if all(factors.left.shape[-1] <= rank for factors in person.values()):
+        return relax(person, rank, generator=generator)
+    return {name: truncate(factors, rank) for name, factors in person.items()}
 
 
 def _rate(step: int, steps: int) -> float:

@@ -125,6 +125,21 @@ def relax(person: Person, rank: int, *, generator: torch.Generator) -> dict[str,
     return relaxed
 
 
+def truncate(factors: Factors, rank: int) -> Factors:
+    """The closest factors of ``rank`` (Eckart-Young), balanced: both carry the square roots of the singular values.
+
+    Where the change has fewer components than ``rank``, zeros fill up.
+    """
+    left, inner_left = torch.linalg.qr(factors.left.double())
+    right, inner_right = torch.linalg.qr(factors.right.mT.double())
+    u, s, vt = torch.linalg.svd(inner_left @ inner_right.mT, full_matrices=False)
+    roots = s[..., None, :rank].sqrt()
+    a, b = left @ u[..., :rank] * roots, (right @ vt[..., :rank, :].mT * roots).mT
+    missing = rank - roots.shape[-1]
+    a, b = torch.nn.functional.pad(a, (0, missing)), torch.nn.functional.pad(b, (0, 0, 0, missing))
+    return Factors(a.to(factors.left), b.to(factors.right).contiguous())
+
+
 def _through(left: Float[Tensor, "n a"], inner: Float[Tensor, "*batch a rank"]) -> Float[Tensor, "*batch n rank"]:
     """``left @ inner``, reading ``left`` once for all of a batch."""
     if inner.ndim == 2:

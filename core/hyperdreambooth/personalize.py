@@ -199,11 +199,8 @@ def _go_on(bundle: Bundle, weights: LidbWeights) -> Person:
 
 
 def _settings(bundle: Bundle, options: PersonalizeOptions, photos: int) -> FinetuneConfig:
-    default, lowest = bundle.config.finetune, 1
-    if options.start is not None:
-        lowest = options.start.metadata.rank
-    elif bundle.hypernetwork is not None and not bundle.starts_from_zero:
-        lowest = bundle.hypernetwork.config.rank
+    default = bundle.config.finetune
+    lowest = 1 if options.start is None else options.start.metadata.rank
     from_zero = options.start is None and bundle.starts_from_zero
     steps = options.steps or default.steps_taken(from_zero=from_zero, photos=photos)
     return replace(default, rank=max(options.rank or default.rank, lowest), steps=steps)

@@ -65,9 +65,6 @@ def _with_setting(key: str, text: str) -> Method:
             return None
         if changed.lidb != bundle.config.lidb:
             return "the bundle's hypernetwork was made for its own basis: try a copy of the bundle without one"
-        lowest = bundle.hypernetwork.config.rank
-        if changed.finetune.from_prediction and changed.finetune.rank < lowest:
-            return f"the hypernetwork predicts rank {lowest}: try a copy of the bundle without one"
         return None
 
     return Method(f"{key}={text}", f"{key} = {text}", run, missing=missing)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.errors import WeightsMismatch
-from core.hyperdreambooth.blend import blend, truncate
+from core.hyperdreambooth.blend import blend
 from core.hyperdreambooth.lidb import Factors
 from core.hyperdreambooth.testing import random_bundle
 from core.hyperdreambooth.weights import describe, unpack
@@ -52,18 +52,6 @@ def test_a_blend_keeps_the_highest_rank_and_is_nearer_than_averaged_factors(bund
     assert mixed.metadata.rank == 3
     expected = (deltas(one, bundle) + deltas(other, bundle)) / 2
     assert (deltas(mixed, bundle) - expected).norm() < 0.75 * expected.norm()
-
-
-def test_truncating_is_the_best_approximation_and_fills_up_with_zeros():
-    generator = torch.Generator().manual_seed(0)
-    factors = Factors(torch.randn(9, 4, generator=generator), torch.randn(4, 7, generator=generator))
-    singular = torch.linalg.svdvals(factors.delta())
-    error = (truncate(factors, 2).delta() - factors.delta()).norm()
-    torch.testing.assert_close(error, singular[2:].square().sum().sqrt(), atol=1e-4, rtol=1e-4)
-    wide = truncate(factors, 6)
-    assert wide.left.shape == (9, 6)
-    assert wide.right.shape == (6, 7)
-    torch.testing.assert_close(wide.delta(), factors.delta(), atol=1e-5, rtol=1e-4)
 
 
 def test_what_cannot_be_blended_is_refused(bundle):

@@ -6,7 +6,7 @@ import torch
 from core.errors import BundleError, JobCanceled
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.finetune import OPTIMIZERS, Shown, finetune, show
-from core.hyperdreambooth.lidb import Factors
+from core.hyperdreambooth.lidb import Factors, truncate
 from core.hyperdreambooth.testing import random_bundle
 
 CONFIG = FinetuneConfig(rank=3, steps=4, rows=2, learning_rate=1e-2)
@@ -55,6 +55,17 @@ def test_in_the_basis_factors_keep_their_shape_and_as_lora_they_leave_it(bundle)
     lora = replace(CONFIG, relaxation="lora")
     outside = finetune(bundle, latents(), start, lora, generator=seeded()).person[target.name]
     assert (outside.left.shape, outside.right.shape) == ((1, target.n, 3), (1, 3, target.m))
+
+
+def test_of_a_start_of_a_higher_rank_the_closest_is_gone_on_from(bundle):
+    wide = {
+        name: Factors(torch.randn_like(f.left), f.right)
+        for name, f in bundle.basis.zeros(5, generator=seeded(), batch=(1,)).items()
+    }
+    still = replace(CONFIG, steps=1, learning_rate=0.0)
+    tuned = finetune(bundle, latents(), wide, still, generator=seeded()).person
+    for name, factors in wide.items():
+        torch.testing.assert_close(tuned[name].delta(), truncate(factors, CONFIG.rank).delta())
 
 
 def test_the_same_seed_gives_the_same_weights(bundle):

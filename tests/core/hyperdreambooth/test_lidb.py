@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from core.hyperdreambooth.lidb import Basis, Factors, relax
+from core.hyperdreambooth.lidb import Basis, Factors, relax, truncate
 from core.hyperdreambooth.targets import Target
 
 TARGETS = (Target("unet.wide", 120, 90), Target("unet.narrow", 8, 6))
@@ -79,6 +79,27 @@ def test_relaxing_the_rank_keeps_the_change():
     torch.testing.assert_close(relaxed["x"].delta(), person["x"].delta())
     with pytest.raises(ValueError, match="lower rank"):
         relax(relaxed, 2, generator=generator)
+
+
+def test_truncating_is_the_best_approximation_and_fills_up_with_zeros():
+    generator = torch.Generator().manual_seed(0)
+    factors = Factors(torch.randn(9, 4, generator=generator), torch.randn(4, 7, generator=generator))
+    singular = torch.linalg.svdvals(factors.delta())
+    error = (truncate(factors, 2).delta() - factors.delta()).norm()
+    torch.testing.assert_close(error, singular[2:].square().sum().sqrt(), atol=1e-4, rtol=1e-4)
+    wide = truncate(factors, 6)
+    assert wide.left.shape == (9, 6)
+    assert wide.right.shape == (6, 7)
+    torch.testing.assert_close(wide.delta(), factors.delta(), atol=1e-5, rtol=1e-4)
+
+
+def test_truncating_a_batch_is_truncating_each_of_it():
+    generator = torch.Generator().manual_seed(0)
+    batch = Factors(torch.randn(3, 9, 4, generator=generator), torch.randn(3, 4, 7, generator=generator))
+    together = truncate(batch, 2).delta()
+    for number, delta in enumerate(together):
+        alone = truncate(Factors(batch.left[number], batch.right[number]), 2).delta()
+        torch.testing.assert_close(delta, alone, atol=1e-5, rtol=1e-4)
 
 
 def test_merging_is_the_paper_s_product():

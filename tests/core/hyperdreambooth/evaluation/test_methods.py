@@ -48,6 +48,12 @@ def test_people_in_one_batch_are_what_each_would_be_alone(bundle, people, name):
         torch.testing.assert_close(factors.left, together[1].factors[target].left, atol=1e-4, rtol=1e-3)
 
 
+def test_finetuning_from_a_prediction_of_a_higher_rank_keeps_its_own(bundle, people):
+    narrow = with_finetuning(bundle, rank=1, steps=1, steps_from_zero=1)
+    made = METHODS["from-prediction"].run(narrow, people(1), 0, None)[0]
+    assert {factors.left.shape[-1] for factors in made.factors.values()} == {1}
+
+
 def test_rows_that_need_a_hypernetwork_say_so():
     without = random_bundle(with_hypernetwork=False)
     missing = {name for name, method in METHODS.items() if method.missing(without)}

@@ -75,6 +75,7 @@ def test_one_two_and_four_processes_see_the_same(parquet):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 def test_readers_change_nothing(parquet):
     shards = open_shards(parquet)
     assert steps(shards, count=4, readers=2) == steps(shards, count=4)
