@@ -61,9 +61,7 @@ def _with_setting(key: str, text: str) -> Method:
 
     def missing(bundle: Bundle) -> str | None:
         changed = bundle.config.changed(key, value)
-        if bundle.hypernetwork is None:
-            return None
-        if changed.lidb != bundle.config.lidb:
+        if bundle.hypernetwork is not None and changed.lidb != bundle.config.lidb:
             return "the bundle's hypernetwork was made for its own basis: try a copy of the bundle without one"
         return None
 
