@@ -87,7 +87,7 @@ class Problem(Answer):
 class PersonalizeOptions(Asked):
     """How to personalise; what is left out is the bundle's default."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 60, "seed": 0}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rank": 4, "steps": 50, "seed": 0}]})
 
     rank: Annotated[int, Field(ge=1, le=16), Whole] | None = Field(
         default=None, description="Rank of the personal change after relaxing."
@@ -385,7 +385,7 @@ class ModelAnswer(Answer):
     guidance_scale: float = Field(examples=[1.75])
     personalize_steps: int = Field(
         description="Finetuning steps for one photo; each further one takes half as many again, twice as many at most.",
-        examples=[60],
+        examples=[50],
     )
 
 

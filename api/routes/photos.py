@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
     status_code=202,
     summary="Send more photos of a subject",
     dependencies=[Idempotent, Personalizes],
-    openapi_extra=photo_form({"options": {"steps": 60}}),
+    openapi_extra=photo_form({"options": {"steps": 50}}),
     responses={
         202: {"headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}}},
         **problems(*PHOTO_ERRORS, errors.SubjectNotFound, errors.SubjectBusy),

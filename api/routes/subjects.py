@@ -24,7 +24,7 @@ from core.jobs.keys import is_id
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
 
 _FORM = photo_form(
-    {"name": "Ada", "options": {"steps": 60}},
+    {"name": "Ada", "options": {"steps": 50}},
     name={
         "description": "For yourself; it comes back in answers.",
         "type": "string",

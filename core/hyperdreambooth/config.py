@@ -16,7 +16,7 @@ from core.errors import BundleError
 
 _STRICT = ConfigDict(extra="forbid")
 
-Preset = Literal["attention", "attention+geglu", "convolutions"]
+Preset = Literal["attention", "attention+geglu", "convolutions", "up-convolutions"]
 Relaxation = Literal["lidb", "lora"]
 Optimizer = Literal["adamw", "muon"]
 Unconditional = Literal["person", "nobody"]
@@ -81,6 +81,8 @@ class FinetuneConfig:
     decided before.
     ``styled_rows`` of a person's ``rows`` show the photo through a filter of ``styles``, with the prompt of that style,
     so that the weights hold the person and not the look of one photo (decision 18; the paper has none).
+    ``styled_noisiest``: of a step's rows they are those with the most noise, where the look of a picture is decided;
+    the photo itself is shown where it is decided who it is (decision 27).
     A likeness below ``poor_likeness``, by the bundle's own recogniser, gets one second try at ``second_rank`` (decision
     19); None: one try only.
     """
@@ -95,6 +97,7 @@ class FinetuneConfig:
     from_prediction: bool = True
     least_noise: float = 0.0
     styled_rows: int = 0
+    styled_noisiest: bool = False
     styles: tuple[str, ...] = ()
     poor_likeness: float | None = None
     second_rank: int = 8

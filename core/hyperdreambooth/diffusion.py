@@ -27,6 +27,7 @@ from core.hyperdreambooth.hypernetwork import HyperNetwork, Shapes, from_descrip
 from core.hyperdreambooth.lidb import Basis, Person
 from core.hyperdreambooth.part_file import read_description, read_weights
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
+from core.hyperdreambooth.strata import EVERYWHERE, Strata
 from core.hyperdreambooth.targets import Target, find_targets, targets_hash
 
 NOBODY: Person = {}
@@ -297,26 +298,18 @@ def denoising_loss(
     person: Person = NOBODY,
     *,
     generator: torch.Generator,
-    least_noise: float = 0.0,
-    noisiest: float = 0.0,
+    strata: Strata = EVERYWHERE,
     people: int = 1,
 ) -> Float[Tensor, " n"]:
-    """The diffusion loss of each row, at timesteps stratified over the batch (every batch sees early and late ones).
+    """The diffusion loss of each row, at timesteps that ``strata`` spread over the batch.
 
-    ``least_noise`` leaves out that share of the timesteps, from the clean end; ``noisiest`` is the share of the rows
-    that are drawn from the tenth at the other end. Rows of several ``people`` follow each other: each of them gets the
-    timesteps and the noise that it would get alone.
+    Rows of several ``people`` follow each other: each of them gets the timesteps and the noise that it would get alone.
     ``generator`` lives on the CPU, so that every device draws the same noise.
     """
     rows = len(latents) // people
-    strata = (torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)) / rows
-    if noisiest:
-        others = least_noise + (0.9 - least_noise) * (strata - noisiest) / (1 - noisiest)
-        strata = torch.where(strata < noisiest, 0.9 + 0.1 * strata / noisiest, others)
-    else:
-        strata = least_noise + (1 - least_noise) * strata
+    places = strata.draw(rows, generator)
     last = bundle.scheduler.config.num_train_timesteps - 1
-    timesteps = (strata * (last + 1)).long().clamp(max=last).to(latents.device)  # (k + rand) / rows can round up to 1
+    timesteps = (places * (last + 1)).long().clamp(max=last).to(latents.device)  # (k + rand) / rows can round up to 1
     noise = torch.randn(rows, *latents.shape[1:], generator=generator).to(latents)
     return loss_at(bundle, timesteps.repeat(people), noise.repeat(people, 1, 1, 1), latents, tokens, person)
 

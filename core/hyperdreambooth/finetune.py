@@ -20,6 +20,7 @@ from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.diffusion import Bundle, denoising_loss, encode_pictures, merged, tokenize
 from core.hyperdreambooth.lidb import Factors, Person, relax, truncate
 from core.hyperdreambooth.muon import Muon
+from core.hyperdreambooth.strata import Strata
 from core.hyperdreambooth.styles.styles import STYLES
 
 PROMPT = "a [V] {noun}"
@@ -101,6 +102,7 @@ def finetune(
     optimizer = OPTIMIZERS[config.optimizer](_tensors(factors), config.learning_rate)
     tokens = tokenize(bundle, _prompts(config, class_noun or bundle.class_noun))
     average = {name: Factors(f.left.detach().clone(), f.right.detach().clone()) for name, f in factors.items()}
+    strata = Strata(config.least_noise, last=_styled_rows(shown, config) if config.styled_noisiest else 0)
     losses: list[float] = []
     for step in range(config.steps):
         if should_stop is not None and should_stop():
@@ -114,7 +116,7 @@ def finetune(
                 tokens[asked * people],
                 person,
                 generator=generator,
-                least_noise=config.least_noise,
+                strata=strata,
                 people=people,
             )
             loss = each.mean() * people
@@ -152,12 +154,17 @@ def _prompts(config: FinetuneConfig, noun: str) -> list[str]:
 def _rows(shown: Shown, config: FinetuneConfig, step: int) -> tuple[Float[Tensor, "n c h w"], list[int]]:
     """The latents of one step, and which prompt each of a person's rows has; photos and styles take turns."""
     photos, styles = shown.photos.shape[1], shown.styled.shape[1]
-    through = config.styled_rows if styles else 0
+    through = _styled_rows(shown, config)
     plain = config.rows - through
     chosen = [(step * plain + row) % photos for row in range(plain)]
     looks = [(step * through + row) % styles for row in range(through)]
     latents = torch.cat([shown.photos[:, chosen], shown.styled[:, looks]], dim=1)
     return latents.flatten(0, 1), [0] * plain + [1 + look for look in looks]
+
+
+def _styled_rows(shown: Shown, config: FinetuneConfig) -> int:
+    """How many of a person's rows show a style: the last ones."""
+    return config.styled_rows if shown.styled.shape[1] else 0
 
 
 def _trainable(person: Person) -> dict[str, Factors]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from core.hyperdreambooth.diffusion import Bundle, denoising_loss
 from core.hyperdreambooth.hypernetwork import HyperNetwork
 from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.strata import Strata
 from core.hyperdreambooth.training.loop import Losses
 from core.hyperdreambooth.training.precision import autocast
 from core.hyperdreambooth.training.preoptimize import Targets
@@ -48,8 +49,7 @@ def hypernetwork_losses(
             rows.tokens,
             bundle.basis.merge(person),
             generator=generator,
-            least_noise=config.least_noise,
-            noisiest=config.noisiest,
+            strata=Strata(config.least_noise, config.noisiest),
         )
     distance = target_distance(person, targets, rows.seen)
     loss = each.mean() + config.beta * distance + config.identity * who

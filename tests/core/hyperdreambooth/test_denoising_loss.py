@@ -3,6 +3,7 @@ import torch
 
 from core.hyperdreambooth import diffusion
 from core.hyperdreambooth.diffusion import denoising_loss, tokenize
+from core.hyperdreambooth.strata import EVERYWHERE, Strata
 from core.hyperdreambooth.testing import random_bundle
 
 ROWS = 40
@@ -13,7 +14,7 @@ def bundle():
     return random_bundle(with_hypernetwork=False)
 
 
-def timesteps_of(bundle, monkeypatch, **settings: float) -> torch.Tensor:
+def timesteps_of(bundle, monkeypatch, strata: Strata = EVERYWHERE) -> torch.Tensor:
     seen = []
 
     def predict(_bundle, noisy, timesteps, *_):
@@ -23,30 +24,37 @@ def timesteps_of(bundle, monkeypatch, **settings: float) -> torch.Tensor:
     monkeypatch.setattr(diffusion, "predict", predict)
     tokens = tokenize(bundle, ["a face"]).expand(ROWS, -1)
     latents = torch.zeros(ROWS, 4, 8, 8)
-    losses = denoising_loss(bundle, latents, tokens, generator=torch.Generator().manual_seed(0), **settings)
+    losses = denoising_loss(bundle, latents, tokens, generator=torch.Generator().manual_seed(0), strata=strata)
     assert losses.shape == (ROWS,)
-    return seen[0].sort().values / bundle.scheduler.config.num_train_timesteps
+    return seen[0] / bundle.scheduler.config.num_train_timesteps
 
 
 def test_timesteps_are_spread_evenly_over_the_batch(bundle, monkeypatch):
-    shares = timesteps_of(bundle, monkeypatch)
+    shares = timesteps_of(bundle, monkeypatch).sort().values
     torch.testing.assert_close(shares, (torch.arange(ROWS) + 0.5) / ROWS, atol=0.5 / ROWS + 1e-3, rtol=0)
 
 
 def test_no_timestep_lies_beyond_the_last_one(bundle, monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda rows, **_: torch.full((rows,), 1 - 2**-24))
-    assert timesteps_of(bundle, monkeypatch)[-1] < 1
+    assert timesteps_of(bundle, monkeypatch).max() < 1
 
 
 def test_the_clean_end_can_be_left_out(bundle, monkeypatch):
-    shares = timesteps_of(bundle, monkeypatch, least_noise=0.4)
+    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.4)).sort().values
     assert shares[0] >= 0.4
     assert shares[ROWS // 2] == pytest.approx(0.7, abs=0.03)
 
 
 def test_a_share_of_the_rows_is_drawn_from_the_noisiest_tenth(bundle, monkeypatch):
-    shares = timesteps_of(bundle, monkeypatch, least_noise=0.2, noisiest=0.5)
+    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.2, noisiest=0.5)).sort().values
     assert (shares >= 0.9 - 1e-3).sum() == ROWS // 2
     assert shares[0] >= 0.2
     assert shares[ROWS // 4] == pytest.approx(0.55, abs=0.03)
     assert (shares < 1).all()
+
+
+def test_the_last_rows_can_be_those_with_the_most_noise(bundle, monkeypatch):
+    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.2, last=10))
+    assert shares[-10:].min() >= shares[:-10].max()
+    assert shares.min() < 0.2 + 0.8 / ROWS
+    assert not torch.equal(shares[-10:], shares[-10:].sort().values), "which of them is noisier is left to chance"

@@ -7,6 +7,7 @@ from core.errors import BundleError, JobCanceled
 from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.finetune import OPTIMIZERS, Shown, finetune, show
 from core.hyperdreambooth.lidb import Factors, truncate
+from core.hyperdreambooth.strata import Strata
 from core.hyperdreambooth.testing import random_bundle
 
 CONFIG = FinetuneConfig(rank=3, steps=4, rows=2, learning_rate=1e-2)
@@ -125,6 +126,24 @@ def test_styled_rows_show_each_photo_in_turn_with_the_prompt_of_the_style(bundle
     )
     name = bundle.targets[-1].name
     assert not torch.allclose(with_styles[name].left, without[name].left)
+
+
+@pytest.mark.parametrize(("noisiest", "last"), [(False, 0), (True, 2)])
+def test_styled_rows_can_be_those_with_the_most_noise(bundle, monkeypatch, noisiest, last):
+    drawn = []
+
+    def loss(_bundle, latents, _tokens, person, *, strata, **_):
+        drawn.append(strata)
+        return sum(f.right.sum() for f in person.values()) + torch.zeros(len(latents))
+
+    monkeypatch.setattr("core.hyperdreambooth.finetune.denoising_loss", loss)
+    config = replace(
+        CONFIG, rows=5, steps=1, least_noise=0.1, styled_rows=2, styles=("cartoon",), styled_noisiest=noisiest
+    )
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
+    finetune(bundle, show(bundle, photos(), config), start, config, generator=seeded())
+    finetune(bundle, latents(), start, replace(config, styled_rows=0), generator=seeded())
+    assert drawn == [Strata(0.1, last=last), Strata(0.1)]
 
 
 def test_no_styled_rows_means_no_filtered_pictures(bundle):

@@ -20,6 +20,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "self_attn.q_proj", "self_attn.
 ENDS = {
     "attention+geglu": (*ATTENTION, "ff.net.0.proj"),
     "convolutions": ("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"),
+    "up-convolutions": ("conv1", "conv2", "conv_shortcut", "upsamplers.0.conv"),
 }
 
 
@@ -38,7 +39,7 @@ def add_by_the_book(file, pipeline, most_a, most_b):
         (f"{component}.{name}", layer.weight.flatten(1))
         for component in ("text_encoder", "unet")
         for name, layer in getattr(pipeline, component).named_modules()
-        if name.endswith(ENDS[said["preset"]])
+        if name.endswith(ENDS[said["preset"]]) and (said["preset"] != "up-convolutions" or "up_blocks" in name)
     ]
     listing = json.dumps([[name, *weight.shape] for name, weight in targets], separators=(",", ":"))
     assert said["targets"] == hashlib.sha256(listing.encode()).hexdigest()[:16]

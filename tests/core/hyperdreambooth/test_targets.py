@@ -23,7 +23,12 @@ def stable_diffusion() -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize(
     ("preset", "layers", "numbers"),
-    [("attention", 176, 26_400), ("attention+geglu", 192, 28_800), ("convolutions", 64, 9_600)],
+    [
+        ("attention", 176, 26_400),
+        ("attention+geglu", 192, 28_800),
+        ("convolutions", 64, 9_600),
+        ("up-convolutions", 39, 5_850),
+    ],
 )
 def test_stable_diffusion_has_the_paper_s_number_of_variables(stable_diffusion, preset, layers, numbers):
     targets = find_targets(stable_diffusion, preset)
@@ -51,6 +56,12 @@ def test_a_convolution_is_a_matrix_of_channels_by_places(stable_diffusion):
     assert targets["unet.down_blocks.1.resnets.0.conv_shortcut"].m == 320
     assert {target.name.split(".")[0] for target in targets.values()} == {"unet"}, "the text encoder has none"
     assert not any("proj" in name or name.endswith(("conv_in", "conv_out")) for name in targets)
+
+
+def test_the_convolutions_of_the_up_blocks_are_those_of_all_that_are_there(stable_diffusion):
+    everywhere = find_targets(stable_diffusion, "convolutions")
+    above = tuple(target for target in everywhere if target.name.startswith("unet.up_blocks."))
+    assert find_targets(stable_diffusion, "up-convolutions") == above
 
 
 def test_narrow_layers_cap_the_basis():

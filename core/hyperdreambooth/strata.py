@@ -1,0 +1,39 @@
+"""Which timesteps the rows of a step are at: one from each of as many equal parts of the schedule as there are rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Every draw sees early and late timesteps; which row is at which is left to chance, but for the ``last`` rows:
+    these are at the noisiest.
+
+    ``least_noise`` leaves out that share of the schedule, from its clean end; ``noisiest`` is the share of the rows
+    that are drawn from the tenth at the other end.
+    """
+
+    least_noise: float = 0.0
+    noisiest: float = 0.0
+    last: int = 0
+
+    def draw(self, rows: int, generator: torch.Generator) -> Float[Tensor, " rows"]:
+        """A place in the schedule for each row: 0 is the picture, 1 is noise."""
+        first = rows - self.last
+        order = torch.cat(
+            [torch.randperm(first, generator=generator), first + torch.randperm(self.last, generator=generator)]
+        )
+        places = (order + torch.rand(rows, generator=generator)) / rows
+        if not self.noisiest:
+            return self.least_noise + (1 - self.least_noise) * places
+        others = self.least_noise + (0.9 - self.least_noise) * (places - self.noisiest) / (1 - self.noisiest)
+        return torch.where(places < self.noisiest, 0.9 + 0.1 * places / self.noisiest, others)
+
+
+EVERYWHERE = Strata()
+"""All of the schedule alike."""
