@@ -31,8 +31,9 @@ class Strata:
         places = (order + torch.rand(rows, generator=generator)) / rows
         if not self.noisiest:
             return self.least_noise + (1 - self.least_noise) * places
-        others = self.least_noise + (0.9 - self.least_noise) * (places - self.noisiest) / (1 - self.noisiest)
-        return torch.where(places < self.noisiest, 0.9 + 0.1 * places / self.noisiest, others)
+        below = 1 - self.noisiest
+        others = self.least_noise + (0.9 - self.least_noise) * places / below
+        return torch.where(places < below, others, 0.9 + 0.1 * (places - below) / self.noisiest)
 
 
 EVERYWHERE = Strata()
