@@ -30,8 +30,9 @@ from core.hyperdreambooth.config import Preset
 
 _UNET_ATTENTION = re.compile(r"\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$")
 _UNET_GEGLU = re.compile(r"\.ff\.net\.0\.proj$")
-_UNET_CONVOLUTION = re.compile(r"\.(conv1|conv2|conv_shortcut|(up|down)samplers\.0\.conv)$")
-_UNET_UP_CONVOLUTION = re.compile(r"^up_blocks\..*\.(conv1|conv2|conv_shortcut|upsamplers\.0\.conv)$")
+_RESIDUAL = "conv1|conv2|conv_shortcut"
+_UNET_CONVOLUTION = re.compile(rf"\.({_RESIDUAL}|(up|down)samplers\.0\.conv)$")
+_UNET_UP_CONVOLUTION = re.compile(rf"^up_blocks\..*\.({_RESIDUAL}|upsamplers\.0\.conv)$")
 _TEXT_ATTENTION = re.compile(r"\.self_attn\.(q_proj|k_proj|v_proj|out_proj)$")
 
 _PATTERNS: Mapping[Preset, Mapping[str, tuple[re.Pattern[str], ...]]] = {
