@@ -77,8 +77,8 @@ class FinetuneConfig:
     ``from_prediction`` False: the hypernetwork gives the preview, and finetuning starts from zero (decision 22).
     ``optimizer`` "muon" needs fewer steps, at a lower rate (decision 23); the paper does not name its own.
     ``relaxation`` "lidb" stays inside the basis and keeps the file at about 100 KB; "lora" leaves it.
-    ``least_noise`` is the share of the noise schedule, from its clean end, that finetuning leaves out: who it is gets
-    decided before.
+    ``least_noise`` and ``most_noise`` are the shares of the noise schedule, from its clean end, between which timesteps
+    are drawn: who it is gets decided there (decision 28).
     ``styled_rows`` of a person's ``rows`` show the photo through a filter of ``styles``, with the prompt of that style,
     so that the weights hold the person and not the look of one photo (decision 18; the paper has none).
     ``styled_noisiest``: of a step's rows they are those with the most noise, where the look of a picture is decided;
@@ -96,6 +96,7 @@ class FinetuneConfig:
     relaxation: Relaxation = "lidb"
     from_prediction: bool = True
     least_noise: float = 0.0
+    most_noise: float = 1.0
     styled_rows: int = 0
     styled_noisiest: bool = False
     styles: tuple[str, ...] = ()

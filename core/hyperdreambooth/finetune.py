@@ -102,7 +102,8 @@ def finetune(
     optimizer = OPTIMIZERS[config.optimizer](_tensors(factors), config.learning_rate)
     tokens = tokenize(bundle, _prompts(config, class_noun or bundle.class_noun))
     average = {name: Factors(f.left.detach().clone(), f.right.detach().clone()) for name, f in factors.items()}
-    strata = Strata(config.least_noise, last=_styled_rows(shown, config) if config.styled_noisiest else 0)
+    last = _styled_rows(shown, config) if config.styled_noisiest else 0
+    strata = Strata(config.least_noise, last=last, most_noise=config.most_noise)
     losses: list[float] = []
     for step in range(config.steps):
         if should_stop is not None and should_stop():

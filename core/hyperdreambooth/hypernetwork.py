@@ -182,6 +182,23 @@ class LinearHyperNetwork(HyperNetwork):
         """The coordinates themselves, as a unit vector."""
         return nn.functional.normalize(features.mean(1), dim=-1)
 
+    @torch.no_grad()
+    def widened(self, rank: int, *, seed: int) -> LinearHyperNetwork:
+        """The same prediction with room for ``rank`` components: new columns of ``A`` zero, new rows of ``B`` random.
+
+        What it is relaxed to is thus what finetuning relaxes a person to (``lidb.relax``).
+        """
+        wide = fresh(replace(self.config, rank=rank), self.shapes, seed=seed)
+        assert isinstance(wide, LinearHyperNetwork)
+        old = self.config.rank
+        wide.encoder.load_state_dict(self.encoder.state_dict())
+        wide.mix.copy_(self.mix)
+        for (a, _), mine, theirs in zip(self.shapes.values(), self.head, wide.head, strict=True):
+            theirs.unflatten(1, (a, rank))[..., :old] = mine.unflatten(1, (a, old))
+        for mine, theirs in zip(self.right, wide.right, strict=True):
+            theirs[:old] = mine
+        return wide
+
 
 class FaceEncoder(nn.Module):
     """A convolutional stem (each stage halves the picture) and a small ViT on what is left of it."""

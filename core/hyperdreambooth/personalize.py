@@ -25,7 +25,7 @@ SECOND_SEED = 1_000_003
 """Added to the seed for a second try: another start and other noise."""
 
 LOOK = 1 / 3
-"""From zero, the share of the steps after which a picture resembles the person."""
+"""The share of the steps after which a picture resembles the person."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def personalize(
     Stages reported to ``on_progress`` as (stage, step, of): "hypernetwork", "finetune", "likeness", and for a second
     try "second try" and "likeness" again; a bundle without a hypernetwork has no first one: finetuning then starts from
     zero and takes ``finetune.steps_from_zero`` steps (more for more photos). ``on_preview`` gets what the hypernetwork
-    predicted, before finetuning begins, and from zero also what a third of the steps gave; its time is the stage
-    "preview".
+    predicted, before finetuning begins, and then what a third of the steps gave; its time is the stage "preview".
     With a ``start`` there is no preview, and ``finetune.steps`` do. ``judges`` measure likeness beside the bundle's own
     recogniser.
 
@@ -109,7 +108,7 @@ def personalize(
         start = None if bundle.starts_from_zero else start
 
     trial = _Trial(bundle, photos, start, noun, judges_of(bundle, judges), report, should_stop, clock)
-    made, tries = trial.run(settings, seed=options.seed, on_look=look if start is None else None), 1
+    made, tries = trial.run(settings, seed=options.seed, on_look=look if options.start is None else None), 1
     if _deserves_another(made, settings, options):
         larger = replace(settings, rank=max(settings.rank, settings.second_rank))
         again = trial.run(larger, seed=options.seed + SECOND_SEED, stage="second try")

@@ -14,13 +14,14 @@ class Strata:
     """Every draw sees early and late timesteps; which row is at which is left to chance, but for the ``last`` rows:
     these are at the noisiest.
 
-    ``least_noise`` leaves out that share of the schedule, from its clean end; ``noisiest`` is the share of the rows
-    that are drawn from the tenth at the other end.
+    ``least_noise`` and ``most_noise`` are the shares of the schedule between which rows are drawn, from its clean end;
+    ``noisiest`` is the share of the rows that are drawn from the tenth at the other end instead.
     """
 
     least_noise: float = 0.0
     noisiest: float = 0.0
     last: int = 0
+    most_noise: float = 1.0
 
     def draw(self, rows: int, generator: torch.Generator) -> Float[Tensor, " rows"]:
         """A place in the schedule for each row: 0 is the picture, 1 is noise."""
@@ -30,9 +31,9 @@ class Strata:
         )
         places = (order + torch.rand(rows, generator=generator)) / rows
         if not self.noisiest:
-            return self.least_noise + (1 - self.least_noise) * places
+            return self.least_noise + (self.most_noise - self.least_noise) * places
         below = 1 - self.noisiest
-        others = self.least_noise + (0.9 - self.least_noise) * places / below
+        others = self.least_noise + (min(self.most_noise, 0.9) - self.least_noise) * places / below
         return torch.where(places < below, others, 0.9 + 0.1 * (places - below) / self.noisiest)
 
 

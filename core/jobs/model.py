@@ -96,7 +96,7 @@ class WeightsStage(StrEnum):
     """Which weights of a subject."""
 
     PREVIEW = "preview"
-    """What the hypernetwork predicted; where finetuning starts from zero, what a third of it gave, once it has."""
+    """What the hypernetwork predicted; what a third of finetuning gave, once it has."""
     REFINED = "refined"
     """After finetuning."""
 

@@ -168,7 +168,7 @@ def test_a_preview_drawn_in_between_changes_nothing(engine: Engine, has_hypernet
     def draw(weights: bytes) -> None:
         row = Row("a [V] face", "", weights, 3, None)
         drawn.append(seeing.preview(row, on_progress=lambda stage, *_: steps.append(stage), should_stop=lambda: False))
-        assert np.array_equal(drawn[0], generate(seeing, [row], steps=20)[0])
+        assert np.array_equal(drawn[-1], generate(seeing, [row], steps=20)[0])
 
     def made(on_preview: Callable[[bytes], None]) -> Personalized:
         return seeing.personalize(

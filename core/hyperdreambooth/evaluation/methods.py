@@ -202,7 +202,8 @@ _ALL = (
         "lora-dreambooth",
         "LoRA DreamBooth, rank 4, 400 iterations",
         _of_one_photo(partial(_refined, default=1e-3, change=lambda bundle: _full_lora(
-            _from_zero(bundle), rank=4, steps_from_zero=400, optimizer="adamw", least_noise=0.0, styled_rows=0
+            _from_zero(bundle), rank=4, steps_from_zero=400, optimizer="adamw",
+            least_noise=0.0, most_noise=1.0, styled_rows=0,
         ))),
         rates=(5e-4, 1e-3, 3e-3),
     ),

@@ -1,7 +1,8 @@
-"""Make a bundle: ``python -m core.hyperdreambooth.training BUNDLE.toml [--only STAGE] [--device auto]``.
+"""Make a bundle: ``python -m core.hyperdreambooth.training BUNDLE.toml [--from BUNDLE] [--only STAGE]``.
 
-Stages that are finished are loaded, one that was interrupted goes on from its checkpoint. At the end the bundle's
-folder holds the pipeline, the recogniser, the hypernetwork, ``bundle.json``, loss curves and sample sheets.
+Stages that are finished are loaded, one that was interrupted goes on from its checkpoint; ``--from`` takes those up to
+the hypernetwork's from a finished bundle. At the end the bundle's folder holds the pipeline, the recogniser, the
+hypernetwork, ``bundle.json``, loss curves and sample sheets.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from core.hyperdreambooth.training.dream import dream_face
 from core.hyperdreambooth.training.export import export_bundle, published_sheet, sample_sheet
 from core.hyperdreambooth.training.recipe import load_recipe
 from core.hyperdreambooth.training.stages import STAGES, Workshop
+from core.hyperdreambooth.training.start import start_from
 
 
 def main() -> None:
     """Run the stages of a recipe."""
     parser = argparse.ArgumentParser(prog="python -m core.hyperdreambooth.training", description=__doc__)
     parser.add_argument("recipe", type=Path, help="a BUNDLE.toml")
+    parser.add_argument("--from", dest="start", type=Path, metavar="BUNDLE", help="go on from a finished bundle")
     parser.add_argument("--only", choices=STAGES, help="stop after this stage, and write no bundle before the last one")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (CUDA when it is there)")
     parser.add_argument("--export", action="store_true", help="only write the bundle from what is finished")
@@ -35,6 +38,8 @@ def main() -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         recipe = load_recipe(arguments.recipe)
+        if arguments.start is not None:
+            start_from(arguments.start, recipe)
     except (BundleError, OSError) as error:
         parser.error(str(error))
     workshop = Workshop(recipe, device=device)
@@ -46,7 +51,8 @@ def main() -> None:
             workshop.run(stage)
             sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
             finished.add(stage)
-    if STAGES[-1] not in finished and not arguments.export:
+    last = "hypernetwork" if recipe.identity is None else "identity"
+    if last not in finished and not arguments.export:
         return
     output = recipe.path(recipe.output)
     # A hypernetwork that has not been through its stage stays out: personalising then starts from zero.

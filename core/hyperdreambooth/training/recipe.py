@@ -111,12 +111,13 @@ class Hypernetwork:
     The base is frozen, as in the paper; or it learns on, at the ``base_rate`` share of the learning rate. Rows beyond
     the ``personal`` share are then the base's own, with nobody's weights (decision 7). ``other_photo`` is how often
     what a row shows is another photo of the person than the one the hypernetwork saw.
-    ``least_noise`` of the schedule is left out, from its clean end; ``noisiest`` of the rows are drawn from its tenth
-    at the other end, where the picture is whatever the weights say it is.
+    Timesteps are drawn between ``least_noise`` and ``most_noise`` of the schedule; ``noisiest`` of the rows from its
+    last tenth, where the picture is whatever the weights say it is.
     """
 
     optimization: Optimization
     least_noise: float = 0.0
+    most_noise: float = 1.0
     noisiest: float = 0.0
     beta: float = 0.02
     photo: float = 0.5
@@ -149,7 +150,8 @@ class _InFolder:
 class Recipe(_InFolder):
     """A whole bundle. ``folder`` receives it, ``work`` (ignored by git) checkpoints, caches and sheets.
 
-    Without ``recogniser``, ``decoder`` or ``preoptimize`` there is no such stage.
+    Without ``recogniser``, ``decoder``, ``preoptimize`` or ``identity`` there is no such stage. ``identity`` is the
+    hypernetwork again, alone, at timesteps of its own.
     """
 
     output: str
@@ -165,6 +167,7 @@ class Recipe(_InFolder):
     preoptimize: Preoptimize | None = None
     recogniser: Recogniser | None = None
     decoder: Decoder | None = None
+    identity: Hypernetwork | None = None
     dream: Dream | None = None
     folder: Path = field(default_factory=Path)
 

@@ -25,7 +25,7 @@ from core.hyperdreambooth.training.data import Faces, LatentCache, load_faces
 from core.hyperdreambooth.training.loop import Losses, Optimization, TrainingLoop, save_whole
 from core.hyperdreambooth.training.precision import quickest
 from core.hyperdreambooth.training.preoptimize import TARGETS, preoptimize
-from core.hyperdreambooth.training.recipe import Recipe
+from core.hyperdreambooth.training.recipe import Hypernetwork, Recipe
 from core.hyperdreambooth.training.recogniser import (
     Identities,
     fresh_identities,
@@ -39,7 +39,7 @@ from core.hyperdreambooth.training.rows import Mix, RowSource
 BASE = ("unet", "text_encoder")
 """The parts of the base model that a hypernetwork's weights change."""
 
-STAGES = ("autoencoder", "classifier", "recogniser", "decoder", "base", "preoptimize", "hypernetwork")
+STAGES = ("autoencoder", "classifier", "recogniser", "decoder", "base", "preoptimize", "hypernetwork", "identity")
 
 
 class Workshop:
@@ -75,7 +75,7 @@ class Workshop:
         if stage == "recogniser":
             self._take_recogniser(load_recogniser(self.work))
             return self.recipe.recogniser is None or self.bundle.recogniser is not None
-        if stage == "decoder" and self.recipe.decoder is None:
+        if stage in {"decoder", "identity"} and getattr(self.recipe, stage) is None:
             return True
         if stage == "preoptimize":
             return self.recipe.preoptimize is None or (self._folder(stage) / TARGETS).is_file()
@@ -172,7 +172,13 @@ class Workshop:
         preoptimize(self.bundle, len(self.faces), load, config, self._folder("preoptimize"))
 
     def _hypernetwork(self) -> None:
-        config = self.recipe.hypernetwork
+        self._teach("hypernetwork", self.recipe.hypernetwork)
+
+    def _identity(self) -> None:
+        assert self.recipe.identity is not None
+        self._teach("identity", self.recipe.identity)
+
+    def _teach(self, stage: str, config: Hypernetwork) -> None:
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
         self._measure_eigenfaces()
         rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo))
@@ -180,7 +186,7 @@ class Workshop:
         known = load_file(targets) if targets.is_file() else {}
         batch = config.optimization.batch
         self._train(
-            "hypernetwork",
+            stage,
             config.optimization,
             lambda generator: hypernetwork_losses(
                 self.bundle,
@@ -193,7 +199,7 @@ class Workshop:
             ),
             base_rate=config.base_rate,
         )
-        self._finish("hypernetwork")
+        self._finish(stage)
 
     def _measure_eigenfaces(self) -> None:
         """Where the network is linear, once: every second face mirrored, as people have no handedness."""
@@ -252,6 +258,7 @@ class Workshop:
             "classifier": {"classifier": self.classifier},
             "base": base,
             "hypernetwork": {"network": self.network, **learning_on},
+            "identity": {"network": self.network},
         }
         return modules.get(stage, {})
 

@@ -45,6 +45,18 @@ def test_the_clean_end_can_be_left_out(bundle, monkeypatch):
     assert shares[ROWS // 2] == pytest.approx(0.7, abs=0.03)
 
 
+def test_both_ends_can_be_left_out(bundle, monkeypatch):
+    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.3, most_noise=0.8))
+    assert 0.3 - 1e-3 <= shares.min() < 0.35
+    assert 0.75 < shares.max() <= 0.8
+
+
+def test_a_share_of_the_rows_is_at_the_noisiest_whatever_else_is_left_out(bundle, monkeypatch):
+    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.3, most_noise=0.8, noisiest=0.5))
+    assert (shares >= 0.9 - 1e-3).sum() == ROWS // 2
+    assert shares.sort().values[ROWS // 2 - 1] <= 0.8
+
+
 def test_a_share_of_the_rows_is_drawn_from_the_noisiest_tenth(bundle, monkeypatch):
     shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.2, noisiest=0.5)).sort().values
     assert (shares >= 0.9 - 1e-3).sum() == ROWS // 2

@@ -129,7 +129,9 @@ def test_styled_rows_show_each_photo_in_turn_with_the_prompt_of_the_style(bundle
 
 
 @pytest.mark.parametrize(("noisiest", "last"), [(False, 0), (True, 2)])
-def test_styled_rows_can_be_those_with_the_most_noise(bundle, monkeypatch, noisiest, last):
+def test_both_ends_of_the_schedule_can_be_left_out_and_styled_rows_be_those_with_the_most_noise(
+    bundle, monkeypatch, noisiest, last
+):
     drawn = []
 
     def loss(_bundle, latents, _tokens, person, *, strata, **_):
@@ -138,12 +140,19 @@ def test_styled_rows_can_be_those_with_the_most_noise(bundle, monkeypatch, noisi
 
     monkeypatch.setattr("core.hyperdreambooth.finetune.denoising_loss", loss)
     config = replace(
-        CONFIG, rows=5, steps=1, least_noise=0.1, styled_rows=2, styles=("cartoon",), styled_noisiest=noisiest
+        CONFIG,
+        rows=5,
+        steps=1,
+        least_noise=0.1,
+        most_noise=0.9,
+        styled_rows=2,
+        styles=("cartoon",),
+        styled_noisiest=noisiest,
     )
     start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
     finetune(bundle, show(bundle, photos(), config), start, config, generator=seeded())
     finetune(bundle, latents(), start, replace(config, styled_rows=0), generator=seeded())
-    assert drawn == [Strata(0.1, last=last), Strata(0.1)]
+    assert drawn == [Strata(0.1, last=last, most_noise=0.9), Strata(0.1, most_noise=0.9)]
 
 
 def test_no_styled_rows_means_no_filtered_pictures(bundle):

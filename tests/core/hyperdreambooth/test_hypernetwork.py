@@ -93,3 +93,20 @@ def test_a_linear_network_makes_of_an_average_face_the_average_weights(linear):
     for name, factors in middle.items():
         torch.testing.assert_close(factors.left, both[name].left.mean(0, keepdim=True), rtol=1e-3, atol=1e-3)
     assert torch.equal(linear(faces, iterations=1)["unet.k"].left, both["unet.k"].left)
+
+
+def test_a_widened_linear_network_predicts_the_same_and_all_of_it_learns(linear):
+    faces = torch.randn(3, 3, 16, 16)
+    with torch.no_grad():
+        for head in linear.head:
+            head.normal_()
+    wide = linear.widened(5, seed=1)
+    assert wide.config.rank == 5
+    before, after = linear(faces), wide(faces)
+    for name in SHAPES:
+        torch.testing.assert_close(after[name].delta(), before[name].delta())
+        assert after[name].left.shape[-1] == 5
+    sum(factors.left.sum() for factors in after.values()).backward()
+    assert all(head.grad is not None and head.grad.any() for head in wide.head)
+    again = linear.widened(5, seed=1).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in wide.state_dict().items())

@@ -112,7 +112,10 @@ class TestPersonalize:
             "likeness",
         ]
         assert done.weights.metadata.kept_step == 3
-        assert done.preview is previews[0]
+        assert [weights.metadata.kept_step for weights in previews] == [0, 1], (
+            "the prediction, then a third of the steps"
+        )
+        assert done.preview is previews[1]
         assert done.likeness is not None
         assert -1 <= done.likeness.by["hypernetwork"] <= 1
         assert set(done.seconds) == {"hypernetwork", "preview", "finetune", "likeness"}

@@ -25,6 +25,7 @@ from core.hyperdreambooth.training.data import LatentCache
 from core.hyperdreambooth.training.export import export_bundle
 from core.hyperdreambooth.training.recipe import load_recipe
 from core.hyperdreambooth.training.stages import STAGES, Workshop
+from core.hyperdreambooth.training.start import start_from
 
 RECIPE = """
 output = "bundle"
@@ -99,14 +100,14 @@ def linear_recipe() -> str:
 
 
 def trained_on(base: Path, text: str, folder: Path) -> tuple[Path, Workshop]:
-    """A recipe in ``folder`` whose base is that of another training, and its workshop after the last stage."""
+    """A recipe in ``folder`` whose base is of another training, and its workshop after the hypernetwork's stage."""
     for stage in ("autoencoder", "base", "classifier", "decoder", "recogniser", "tokenizer"):
         shutil.copytree(base / "work" / stage, folder / "work" / stage)
     shutil.copy(base / "faces.parquet", folder)
     file = folder / "BUNDLE.toml"
     file.write_text(text)
     workshop = Workshop(load_recipe(file), device="cpu")
-    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, True, False]
+    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, True, False, True]
     workshop.run("hypernetwork")
     return file, workshop
 
@@ -248,6 +249,78 @@ def test_the_base_learns_on_beside_a_hypernetwork_where_the_recipe_says_so(recip
         learnt, before = (b.components[name].state_dict() for b in (again.bundle, load_bundle(bundle_folder)))
         torch.testing.assert_close(learnt, workshop.bundle.components[name].state_dict())
         assert any(not torch.equal(learnt[key], before[key]) for key in learnt)
+
+
+def test_a_finished_bundle_is_gone_on_from_and_only_its_hypernetwork_learns_who_it_is(
+    recipe, bundle_folder, tmp_path, monkeypatch
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    _, workshop = trained_on(recipe.parent, linear_recipe(), first)
+    export_bundle(workshop.bundle, first / "bundle")
+    workshop.classifier.save(first / "bundle")
+    shutil.copy(recipe.parent / "faces.parquet", second)
+    identity = f"[identity]{LINEAR_TRAINING.replace('noisiest = 0.5', 'most_noise = 0.8')}"
+    file = second / "BUNDLE.toml"
+    file.write_text(linear_recipe().replace("width = 4\nrank = 1", "width = 4\nrank = 3") + identity)
+    monkeypatch.setattr("sys.argv", ["training", str(file), "--from", str(first / "bundle"), "--device", "cpu"])
+    program.main()
+
+    before, after = (load_bundle(folder / "bundle", device="cpu") for folder in (first, second))
+    for part in ("vae", "unet", "text_encoder"):
+        torch.testing.assert_close(getattr(after, part).state_dict(), getattr(before, part).state_dict())
+    assert after.fingerprint == before.fingerprint
+    assert after.tokenizer.get_vocab() == before.tokenizer.get_vocab()
+    assert load_classifier(second / "bundle") is not None
+    assert after.hypernetwork.config.rank == 3
+    old, new = before.hypernetwork.state_dict(), after.hypernetwork.state_dict()
+    assert torch.equal(old["encoder.face_directions"], new["encoder.face_directions"])
+    assert not torch.equal(old["mix"], new["mix"])
+
+    with pytest.raises(SystemExit):
+        program.main()  # the work has begun
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("rank = 1", "rank = 0"), "only a linear one's rank may be higher"),
+        (("width = 4", "width = 5"), "only a linear one's rank may be higher"),
+        (("a = 8, b = 4", "a = 8, b = 3"), "made for other layers"),
+    ],
+)
+def test_a_recipe_for_another_hypernetwork_is_not_begun(recipe, tmp_path, change, message):
+    _, workshop = trained_on(recipe.parent, linear_recipe(), tmp_path)
+    export_bundle(workshop.bundle, tmp_path / "bundle")
+    other = tmp_path / "other"
+    other.mkdir()
+    file = other / "BUNDLE.toml"
+    file.write_text(linear_recipe().replace(*change))
+    with pytest.raises(BundleError, match=message):
+        start_from(tmp_path / "bundle", load_recipe(file))
+    assert not (other / "work").exists()
+
+
+def test_the_papers_hypernetwork_is_gone_on_from_as_it_is(recipe, bundle_folder, tmp_path):
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(recipe.read_text())
+    shutil.copy(recipe.parent / "faces.parquet", tmp_path)
+    start_from(bundle_folder, load_recipe(file))
+    workshop = Workshop(load_recipe(file), device="cpu")
+    assert workshop.load("hypernetwork")
+    torch.testing.assert_close(
+        workshop.network.state_dict(), load_bundle(bundle_folder, device="cpu").hypernetwork.state_dict()
+    )
+
+
+def test_without_a_hypernetwork_there_is_nothing_to_go_on_from(recipe, bundle_folder, tmp_path):
+    shutil.copytree(bundle_folder, tmp_path / "bundle")
+    shutil.rmtree(tmp_path / "bundle" / "hypernetwork")
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(recipe.read_text())
+    with pytest.raises(BundleError, match="has no hypernetwork to go on from"):
+        start_from(tmp_path / "bundle", load_recipe(file))
 
 
 def test_a_table_of_two_kinds_is_the_one_that_knows_its_keys(recipe, tmp_path):
