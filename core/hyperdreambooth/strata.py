@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from core.errors import BundleError
+
 
 @dataclass(frozen=True)
 class Strata:
@@ -22,6 +24,13 @@ class Strata:
     noisiest: float = 0.0
     last: int = 0
     most_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Bounds that leave something between them."""
+        if not 0 <= self.least_noise < self.most_noise <= 1:
+            raise BundleError(
+                f"least_noise {self.least_noise} has to be below most_noise {self.most_noise}, both from 0 to 1"
+            )
 
     def draw(self, rows: int, generator: torch.Generator) -> Float[Tensor, " rows"]:
         """A place in the schedule for each row: 0 is the picture, 1 is noise."""

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from core.errors import BundleError
 from core.hyperdreambooth import diffusion
 from core.hyperdreambooth.diffusion import denoising_loss, tokenize
 from core.hyperdreambooth.strata import EVERYWHERE, Strata
@@ -49,6 +50,12 @@ def test_both_ends_can_be_left_out(bundle, monkeypatch):
     shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.3, most_noise=0.8))
     assert 0.3 - 1e-3 <= shares.min() < 0.35
     assert 0.75 < shares.max() <= 0.8
+
+
+@pytest.mark.parametrize("bounds", [(0.5, 0.5), (0.9, 0.1), (-0.1, 1.0), (0.0, 1.1)])
+def test_bounds_with_nothing_between_them_are_refused(bounds):
+    with pytest.raises(BundleError, match="has to be below most_noise"):
+        Strata(least_noise=bounds[0], most_noise=bounds[1])
 
 
 def test_a_share_of_the_rows_is_at_the_noisiest_whatever_else_is_left_out(bundle, monkeypatch):
