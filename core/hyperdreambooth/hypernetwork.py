@@ -184,9 +184,8 @@ class LinearHyperNetwork(HyperNetwork):
 
     @torch.no_grad()
     def widened(self, rank: int, *, seed: int) -> LinearHyperNetwork:
-        """The same prediction with room for ``rank`` components: new columns of ``A`` zero, new rows of ``B`` random.
-
-        What it is relaxed to is thus what finetuning relaxes a person to (``lidb.relax``).
+        """The same prediction with room for ``rank`` components, as ``lidb.relax`` gives a person: new columns of ``A``
+        are zero, new rows of ``B`` random.
         """
         wide = fresh(replace(self.config, rank=rank), self.shapes, seed=seed)
         assert isinstance(wide, LinearHyperNetwork)
