@@ -51,10 +51,11 @@ class _Change:
         x: Tensor = inputs[0]
         left, right = self.factors.left.to(x.dtype), self.factors.right.to(x.dtype)
         rows = len(left) if left.ndim == 3 else len(x)
+        theirs = x if rows == len(x) else x[:rows]  # also a slice of everything is copied by its gradient
         if isinstance(layer, nn.Conv2d):
-            change = _convolve(layer, x[:rows], left, right)
+            change = _convolve(layer, theirs, left, right)
         else:
-            change = torch.matmul(torch.matmul(x[:rows], right.mT), left.mT)
+            change = torch.matmul(torch.matmul(theirs, right.mT), left.mT)
         return output + change if rows == len(x) else torch.cat([output[:rows] + change, output[rows:]])
 
 

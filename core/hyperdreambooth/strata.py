@@ -17,20 +17,26 @@ class Strata:
     these are at the noisiest.
 
     ``least_noise`` and ``most_noise`` are the shares of the schedule between which rows are drawn, from its clean end;
-    ``noisiest`` is the share of the rows that are drawn from the tenth at the other end instead.
+    ``cleanest`` is the share of the rows that are drawn from below them instead, ``noisiest`` that of the rows from the
+    tenth at the other end.
     """
 
     least_noise: float = 0.0
     noisiest: float = 0.0
     last: int = 0
     most_noise: float = 1.0
+    cleanest: float = 0.0
 
     def __post_init__(self) -> None:
-        """Bounds that leave something between them."""
+        """Bounds that leave something between them, and rows that are drawn there."""
         if not 0 <= self.least_noise < self.most_noise <= 1:
             raise BundleError(
                 f"least_noise {self.least_noise} has to be below most_noise {self.most_noise}, both from 0 to 1"
             )
+        if min(self.cleanest, self.noisiest) < 0 or self.cleanest + self.noisiest > 1:
+            raise BundleError(f"cleanest {self.cleanest} and noisiest {self.noisiest} are shares of the same rows")
+        if self.cleanest and not self.least_noise:
+            raise BundleError(f"there is nothing below least_noise 0 that cleanest {self.cleanest} could be drawn from")
 
     def draw(self, rows: int, generator: torch.Generator) -> Float[Tensor, " rows"]:
         """A place in the schedule for each row: 0 is the picture, 1 is noise."""
@@ -39,11 +45,19 @@ class Strata:
             [torch.randperm(first, generator=generator), first + torch.randperm(self.last, generator=generator)]
         )
         places = (order + torch.rand(rows, generator=generator)) / rows
-        if not self.noisiest:
-            return self.least_noise + (self.most_noise - self.least_noise) * places
-        below = 1 - self.noisiest
-        others = self.least_noise + (min(self.most_noise, 0.9) - self.least_noise) * places / below
-        return torch.where(places < below, others, 0.9 + 0.1 * (places - below) / self.noisiest)
+        top = min(self.most_noise, 0.9) if self.noisiest else self.most_noise
+        middle = 1 - self.cleanest - self.noisiest
+        drawn = torch.empty_like(places)
+        start = 0.0
+        for share, low, high in (
+            (self.cleanest, 0.0, self.least_noise),
+            (middle, self.least_noise, top),
+            (self.noisiest, 0.9, 1.0),
+        ):
+            if share > 0:
+                drawn = torch.where(places < start, drawn, low + (high - low) * (places - start) / share)
+            start += share
+        return drawn
 
 
 EVERYWHERE = Strata()

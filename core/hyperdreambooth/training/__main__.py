@@ -38,11 +38,10 @@ def main() -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         recipe = load_recipe(arguments.recipe)
-        if arguments.start is not None:
-            start_from(arguments.start, recipe)
+        begun = None if arguments.start is None else start_from(arguments.start, recipe, device=device)
     except (BundleError, OSError) as error:
         parser.error(str(error))
-    workshop = Workshop(recipe, device=device)
+    workshop = begun or Workshop(recipe, device=device)
     finished = set()
     for stage in STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]:
         if workshop.load(stage):

@@ -48,16 +48,14 @@ def decoder_losses(
     return {"loss": losses["reconstruction"] + config.edges * losses["edges"], **losses}
 
 
-def set_scaling(bundle: Bundle, faces: Faces, *, pictures: int = 512) -> float:
+def set_scaling(bundle: Bundle, faces: Faces, *, pictures: int = 512) -> None:
     """Measure the latents' spread and write its inverse into the autoencoder's ``scaling_factor``."""
     chosen = np.linspace(0, len(faces) - 1, pictures).astype(int)
     with torch.inference_mode():
         latents = bundle.vae.encode(
             to_pixels(torch.from_numpy(faces.pictures[chosen])).to(bundle.device)
         ).latent_dist.mean
-    factor = 1.0 / float(latents.std())
-    bundle.vae.register_to_config(scaling_factor=factor)
-    return factor
+    bundle.vae.register_to_config(scaling_factor=1.0 / float(latents.std()))
 
 
 def centre_weights(side: int, centre: float) -> Float[Tensor, "side side"]:

@@ -111,13 +111,14 @@ class Hypernetwork:
     The base is frozen, as in the paper; or it learns on, at the ``base_rate`` share of the learning rate. Rows beyond
     the ``personal`` share are then the base's own, with nobody's weights (decision 7). ``other_photo`` is how often
     what a row shows is another photo of the person than the one the hypernetwork saw.
-    Timesteps are drawn between ``least_noise`` and ``most_noise`` of the schedule; ``noisiest`` of the rows from its
-    last tenth, where the picture is whatever the weights say it is.
+    Timesteps are drawn between ``least_noise`` and ``most_noise`` of the schedule; ``cleanest`` of the rows from below
+    them, ``noisiest`` of the rows from its last tenth, where the picture is whatever the weights say it is.
     """
 
     optimization: Optimization
     least_noise: float = 0.0
     most_noise: float = 1.0
+    cleanest: float = 0.0
     noisiest: float = 0.0
     beta: float = 0.02
     photo: float = 0.5

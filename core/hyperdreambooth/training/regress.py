@@ -49,7 +49,7 @@ def hypernetwork_losses(
             rows.tokens,
             bundle.basis.merge(person),
             generator=generator,
-            strata=Strata(config.least_noise, config.noisiest, most_noise=config.most_noise),
+            strata=Strata(config.least_noise, config.noisiest, most_noise=config.most_noise, cleanest=config.cleanest),
         )
     distance = target_distance(person, targets, rows.seen)
     loss = each.mean() + config.beta * distance + config.identity * who

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from core.hyperdreambooth.classifier import load_classifier
+from core.errors import BundleError
+from core.hyperdreambooth.classifier import PictureClassifier, load_classifier
 from core.hyperdreambooth.diffusion import Bundle, from_pipeline, to_pixels
 from core.hyperdreambooth.hypernetwork import HyperNetwork, LinearHyperNetwork, fresh
 from core.hyperdreambooth.recogniser import FaceRecogniser, load_recogniser
@@ -66,6 +67,30 @@ class Workshop:
         """Bring one stage to its end, or load what an earlier run of it left."""
         getattr(self, f"_{stage}")()
 
+    def take(self, parts: Bundle, classifier: PictureClassifier | None) -> None:
+        """Finish the stages up to the hypernetwork's with the parts of a bundle.
+
+        Raises:
+            BundleError: they are not what the recipe describes.
+        """
+        assert parts.hypernetwork is not None
+        own, known = self.network.state_dict(), parts.hypernetwork.state_dict()
+        people = "encoder.identities"
+        if people in own and (people not in known or known[people].shape != own[people].shape):
+            known[people] = own[people]  # whom it told apart while it learnt says nothing of how many there are now
+        try:
+            for name in ("vae", *BASE):
+                getattr(self.bundle, name).load_state_dict(getattr(parts, name).state_dict())
+            self.network.load_state_dict(known)
+        except RuntimeError as error:
+            raise BundleError(f"bundle {parts.name!r} is not what the recipe describes: {error}") from error
+        self.bundle.vae.register_to_config(scaling_factor=parts.vae.config.scaling_factor)
+        for stage in ("autoencoder", "decoder", "base", "hypernetwork"):
+            self._finish(stage)
+        for judge in (classifier, parts.recogniser):
+            if judge is not None:
+                judge.save(self.work)
+
     def load(self, stage: str) -> bool:
         """Put a finished stage's parameters into the modules; False when it is not finished."""
         if stage == "classifier":
@@ -103,6 +128,7 @@ class Workshop:
 
         self._train("autoencoder", config.optimization, losses)
         fix_spread(self.bundle.vae, config)  # the loss does not depend on it, but weight decay does not know that
+        set_scaling(self.bundle, self.faces)
         self._finish("autoencoder")
 
     def _classifier(self) -> None:
@@ -172,6 +198,7 @@ class Workshop:
         preoptimize(self.bundle, len(self.faces), load, config, self._folder("preoptimize"))
 
     def _hypernetwork(self) -> None:
+        self._measure_eigenfaces()
         self._teach("hypernetwork", self.recipe.hypernetwork)
 
     def _identity(self) -> None:
@@ -180,7 +207,6 @@ class Workshop:
 
     def _teach(self, stage: str, config: Hypernetwork) -> None:
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
-        self._measure_eigenfaces()
         rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo))
         targets = self._folder("preoptimize") / TARGETS
         known = load_file(targets) if targets.is_file() else {}
@@ -231,11 +257,13 @@ class Workshop:
         loop.use_average()
 
     def _finish(self, stage: str) -> None:
+        folder = self._folder(stage)
+        folder.mkdir(parents=True, exist_ok=True)
         if stage == "autoencoder":
-            factor = set_scaling(self.bundle, self.faces)
-            (self._folder(stage) / "scaling.json").write_text(json.dumps({"scaling_factor": factor}))
+            factor = self.bundle.vae.config.scaling_factor
+            (folder / "scaling.json").write_text(json.dumps({"scaling_factor": factor}))
         for name, module in self._modules(stage).items():
-            save_whole(module.state_dict(), self._folder(stage) / f"{name}.safetensors")
+            save_whole(module.state_dict(), folder / f"{name}.safetensors")
 
     def _load(self, stage: str, name: str, module: nn.Module) -> bool:
         file = self._folder(stage) / f"{name}.safetensors"

@@ -58,6 +58,21 @@ def test_bounds_with_nothing_between_them_are_refused(bounds):
         Strata(least_noise=bounds[0], most_noise=bounds[1])
 
 
+def test_a_share_of_the_rows_is_drawn_below_the_clean_bound(bundle, monkeypatch):
+    shares = timesteps_of(bundle, monkeypatch, Strata(0.3, most_noise=0.8, cleanest=0.25, noisiest=0.5)).sort().values
+    clean, middle, noisy = shares.split([ROWS // 4, ROWS // 4, ROWS // 2])
+    assert clean.max() <= 0.3 <= middle.min() + 1e-3
+    assert middle.max() <= 0.8
+    assert noisy.min() >= 0.9 - 1e-3
+    torch.testing.assert_close(clean, 0.3 * (torch.arange(ROWS // 4) + 0.5) * 4 / ROWS, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(("least", "cleanest", "noisiest"), [(0.3, 0.6, 0.6), (0.3, -0.1, 0.0), (0.0, 0.2, 0.0)])
+def test_shares_of_the_rows_that_cannot_be_drawn_are_refused(least, cleanest, noisiest):
+    with pytest.raises(BundleError, match="cleanest"):
+        Strata(least, noisiest, cleanest=cleanest)
+
+
 def test_a_share_of_the_rows_is_at_the_noisiest_whatever_else_is_left_out(bundle, monkeypatch):
     shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.3, most_noise=0.8, noisiest=0.5))
     assert (shares >= 0.9 - 1e-3).sum() == ROWS // 2

@@ -288,17 +288,19 @@ def test_a_finished_bundle_is_gone_on_from_and_only_its_hypernetwork_learns_who_
         (("rank = 1", "rank = 0"), "only a linear one's rank may be higher"),
         (("width = 4", "width = 5"), "only a linear one's rank may be higher"),
         (("a = 8, b = 4", "a = 8, b = 3"), "made for other layers"),
+        (("channels = [8, 16]", "channels = [8, 24]"), "is not what the recipe describes"),
     ],
 )
-def test_a_recipe_for_another_hypernetwork_is_not_begun(recipe, tmp_path, change, message):
+def test_a_recipe_for_other_parts_than_the_bundles_is_not_begun(recipe, tmp_path, change, message):
     _, workshop = trained_on(recipe.parent, linear_recipe(), tmp_path)
     export_bundle(workshop.bundle, tmp_path / "bundle")
     other = tmp_path / "other"
     other.mkdir()
+    shutil.copy(recipe.parent / "faces.parquet", other)
     file = other / "BUNDLE.toml"
     file.write_text(linear_recipe().replace(*change))
     with pytest.raises(BundleError, match=message):
-        start_from(tmp_path / "bundle", load_recipe(file))
+        start_from(tmp_path / "bundle", load_recipe(file), device="cpu")
     assert not (other / "work").exists()
 
 
@@ -306,12 +308,24 @@ def test_the_papers_hypernetwork_is_gone_on_from_as_it_is(recipe, bundle_folder,
     file = tmp_path / "BUNDLE.toml"
     file.write_text(recipe.read_text())
     shutil.copy(recipe.parent / "faces.parquet", tmp_path)
-    start_from(bundle_folder, load_recipe(file))
+    start_from(bundle_folder, load_recipe(file), device="cpu")
     workshop = Workshop(load_recipe(file), device="cpu")
     assert workshop.load("hypernetwork")
     torch.testing.assert_close(
         workshop.network.state_dict(), load_bundle(bundle_folder, device="cpu").hypernetwork.state_dict()
     )
+
+
+def test_whom_the_papers_hypernetwork_told_apart_is_left_behind_where_there_are_other_people(
+    recipe, bundle_folder, tmp_path
+):
+    file = tmp_path / "BUNDLE.toml"
+    file.write_text(recipe.read_text().replace("styled = 1", "styled = 1\nidentities = 2"))
+    shutil.copy(recipe.parent / "faces.parquet", tmp_path)
+    network = start_from(bundle_folder, load_recipe(file), device="cpu").network
+    known = load_bundle(bundle_folder, device="cpu").hypernetwork
+    assert len(network.identities) == 2 < len(known.identities)
+    torch.testing.assert_close(network.head, known.head)
 
 
 def test_without_a_hypernetwork_there_is_nothing_to_go_on_from(recipe, bundle_folder, tmp_path):
@@ -320,7 +334,7 @@ def test_without_a_hypernetwork_there_is_nothing_to_go_on_from(recipe, bundle_fo
     file = tmp_path / "BUNDLE.toml"
     file.write_text(recipe.read_text())
     with pytest.raises(BundleError, match="has no hypernetwork to go on from"):
-        start_from(tmp_path / "bundle", load_recipe(file))
+        start_from(tmp_path / "bundle", load_recipe(file), device="cpu")
 
 
 def test_a_table_of_two_kinds_is_the_one_that_knows_its_keys(recipe, tmp_path):
