@@ -3,8 +3,8 @@
 For people the bundle was never trained on, one photo each (or ``--photos``): likeness, style, diversity, seconds and
 bytes of HyperDreamBooth, its ablations and the methods it is held against; with ``--vary`` and ``--degrade`` of itself
 with one setting changed or a worse photo. Subjects that are not faces come from a folder, with ``--noun``. Writes
-``tables.md``, ``tables.json``, ``groups.md`` and a grid of pictures for each row into ``--output``; run again with the
-same arguments, it goes on where it was interrupted.
+``tables.md``, ``tables.json``, ``groups.md``, ``styles.md`` and a grid of pictures for each row into ``--output``; run
+again with the same arguments, it goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from core.hyperdreambooth.evaluation.gain import gain_table, gains
 from core.hyperdreambooth.evaluation.groups import group_table
 from core.hyperdreambooth.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
 from core.hyperdreambooth.evaluation.metrics import ATTRIBUTES, Judges
-from core.hyperdreambooth.evaluation.report import grid, summarise, table
+from core.hyperdreambooth.evaluation.report import grid, judged_by, style_table, summarise, table
 from core.hyperdreambooth.evaluation.sheet import style_sheet
 from core.hyperdreambooth.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
 from core.hyperdreambooth.evaluation.study import Record, Study, ceiling, label
@@ -114,6 +115,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         kept = ceiling(study)
         rows["the autoencoder alone (ceiling)"] = kept
         _write_groups(study, rows, kept)
+    _write_styles(study, rows)
     _write(study, rows, reasons, names)
 
 
@@ -207,6 +209,14 @@ def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record
         log.info("%s", text)
 
 
+def _write_styles(study: Study, rows: dict[str, list[Record]]) -> None:
+    """Accuracy and likeness style by style, for the bundle's own row."""
+    own = rows.get(METHODS["hyperdreambooth"].title)
+    if own is not None and (text := style_table(summarise(own))):
+        (study.folder / "styles.md").write_text(text)
+        log.info("%s", text)
+
+
 def _write_gains(study: Study, reasons: dict[str, str]) -> None:
     """What the hypernetwork's prediction saves of the denoising loss, by timestep."""
     if not study.bundle.has_hypernetwork:
@@ -232,8 +242,12 @@ def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str],
         "rows": summaries,
         "left_out": reasons,
     }
-    (study.folder / "tables.json").write_text(json.dumps(report, indent=2) + "\n")
     text = table(summaries, reasons)
+    if study.judges.classifier is not None and not math.isnan(study.judges.classifier.config.style_accuracy):
+        judge = study.judges.classifier.config
+        report["classifier"] = {"styles": judge.style_accuracy, "attributes": judge.attribute_accuracy}
+        text += "\n" + judged_by(judge)
+    (study.folder / "tables.json").write_text(json.dumps(report, indent=2) + "\n")
     (study.folder / "tables.md").write_text(text)
     grid(study.folder, names)
     log.info("%s", text)

@@ -106,22 +106,22 @@ def _likeness_in_styles(
     recogniser: Recognise, subject: Subject, used: np.ndarray, styled: Mapping[str, Pictures]
 ) -> dict[str, float]:
     photo = recogniser(subject.photo[None])[0]
-    filtered = np.concatenate([STYLES[name].apply(used[None]) for name in styled])
-    return {
-        "styled": float((recogniser(np.concatenate(list(styled.values()))) @ photo).mean()),
-        "filtered": float((recogniser(filtered) @ photo).mean()),
+    shown = {
+        "styled": {name: recogniser(pictures) for name, pictures in styled.items()},
+        "filtered": {name: recogniser(STYLES[name].apply(used[None])) for name in styled},
     }
+    numbers: dict[str, float] = {}
+    for kind, embeddings in shown.items():
+        numbers |= _by_style(kind, {name: found @ photo for name, found in embeddings.items()})
+    return numbers
 
 
 def _followed(classifier: PictureClassifier, made: Made) -> dict[str, float]:
-    numbers = {}
+    numbers: dict[str, float] = {}
     if made.styled:
-        right = [
-            found == name
-            for name, pictures in made.styled.items()
-            for found in classifier.style_of(torch.from_numpy(pictures))
-        ]
-        numbers["style_accuracy"] = float(np.mean(right))
+        taken_for = {name: classifier.style_of(torch.from_numpy(pictures)) for name, pictures in made.styled.items()}
+        right = {name: np.array([style == name for style in found]) for name, found in taken_for.items()}
+        numbers |= _by_style("style_accuracy", right)
     if made.attributes:
         shown = [
             yes
@@ -130,6 +130,12 @@ def _followed(classifier: PictureClassifier, made: Made) -> dict[str, float]:
         ]
         numbers["attribute_accuracy"] = float(np.mean(shown))
     return numbers
+
+
+def _by_style(kind: str, values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The mean of all pictures as ``kind``, that of each style's as ``kind/style``."""
+    each = {f"{kind}/{name}": float(found.mean()) for name, found in values.items()}
+    return {kind: float(np.concatenate(list(values.values())).mean()), **each}
 
 
 def _clip(clip: ImageSimilarity, subject: Subject, made: Made, noun: str) -> dict[str, float]:

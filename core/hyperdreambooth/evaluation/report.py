@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from core.hyperdreambooth.classifier import ClassifierConfig
 from core.hyperdreambooth.evaluation.study import Record
 
 COLUMNS = {
@@ -62,6 +63,25 @@ def table(rows: Mapping[str, Mapping[str, Mean]], reasons: Mapping[str, str]) ->
     lines += [f"| {title} | {' | '.join(_cell(key, row) for key in columns)} |" for title, row in rows.items()]
     lines += ["", *(f"Left out: {what}: {why}." for what, why in reasons.items())] if reasons else []
     return "\n".join(lines) + "\n"
+
+
+def style_table(summary: Mapping[str, Mean]) -> str:
+    """Markdown: a line a style: how often it is told, how much of a face it keeps. Without styles, nothing."""
+    columns = [key for key in ("style_accuracy", "styled", "filtered") if key in summary]
+    styles = dict.fromkeys(key.partition("/")[2] for key in summary if "/" in key)
+    if not styles:
+        return ""
+    lines = ["| style | " + " | ".join(COLUMNS[key] for key in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {style} | {' | '.join(_cell(f'{key}/{style}', summary) for key in columns)} |" for style in styles]
+    return "\n".join(lines) + "\n"
+
+
+def judged_by(classifier: ClassifierConfig) -> str:
+    """How often the judge of styles and attributes is itself right, on real pictures of people it never saw."""
+    said = f"{classifier.style_accuracy:.1%} of styles"
+    if found := sorted(classifier.attribute_accuracy.values()):
+        said += f" and {found[0]:.1%} to {found[-1]:.1%} of each attribute (balanced)"
+    return f"Styles and attributes are judged by the bundle's classifier, right on {said} of people it never saw.\n"
 
 
 def grid(folder: Path, names: Sequence[str], *, people: int = 10) -> None:

@@ -25,7 +25,8 @@ from core.hyperdreambooth.training.export import export_bundle
 def arguments(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("evaluation")
     export_bundle(random_bundle(), folder / "bundle")
-    PictureClassifier(ClassifierConfig(("photo", "cartoon"), ("smiling",), (8, 8))).save(folder / "bundle")
+    judge = ClassifierConfig(("photo", "cartoon"), ("smiling",), (8, 8), 0.875, {"smiling": 0.75})
+    PictureClassifier(judge).save(folder / "bundle")
     rng, pictures = np.random.default_rng(0), []
     for _ in range(6):
         stream = io.BytesIO()
@@ -48,6 +49,10 @@ def test_one_command_writes_the_tables_and_says_what_it_left_out(arguments):
     assert {"DINO", "CLIP", "face recognition"} <= set(report["left_out"])
     row = report["rows"]["HyperDreamBooth, as the bundle has it"]
     assert {"style_accuracy", "attribute_accuracy", "seconds", "bytes"} <= set(row)
+    assert row["style_accuracy/cartoon"] == row["style_accuracy"], "there is no other style"
+    assert (Path(out) / "styles.md").read_text().splitlines()[2].startswith("| cartoon | ")
+    assert report["classifier"] == {"styles": 0.875, "attributes": {"smiling": 0.75}}
+    assert "right on 87.5% of styles and 75.0% to 75.0% of each attribute" in (Path(out) / "tables.md").read_text()
 
 
 def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path, mean_colour, monkeypatch, capsys):
@@ -100,6 +105,7 @@ def test_subjects_that_are_not_faces_come_from_a_folder(arguments, tmp_path, cap
     report = json.loads((tmp_path / "out" / "tables.json").read_text())
     assert report["people"] == 1, "one picture leaves none to hold against"
     assert "face" in report["left_out"]["style and attribute accuracy"]
+    assert not (tmp_path / "out" / "styles.md").exists(), "nobody judges styles"
     assert "a [V] toy" in (tmp_path / "out" / "settings.json").read_text()
     (tmp_path / "clock" / "2.png").write_bytes(b"not a picture")
     for wrong, said in ((tmp_path, "2.png"), (tmp_path / "nowhere", "subfolder"), (tmp_path / "out", "subfolder")):

@@ -32,6 +32,8 @@ def test_every_person_gets_a_record_with_every_column_that_has_a_judge(study):
     assert [record["identity"] for record in records] == ["0", "1", "2"]
     columns = {"photo", "others", "strangers", "accepted", "styled", "filtered", "style_accuracy", "attribute_accuracy"}
     assert columns | {"diversity", "seconds", "bytes"} <= set(records[0])
+    for column in ("styled", "filtered", "style_accuracy"):
+        assert records[0][f"{column}/pencil sketch"] == records[0][column]
     grid(study.folder, ["hyperdreambooth"])
     with Image.open(study.folder / "hyperdreambooth.png") as rows:
         assert rows.size == (4 * 16, 3 * 16)
