@@ -1,6 +1,7 @@
-"""The methods that HyperDreamBooth is held against, on the same base model, loss, prompt, rows and device.
+"""The methods that HyperDreamBooth is held against, on the same base model, loss, number of rows and device.
 
-Both are as in their papers, without DreamBooth's class pictures (prior preservation): HyperDreamBooth has none either.
+Both are as in their papers, with the plain prompt and the photo alone at all timesteps, and without DreamBooth's class
+pictures (prior preservation): HyperDreamBooth has none either.
 """
 
 from __future__ import annotations
