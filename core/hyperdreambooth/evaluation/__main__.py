@@ -25,7 +25,7 @@ from core.hyperdreambooth.evaluation.gain import gain_table, gains
 from core.hyperdreambooth.evaluation.groups import group_table
 from core.hyperdreambooth.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
 from core.hyperdreambooth.evaluation.metrics import ATTRIBUTES, Judges
-from core.hyperdreambooth.evaluation.report import grid, judged_by, style_table, summarise, table
+from core.hyperdreambooth.evaluation.report import by_style, grid, judge_accuracy, summarise, table
 from core.hyperdreambooth.evaluation.sheet import style_sheet
 from core.hyperdreambooth.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
 from core.hyperdreambooth.evaluation.study import Record, Study, ceiling, label
@@ -115,7 +115,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
         kept = ceiling(study)
         rows["the autoencoder alone (ceiling)"] = kept
         _write_groups(study, rows, kept)
-    _write_styles(study, rows)
     _write(study, rows, reasons, names)
 
 
@@ -209,14 +208,6 @@ def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record
         log.info("%s", text)
 
 
-def _write_styles(study: Study, rows: dict[str, list[Record]]) -> None:
-    """Accuracy and likeness style by style, for the bundle's own row."""
-    own = rows.get(METHODS["hyperdreambooth"].title)
-    if own is not None and (text := style_table(summarise(own))):
-        (study.folder / "styles.md").write_text(text)
-        log.info("%s", text)
-
-
 def _write_gains(study: Study, reasons: dict[str, str]) -> None:
     """What the hypernetwork's prediction saves of the denoising loss, by timestep."""
     if not study.bundle.has_hypernetwork:
@@ -229,10 +220,14 @@ def _write_gains(study: Study, reasons: dict[str, str]) -> None:
 
 def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str], names: list[str]) -> None:
     summaries = {title: summarise(records) for title, records in rows.items()}
-    own = summaries.get(METHODS["hyperdreambooth"].title, {}).get("seconds")
+    own = summaries.get(METHODS["hyperdreambooth"].title, {})
     for summary in summaries.values():
-        if own and study.group == 1 and "seconds" in summary:
-            summary["times"] = (summary["seconds"][0] / own[0], None)
+        if "seconds" in own and study.group == 1 and "seconds" in summary:
+            summary["times"] = (summary["seconds"][0] / own["seconds"][0], None)
+    if styles := by_style(own):
+        text = table(styles, {})
+        (study.folder / "styles.md").write_text(text)
+        log.info("%s", text)
     report = {
         "bundle": study.bundle.name,
         "fingerprint": study.bundle.fingerprint,
@@ -243,10 +238,10 @@ def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str],
         "left_out": reasons,
     }
     text = table(summaries, reasons)
-    if study.judges.classifier is not None and not math.isnan(study.judges.classifier.config.style_accuracy):
-        judge = study.judges.classifier.config
-        report["classifier"] = {"styles": judge.style_accuracy, "attributes": judge.attribute_accuracy}
-        text += "\n" + judged_by(judge)
+    judge = study.judges.classifier
+    if judge is not None and not math.isnan(judge.config.style_accuracy):
+        report["classifier"] = {"styles": judge.config.style_accuracy, "attributes": judge.config.attribute_accuracy}
+        text += "\n" + judge_accuracy(judge.config)
     (study.folder / "tables.json").write_text(json.dumps(report, indent=2) + "\n")
     (study.folder / "tables.md").write_text(text)
     grid(study.folder, names)

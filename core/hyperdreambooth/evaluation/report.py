@@ -65,18 +65,17 @@ def table(rows: Mapping[str, Mapping[str, Mean]], reasons: Mapping[str, str]) ->
     return "\n".join(lines) + "\n"
 
 
-def style_table(summary: Mapping[str, Mean]) -> str:
-    """Markdown: a line a style: how often it is told, how much of a face it keeps. Without styles, nothing."""
-    columns = [key for key in ("style_accuracy", "styled", "filtered") if key in summary]
-    styles = dict.fromkeys(key.partition("/")[2] for key in summary if "/" in key)
-    if not styles:
-        return ""
-    lines = ["| style | " + " | ".join(COLUMNS[key] for key in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {style} | {' | '.join(_cell(f'{key}/{style}', summary) for key in columns)} |" for style in styles]
-    return "\n".join(lines) + "\n"
+def by_style(summary: Mapping[str, Mean]) -> dict[str, dict[str, Mean]]:
+    """The rows of a table of styles: of a method's summary, what it has of each one (``styled/neon sign``)."""
+    rows: dict[str, dict[str, Mean]] = {}
+    for key, mean in summary.items():
+        column, _, style = key.partition("/")
+        if style:
+            rows.setdefault(style, {})[column] = mean
+    return rows
 
 
-def judged_by(classifier: ClassifierConfig) -> str:
+def judge_accuracy(classifier: ClassifierConfig) -> str:
     """How often the judge of styles and attributes is itself right, on real pictures of people it never saw."""
     said = f"{classifier.style_accuracy:.1%} of styles"
     if found := sorted(classifier.attribute_accuracy.values()):
