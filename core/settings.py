@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     device: str = "auto"
     recognisers: Annotated[tuple[Path, ...], NoDecode] = ()
     """Separated by commas: ONNX face recognisers that judge likeness beside the bundle's own, named by their files."""
+    poor_likeness: float | None = Field(default=None, ge=-1, le=1)
+    """What is poor by the first of `recognisers`: below this cosine there is one second try, at a higher rank."""
     engine: str = "worker.diffusion_engine:DiffusionEngine"
     """`module:class` of the engine the worker runs; tests and rehearsals put another one here."""
 
@@ -100,9 +102,11 @@ class Settings(BaseSettings):
         return values
 
     @model_validator(mode="after")
-    def _check_store(self) -> Self:
+    def _check(self) -> Self:
         if not self.store_url.startswith(("file:", "s3://")):
             raise ValueError("store must be file:///folder or s3://bucket/prefix")
+        if self.poor_likeness is not None and not self.recognisers:
+            raise ValueError("poor_likeness is a cosine of the first of the recognisers: name one in recognisers")
         return self
 
     @property

@@ -17,7 +17,7 @@ from core.hyperdreambooth.blend import blend
 from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.exports import Layout
 from core.hyperdreambooth.likeness import OWN, Judge
-from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser
+from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser, path_of
 from core.hyperdreambooth.weights import LidbWeights, from_bytes, layout_of, to_bytes
 from core.settings import Settings
 from worker.engine import OnProgress, Part, Personalized, PersonalizeOptions, Row
@@ -32,7 +32,7 @@ class DiffusionEngine:
     def __init__(self, settings: Settings) -> None:
         """Loads the bundle and the recognisers of the settings. Raises BundleError, SettingsError."""
         self._bundle = load_bundle(settings.bundle, device=settings.device)
-        self._judges = _judges(settings.recognisers)
+        self._judges = _judges(settings.recognisers, settings.poor_likeness)
         if not self._bundle.has_hypernetwork:
             # Slower, and worth knowing: every personalisation starts from zero weights.
             _log.warning("engine.no_hypernetwork", extra={"steps": self._bundle.finetuning_steps()})
@@ -142,11 +142,15 @@ class DiffusionEngine:
         return blend(people, [part.share for part in weights], self._bundle)
 
 
-def _judges(files: Sequence[Path]) -> tuple[Judge, ...]:
-    """The operator's recognisers, called as their files. Raises SettingsError."""
-    names = [file.stem for file in files]
+def _judges(files: Sequence[Path], poor: float | None) -> tuple[Judge, ...]:
+    """The operator's recognisers, called as their files; the first says what is ``poor``. Raises SettingsError."""
+    names = [path_of(file).stem for file in files]
     if len({OWN, *names}) <= len(names):
         raise SettingsError(
             f"recognisers need names of their own, other than {OWN!r}: {', '.join(names)}", field="recognisers"
         )
-    return tuple(Judge(name, OnnxRecogniser(file)) for name, file in zip(names, files, strict=True))
+    thresholds = [poor, *[None] * len(files)]
+    return tuple(
+        Judge(name, OnnxRecogniser(file), threshold)
+        for name, file, threshold in zip(names, files, thresholds, strict=False)
+    )

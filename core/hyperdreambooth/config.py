@@ -84,7 +84,7 @@ class FinetuneConfig:
     ``styled_noisiest``: of a step's rows they are those with the most noise, where the look of a picture is decided;
     the photo itself is shown where it is decided who it is (decision 27).
     A likeness below ``poor_likeness``, by the bundle's own recogniser, gets one second try at ``second_rank`` (decision
-    19); None: one try only.
+    19); None: its word is not asked for. An operator's recogniser has a threshold of its own.
     """
 
     rank: int = 4

@@ -26,10 +26,14 @@ PICTURES = 4
 
 @dataclass(frozen=True)
 class Judge:
-    """A face recogniser and what it is called."""
+    """A face recogniser and what it is called. A cosine below ``poor`` is worth a second try; None never is.
+
+    The threshold is its own: one recogniser's cosines say nothing of another's.
+    """
 
     name: str
     embed: Embed
+    poor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,20 +47,20 @@ class Likeness:
         """Over the judges."""
         return float(np.mean(list(self.by.values())))
 
-    @property
-    def first(self) -> float:
-        """What the first judge says: thresholds belong to one judge, and this is theirs."""
-        return next(iter(self.by.values()))
+    def poor(self, judges: Sequence[Judge]) -> Judge | None:
+        """The first of the judges whose threshold is not reached."""
+        return next((judge for judge in judges if judge.poor is not None and self.by[judge.name] < judge.poor), None)
 
 
 def judges_of(bundle: Bundle, others: Sequence[Judge] = ()) -> tuple[Judge, ...]:
     """The bundle's recogniser, then the ``others``. The hypernetwork's encoder judges only where nobody else does:
     it would judge what it predicted itself.
     """
-    own = () if bundle.recogniser is None else (Judge(OWN, bundle.recogniser.embed),)
+    poor = bundle.config.finetune.poor_likeness
+    own = () if bundle.recogniser is None else (Judge(OWN, bundle.recogniser.embed, poor),)
     if own or others or not bundle.has_hypernetwork:
         return (*own, *others)
-    return (Judge("hypernetwork", lambda pictures: identify(bundle, torch.from_numpy(pictures)).numpy()),)
+    return (Judge("hypernetwork", lambda pictures: identify(bundle, torch.from_numpy(pictures)).numpy(), poor),)
 
 
 def measure_likeness(

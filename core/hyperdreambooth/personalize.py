@@ -75,7 +75,8 @@ def personalize(
     zero and takes ``finetune.steps_from_zero`` steps (more for more photos). ``on_preview`` gets what the hypernetwork
     predicted, before finetuning begins, and then what a third of the steps gave; its time is the stage "preview".
     With a ``start`` there is no preview, and ``finetune.steps`` do. ``judges`` measure likeness beside the bundle's own
-    recogniser.
+    recogniser; where the first that has a threshold says less, a second try follows, and the one that is more alike by
+    that judge is kept (a caller who names a rank gets that rank, and one try).
 
     Raises:
         WeightsMismatch: ``start`` was made for another base model, or outside the basis.
@@ -107,12 +108,14 @@ def personalize(
         look(predicted)
         start = None if bundle.starts_from_zero else start
 
-    trial = _Trial(bundle, photos, start, noun, judges_of(bundle, judges), report, should_stop, clock)
+    asked = judges_of(bundle, judges)
+    trial = _Trial(bundle, photos, start, noun, asked, report, should_stop, clock)
     made, tries = trial.run(settings, seed=options.seed, on_look=look if options.start is None else None), 1
-    if _deserves_another(made, settings, options):
+    poor = None if made.likeness is None or options.rank is not None else made.likeness.poor(asked)
+    if poor is not None:
         larger = replace(settings, rank=max(settings.rank, settings.second_rank))
         again = trial.run(larger, seed=options.seed + SECOND_SEED, stage="second try")
-        made, tries = max(made, again, key=lambda each: each.likeness.mean if each.likeness else 0.0), 2
+        made, tries = max(made, again, key=lambda each: each.likeness.by[poor.name] if each.likeness else 0.0), 2
     return Personalized(made.weights, preview, made.likeness, made.kept_step, tries, clock.seconds)
 
 
@@ -181,13 +184,6 @@ class _Trial:
         if likeness is not None:
             self.clock.lap("likeness")
         return _Made(weights, likeness, tuned.kept_step)
-
-
-def _deserves_another(made: _Made, settings: FinetuneConfig, options: PersonalizeOptions) -> bool:
-    """Whether the likeness is poor; a caller who names a rank gets that rank."""
-    if made.likeness is None or settings.poor_likeness is None or options.rank is not None:
-        return False
-    return made.likeness.first < settings.poor_likeness
 
 
 def _go_on(bundle: Bundle, weights: LidbWeights) -> Person:

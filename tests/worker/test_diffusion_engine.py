@@ -79,6 +79,13 @@ def test_the_operators_recognisers_judge_likeness(bundle_folder: Path, tmp_path:
     made = personalized(engine)
     assert set(made.likeness_by) == {"one", "two"}
     assert made.likeness == pytest.approx(made.likeness_by["one"])
+    assert made.tries == 1
+
+
+def test_the_first_of_the_operators_recognisers_says_what_is_poor(bundle_folder: Path, tmp_path: Path) -> None:
+    files = tuple(tiny_model(tmp_path, name=name) for name in ("one", "two"))
+    settings = Settings(bundle=str(bundle_folder), device="cpu", recognisers=files, poor_likeness=1)
+    assert personalized(load_engine(settings)).tries == 2
 
 
 def test_recognisers_that_cannot_be_told_apart_or_opened_are_refused(bundle_folder: Path, tmp_path: Path) -> None:

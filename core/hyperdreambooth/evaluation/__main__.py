@@ -3,8 +3,9 @@
 For people the bundle was never trained on, one photo each (or ``--photos``): likeness, style, diversity, seconds and
 bytes of HyperDreamBooth, its ablations and the methods it is held against; with ``--vary`` and ``--degrade`` of itself
 with one setting changed or a worse photo. Subjects that are not faces come from a folder, with ``--noun``. Writes
-``tables.md``, ``tables.json``, ``groups.md``, ``styles.md`` and a grid of pictures for each row into ``--output``; run
-again with the same arguments, it goes on where it was interrupted.
+``tables.md``, ``tables.json``, ``differences.md`` (of the rows from the first one, person by person), ``groups.md``,
+``styles.md`` and a grid of pictures for each row into ``--output``; run again with the same arguments, it goes on where
+it was interrupted.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from core.hyperdreambooth.diffusion import Bundle, load_bundle
 from core.hyperdreambooth.evaluation.gain import gain_table, gains
 from core.hyperdreambooth.evaluation.groups import group_table
 from core.hyperdreambooth.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
-from core.hyperdreambooth.evaluation.metrics import ATTRIBUTES, Judges
-from core.hyperdreambooth.evaluation.report import by_style, grid, judge_accuracy, summarise, table
+from core.hyperdreambooth.evaluation.metrics import ACCEPT, ATTRIBUTES, Judges
+from core.hyperdreambooth.evaluation.report import by_style, differences, grid, judge_accuracy, summarise, table
 from core.hyperdreambooth.evaluation.sheet import style_sheet
 from core.hyperdreambooth.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
 from core.hyperdreambooth.evaluation.study import Record, Study, ceiling, label
 from core.hyperdreambooth.evaluation.subjects import load_pictures, subjects
 from core.hyperdreambooth.evaluation.variations import DEGRADATIONS, degraded, varied
-from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser
+from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser, path_of
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.hyperdreambooth.training.data import load_faces
 
@@ -56,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bundle", default=str(EMBEDDED), help="a folder or a hub id (default: the embedded bundle)")
     parser.add_argument("--faces", type=Path, required=True, help=FACES_HELP)
     parser.add_argument("--noun", help="what the subjects are, for prompts (default: the bundle's, such as face)")
-    parser.add_argument("--recogniser", type=Path, help="an ONNX face recogniser")
+    parser.add_argument("--recogniser", type=Path, help="an ONNX face recogniser; FILE?range=1: its pixels are -1..1")
+    parser.add_argument(
+        "--accept", type=float, default=ACCEPT, help="the cosine above which it accepts (default: %(default)s)"
+    )
     parser.add_argument(
         "--dino", default=DINO, help="folder or hub id (default: %(default)s); no hub: HF_HUB_OFFLINE=1"
     )
@@ -77,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="finetuning steps (default: the bundle's)")
     parser.add_argument("--group", type=int, default=6, help="people personalised in one batch (1: honest seconds)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sheet", type=Path, help="also draw a sheet of styles, for faces of nobody in this file")
+    parser.add_argument(
+        "--sheet", type=Path, help="also draw a sheet of styles, for the faces of nobody (identity omi...) in this file"
+    )
     parser.add_argument("--sheet-people", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -109,6 +115,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     lacking = {method.name: reason for method in methods if (reason := method.missing(bundle)) is not None}
     reasons |= {f"row {method.title!r}": lacking[method.name] for method in methods if method.name in lacking}
     rows, names = _rows(study, [method for method in methods if method.name not in lacking], arguments.sweep)
+    _write_differences(study, rows)
     if arguments.gain:
         _write_gains(study, reasons)
     if study.judges.recogniser is not None:
@@ -141,7 +148,9 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
         reasons["face recognition"] = "no --recogniser was given"
     else:
         recogniser = OnnxRecogniser(arguments.recogniser)
-        judged_by["recogniser"] = hashlib.sha256(arguments.recogniser.read_bytes()).hexdigest()[:16]
+        judged_by["recogniser"] = hashlib.sha256(path_of(arguments.recogniser).read_bytes()).hexdigest()[:16]
+        if arguments.accept != ACCEPT:
+            judged_by["accepts at"] = f"{arguments.accept:g}"
     styles = tuple(STYLES) if classifier is None else classifier.config.styles
     known = () if classifier is None else classifier.config.attributes
     if arguments.photos < 1:
@@ -159,7 +168,7 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
         subjects(sized, people, photos=arguments.photos),
         large[:people],
         subjects(everybody, STRANGERS),
-        Judges(recogniser, classifier, **similar),
+        Judges(recogniser, classifier, **similar, accept=arguments.accept),
         photos=arguments.photos,
         pictures=arguments.pictures,
         group=arguments.group,
@@ -208,6 +217,16 @@ def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record
         log.info("%s", text)
 
 
+def _write_differences(study: Study, rows: dict[str, list[Record]]) -> None:
+    """What the rows have more than the bundle's own, or than the first of them where that is not among them."""
+    own = METHODS["hyperdreambooth"].title
+    first = own if own in rows else next(iter(rows), own)
+    if found := differences(rows, first):
+        text = f"What each row has more than {first!r}, person by person:\n\n{table(found, {})}"
+        (study.folder / "differences.md").write_text(text)
+        log.info("%s", text)
+
+
 def _write_gains(study: Study, reasons: dict[str, str]) -> None:
     """What the hypernetwork's prediction saves of the denoising loss, by timestep."""
     if not study.bundle.has_hypernetwork:
@@ -242,6 +261,8 @@ def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str],
     if judge is not None and not math.isnan(judge.config.style_accuracy):
         report["classifier"] = {"styles": judge.config.style_accuracy, "attributes": judge.config.attribute_accuracy}
         text += "\n" + judge_accuracy(judge.config)
+    if study.judges.recogniser is not None:
+        text += f"\nAccepted: a cosine above {study.judges.accept:g} with the photo.\n"
     (study.folder / "tables.json").write_text(json.dumps(report, indent=2) + "\n")
     (study.folder / "tables.md").write_text(text)
     grid(study.folder, names)

@@ -22,13 +22,17 @@ CHEEKS = ((0.54, 0.64, 0.34, 0.44), (0.54, 0.64, 0.56, 0.66))
 def group_table(
     chosen: Sequence[Subject], records: Sequence[Record], ceiling: Sequence[Record], *, minimum: int = 3
 ) -> str:
-    """Markdown: cosine with the photo and the ceiling of each group; small groups are left out."""
+    """Markdown, a line a group: cosine with the photo, the ceiling, and what the ceiling does not explain of it.
+
+    That is by a straight line through everybody. Small groups are left out.
+    """
     likeness = np.array([float(record["photo"]) for record in records])
     kept = np.array([float(record["photo"]) for record in ceiling])
-    lines = ["| group | people | with the photo | ceiling |", "|---|---|---|---|"]
+    left = likeness - np.polyval(np.polyfit(kept, likeness, 1 if np.ptp(kept) else 0), kept)
+    lines = ["| group | people | with the photo | ceiling | beyond what the ceiling explains |", "|---" * 5 + "|"]
     for name, members in groups(chosen).items():
         if int(members.sum()) >= minimum:
-            cells = (plus_minus(*interval(values[members])) for values in (likeness, kept))
+            cells = (plus_minus(*interval(values[members])) for values in (likeness, kept, left))
             lines.append(f"| {name} | {members.sum()} | {' | '.join(cells)} |")
     correlation = float(np.corrcoef(likeness, kept)[0, 1]) if len(likeness) > 2 else float("nan")
     lines += ["", f"Correlation between a person's likeness and the ceiling: {correlation:.2f}."]

@@ -20,7 +20,7 @@ Recognise = Callable[[UInt8[np.ndarray, "n side side 3"]], Embeddings]
 """Aligned pictures to unit embeddings: a ``Recogniser``."""
 
 ACCEPT = 0.36
-"""The cosine at which the recogniser of the measurements accepts one pair of strangers in a thousand."""
+"""The cosine at which the recogniser of this project's measurements accepts one pair of strangers in a thousand."""
 
 ATTRIBUTES: Mapping[str, str] = {
     "smiling": "a [V] face, smiling",
@@ -42,12 +42,16 @@ class Made:
 
 @dataclass(frozen=True)
 class Judges:
-    """Who measures; a judge that is None leaves its columns out."""
+    """Who measures; a judge that is None leaves its columns out.
+
+    ``accept`` is the cosine above which the recogniser takes a picture for the person.
+    """
 
     recogniser: Recognise | None = None
     classifier: PictureClassifier | None = None
     dino: ImageSimilarity | None = None
     clip: ImageSimilarity | None = None
+    accept: float = ACCEPT
 
 
 def prompts(styles: Sequence[str], attributes: Sequence[str], noun: str) -> dict[str, str]:
@@ -72,7 +76,7 @@ def measure(
     """
     numbers = {"diversity": diversity(made.plain)}
     if judges.recogniser is not None:
-        numbers |= _likeness(judges.recogniser, subject, strangers, made.plain)
+        numbers |= _likeness(judges.recogniser, subject, strangers, made.plain, judges.accept)
         numbers |= _likeness_in_styles(judges.recogniser, subject, used, made.styled) if made.styled else {}
     if judges.classifier is not None:
         numbers |= _followed(judges.classifier, made)
@@ -91,10 +95,10 @@ def diversity(pictures: Pictures) -> float:
 
 
 def _likeness(
-    recogniser: Recognise, subject: Subject, strangers: Sequence[np.ndarray], plain: Pictures
+    recogniser: Recognise, subject: Subject, strangers: Sequence[np.ndarray], plain: Pictures, accept: float
 ) -> dict[str, float]:
     photo, made = recogniser(subject.photo[None])[0], recogniser(plain)
-    numbers = {"photo": float((made @ photo).mean()), "accepted": float((made @ photo > ACCEPT).mean())}
+    numbers = {"photo": float((made @ photo).mean()), "accepted": float((made @ photo > accept).mean())}
     if len(subject.others):
         numbers["others"] = float((made @ recogniser(subject.others).T).mean())
     if strangers:

@@ -15,7 +15,7 @@ COLUMNS = {
     "photo": "with the photo",
     "others": "with other photos",
     "strangers": "with other people",
-    "accepted": "accepted at 0.36",
+    "accepted": "accepted",
     "dino": "DINO",
     "clip_i": "CLIP-I",
     "clip_t": "CLIP-T",
@@ -73,6 +73,21 @@ def by_style(summary: Mapping[str, Mean]) -> dict[str, dict[str, Mean]]:
         if style:
             rows.setdefault(style, {})[column] = mean
     return rows
+
+
+def differences(rows: Mapping[str, Sequence[Record]], first: str) -> dict[str, dict[str, Mean]]:
+    """How much more than the ``first`` row the others have, person by person: the mean and its interval.
+
+    All rows are of the same people and seeds, so that this says more than the two rows' own intervals.
+    """
+    found: dict[str, dict[str, Mean]] = {}
+    for title in [title for title in rows if title != first]:
+        pairs = list(zip(rows[title], rows[first], strict=True))
+        for key in [key for key in COLUMNS if key not in _PLAIN]:
+            more = [float(one[key]) - float(other[key]) for one, other in pairs if key in one and key in other]
+            if more:
+                found.setdefault(title, {})[key] = interval(np.array(more))
+    return found
 
 
 def judge_accuracy(classifier: ClassifierConfig) -> str:

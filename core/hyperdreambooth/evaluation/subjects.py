@@ -76,6 +76,12 @@ def subjects(faces: Faces, people: int, *, photos: int = 1) -> list[Subject]:
 
 
 def faces_of_nobody(faces: Faces, people: int, *, prefix: str = "omi") -> list[Subject]:
-    """The first ``people`` generated faces (their identity starts with ``prefix``): their pictures may be published."""
+    """The first ``people`` generated faces (their identity starts with ``prefix``): their pictures may be published.
+
+    Raises:
+        SettingsError: there are none.
+    """
     chosen = [index for index, identity in enumerate(faces.identities) if identity.startswith(prefix)][:people]
+    if not chosen:
+        raise SettingsError(f"--sheet draws faces of nobody, whose identity starts with {prefix!r}: the file has none")
     return [Subject(faces.identities[index], faces.pictures[index], faces.pictures[:0]) for index in chosen]

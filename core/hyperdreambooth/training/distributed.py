@@ -172,7 +172,7 @@ class Site:
 def main() -> None:
     """Run a recipe, in each of the processes that ``accelerate launch`` starts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", type=Path, help="a recipe such as recipes/sd15.toml")
+    parser.add_argument("recipe", type=Path, help="such as core/hyperdreambooth/training/recipes/sd15.toml")
     parser.add_argument("--estimate", action="store_true", help="only say how long it would take")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu also where there is a GPU")
     arguments = parser.parse_args()

@@ -22,7 +22,7 @@ def bundle_with(*, hypernetwork=False, **finetuning):
     return random_bundle(with_hypernetwork=hypernetwork, config=config)
 
 
-def says(*likenesses):
+def says(*likenesses, name="strict", poor=0.3):
     """A judge with a list of what it says, one a try: photos are unit vectors, pictures lean towards them."""
     answers = iter([answer for likeness in likenesses for answer in (1.0, likeness)])
 
@@ -30,16 +30,16 @@ def says(*likenesses):
         cosine = next(answers)
         return np.tile([[cosine, np.sqrt(1 - cosine**2)]], (len(pictures), 1))
 
-    return Judge("strict", embed)
+    return Judge(name, embed, poor)
 
 
-def personalized(bundle, judge, **options):
+def personalized(bundle, *judges, **options):
     seen = []
     made = personalize(
         bundle,
         PHOTO,
         PersonalizeOptions(**options),
-        judges=[judge],
+        judges=judges,
         on_progress=lambda *step: seen.append(step),
     )
     return made, seen
@@ -48,10 +48,10 @@ def personalized(bundle, judge, **options):
 def test_every_judge_is_asked_and_the_mean_counts():
     bundle = bundle_with()
     row = Row("a [V] face", seed=1)
-    two = [says(0.2), Judge("kind", says(0.6).embed)]
+    two = [says(0.2), says(0.6, name="kind")]
     likeness = measure_likeness(bundle, PHOTO, row, two)
     assert likeness.by == {"strict": pytest.approx(0.2), "kind": pytest.approx(0.6)}
-    assert (likeness.mean, likeness.first) == (pytest.approx(0.4), pytest.approx(0.2))
+    assert likeness.mean == pytest.approx(0.4)
     assert measure_likeness(bundle, PHOTO, row, []) is None
 
 
@@ -74,7 +74,7 @@ def test_a_bundles_own_recogniser_judges_what_was_made():
 
 
 def test_a_poor_likeness_gets_a_second_try_at_a_higher_rank_and_the_better_one_is_kept():
-    bundle = bundle_with(poor_likeness=0.3, second_rank=5)
+    bundle = bundle_with(second_rank=5)
     made, seen = personalized(bundle, says(0.1, 0.4))
     assert (made.tries, made.weights.metadata.rank) == (2, 5)
     assert made.likeness.by == {"strict": pytest.approx(0.4)}
@@ -86,26 +86,41 @@ def test_a_poor_likeness_gets_a_second_try_at_a_higher_rank_and_the_better_one_i
     assert (kept.tries, kept.weights.metadata.rank, kept.likeness.mean) == (2, 3, pytest.approx(0.1))
 
 
+def test_the_judge_who_finds_it_poor_says_which_try_is_kept():
+    kind = {"name": "kind", "poor": None}
+    made, _ = personalized(bundle_with(second_rank=5), says(0.9, 0.1, **kind), says(0.1, 0.4))
+    assert (made.tries, made.weights.metadata.rank) == (2, 5)
+    assert made.likeness.by == {"kind": pytest.approx(0.1), "strict": pytest.approx(0.4)}
+
+
+def test_a_bundle_says_what_is_poor_by_its_own_recogniser_alone():
+    own = FaceRecogniser(RecogniserConfig(channels=(8,), embedding=8)).eval()
+    bundle = replace(bundle_with(poor_likeness=0.3), recogniser=own)
+    assert [judge.poor for judge in judges_of(bundle, [says(poor=None)])] == [0.3, None]
+    made, _ = personalized(bundle_with(poor_likeness=0.3), says(0.1, poor=None))
+    assert made.tries == 1
+
+
 @pytest.mark.parametrize(
-    ("settings", "options", "likeness"),
-    [({}, {}, 0.0), ({"poor_likeness": 0.3}, {}, 0.3), ({"poor_likeness": 0.3}, {"rank": 4}, 0.0)],
+    ("poor", "options", "likeness"),
+    [(None, {}, 0.0), (0.3, {}, 0.3), (0.3, {"rank": 4}, 0.0)],
     ids=["no threshold", "good enough", "the caller named a rank"],
 )
-def test_otherwise_there_is_one_try(settings, options, likeness):
-    made, seen = personalized(bundle_with(**settings), says(likeness), **options)
+def test_otherwise_there_is_one_try(poor, options, likeness):
+    made, seen = personalized(bundle_with(), says(likeness, poor=poor), **options)
     assert made.tries == 1
     assert "second try" not in {stage for stage, _, _ in seen}
 
 
 def test_both_tries_are_the_same_each_time_and_differ_in_their_seed():
-    bundle = bundle_with(poor_likeness=0.3, second_rank=3)
+    bundle = bundle_with(second_rank=3)
     first, second = (to_bytes(personalized(bundle, says(0.1, better))[0].weights) for better in (0.0, 0.2))
     assert first != second
     assert to_bytes(personalized(bundle, says(0.1, 0.2))[0].weights) == second
 
 
 def test_a_second_try_goes_on_from_the_same_start():
-    bundle = bundle_with(poor_likeness=0.3, second_rank=5)
+    bundle = bundle_with(second_rank=5)
     start = personalize(bundle, PHOTO).weights
     made, _ = personalized(bundle, says(0.1, 0.2), start=start)
     assert (made.tries, made.weights.metadata.rank, made.kept_step) == (2, 5, 3)
@@ -120,7 +135,7 @@ def test_it_can_be_canceled_in_a_second_try_and_while_it_is_judged(stage):
 
     with pytest.raises(JobCanceled):
         personalize(
-            bundle_with(poor_likeness=0.3, second_rank=5),
+            bundle_with(second_rank=5),
             PHOTO,
             judges=[says(0.1, 0.2)],
             on_progress=lambda *step: seen.append(step),

@@ -27,6 +27,7 @@ def test_the_table_says_how_many_and_leaves_small_groups_out(people):
     records = [{"identity": s.identity, "photo": 0.1 * n} for n, s in enumerate(chosen)]
     text = group_table(chosen, records, records)
     assert "| man | 9 | 0.400" in text
+    assert "| 0.000 ± 0.000 |" in text.replace("-0.000", "0.000"), "the ceiling explains all of it"
     assert "woman" not in text
     assert "Correlation between a person's likeness and the ceiling: 1.00." in text
 

@@ -51,6 +51,13 @@ def test_one_command_writes_the_tables_and_says_what_it_left_out(arguments):
     assert {"style_accuracy", "attribute_accuracy", "seconds", "bytes"} <= set(row)
     assert row["style_accuracy/cartoon"] == row["style_accuracy"], "there is no other style"
     assert (Path(out) / "styles.md").read_text().splitlines()[2].startswith("| cartoon | ")
+    said, _, _, _, *lines = (Path(out) / "differences.md").read_text().splitlines()
+    assert said.startswith("What each row has more than 'HyperDreamBooth, as the bundle has it'")
+    assert [line.split(" | ")[0] for line in lines][-3:] == [
+        "| finetune.rank = 2",
+        "| finetune.rank = 3",
+        "| photo: dark",
+    ]
     assert report["classifier"] == {"styles": 0.875, "attributes": {"smiling": 0.75}}
     assert "right on 87.5% of styles and 75.0% to 75.0% of each attribute" in (Path(out) / "tables.md").read_text()
 
@@ -61,7 +68,10 @@ def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path,
         main(sweep)
     assert "judge of likeness" in capsys.readouterr().err
     monkeypatch.setattr(program, "OnnxRecogniser", lambda _: mean_colour)
-    main([*sweep, "--recogniser", arguments[1 + arguments.index("--faces")], "--output", str(tmp_path / "judged")])
+    judged = ["--recogniser", arguments[1 + arguments.index("--faces")], "--accept", "0.5"]
+    main([*sweep, *judged, "--output", str(tmp_path / "judged")])
+    assert "Accepted: a cosine above 0.5 with" in (tmp_path / "judged" / "tables.md").read_text()
+    assert '"accepts at": "0.5"' in (tmp_path / "judged" / "settings.json").read_text()
     tried = (tmp_path / "judged" / "sweep" / "full-lora.md").read_text().splitlines()[2:]
     best = max(tried, key=lambda line: float(line.split("|")[2]))
     (title,) = [row for row in json.loads((tmp_path / "judged" / "tables.json").read_text())["rows"] if "rate" in row]

@@ -1,6 +1,8 @@
+import pytest
 import torch
 from PIL import Image
 
+from core.errors import SettingsError
 from core.hyperdreambooth.evaluation.sheet import style_sheet
 from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.testing import random_bundle
@@ -13,3 +15,5 @@ def test_a_sheet_has_a_column_for_every_style_and_only_faces_of_nobody(tmp_path)
     file = style_sheet(random_bundle(), faces, tmp_path, seed=0)
     with Image.open(file) as sheet:
         assert sheet.size == ((1 + len(STYLES)) * 32, 2 * 32 + 16)
+    with pytest.raises(SettingsError, match="'omi'"):
+        style_sheet(random_bundle(), Faces(pictures[:1], ("person-1",), ((),)), tmp_path, seed=0)

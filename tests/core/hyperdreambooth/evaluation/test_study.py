@@ -11,7 +11,7 @@ from core.errors import SettingsError
 from core.hyperdreambooth.classifier import ClassifierConfig, PictureClassifier
 from core.hyperdreambooth.evaluation.methods import METHODS, Method
 from core.hyperdreambooth.evaluation.metrics import Judges, Made, diversity, measure
-from core.hyperdreambooth.evaluation.report import grid, interval, summarise, table
+from core.hyperdreambooth.evaluation.report import differences, grid, interval, summarise, table
 from core.hyperdreambooth.evaluation.study import Study, ceiling
 from core.hyperdreambooth.testing import random_bundle
 
@@ -115,6 +115,13 @@ def test_a_table_has_the_columns_that_were_measured_and_the_reasons_for_the_othe
     assert interval(np.array([1.0])) == (1.0, None)
     assert "| ours | 0.500 | 1,000 |" in table({"ours": summarise(records[:1])}, {})
     json.dumps(summarise(records))
+
+
+def test_rows_are_compared_person_by_person():
+    ours = [{"identity": str(n), "photo": 0.1 * n, "seconds": 1.0} for n in range(4)]
+    theirs = [{**record, "photo": record["photo"] + 0.05} for record in ours]
+    found = differences({"ours": ours, "theirs": theirs, "nothing": [{"identity": "0"}] * 4}, "ours")
+    assert found == {"theirs": {"photo": (pytest.approx(0.05), pytest.approx(0.0))}}
 
 
 @pytest.mark.parametrize(("people", "quantile"), [(2, 12.706), (4, 3.182), (13, 2.179), (31, 2.042), (100, 1.984)])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from safetensors.torch import load_file
 
 from core.errors import BundleError
 from core.hyperdreambooth.diffusion import load_bundle
+from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.testing import random_pipeline
 from core.hyperdreambooth.training import distributed as program
 from core.hyperdreambooth.training.recipe import load_large_recipe
+from tests.core.hyperdreambooth.test_sdxl import narrow_sdxl
 
 RECIPE = """
 base = "base"
@@ -81,17 +84,22 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def write(folder: Path, name: str, precision: str = "no") -> str:
-    (folder / f"{name}.toml").write_text(RECIPE.format(name=name, precision=precision))
+def write(folder: Path, name: str, precision: str = "no", changes: Mapping[str, str] | None = None) -> str:
+    text = RECIPE.format(name=name, precision=precision)
+    for old, new in (changes or {}).items():
+        text = text.replace(old, new)
+    (folder / f"{name}.toml").write_text(text)
     return str(folder / f"{name}.toml")
 
 
-def run(folder: Path, name: str, *options: str, precision: str = "no") -> None:
+def run(
+    folder: Path, name: str, *options: str, precision: str = "no", changes: Mapping[str, str] | None = None
+) -> None:
     """One process: this one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["distributed", write(folder, name, precision), "--device", "cpu", *options])
+        patch.setattr("sys.argv", ["distributed", write(folder, name, precision, changes), "--device", "cpu", *options])
         program.main()
     torch.set_num_threads(threads)
 
@@ -203,6 +211,16 @@ def test_bfloat16_can_be_estimated(folder, another_precision, caplog):
 def test_float16_trains_to_the_end(folder, another_precision):
     run(folder, "fp16", precision="fp16")
     assert load_bundle(folder / "fp16/bundle", device="cpu").has_hypernetwork
+
+
+@pytest.mark.slow
+def test_sdxl_is_trained_by_the_same_command(folder):
+    narrow_sdxl().save_pretrained(folder / "xl-base")
+    run(folder, "xl", changes={'"base"': '"xl-base"', "resolution = 16": "resolution = 64", "steps = 24": "steps = 2"})
+    bundle = load_bundle(folder / "xl/bundle", device="cpu")
+    assert bundle.has_hypernetwork
+    photo = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8))
+    assert personalize(bundle, photo).preview is not None
 
 
 def test_a_batch_is_whole_slices(folder):
