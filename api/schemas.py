@@ -200,13 +200,13 @@ class ConsentGiven(Answer):
 class WeightsInfo(Answer):
     """A subject's weights file."""
 
-    bytes: int = Field(examples=[80880])
+    bytes: int = Field(examples=[60692])
     sha256: str = Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])
     url: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}/weights"])
 
 
 _WEIGHTS: JsonDict = {
-    "bytes": 80880,
+    "bytes": 60692,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "url": f"/v1/subjects/{SUBJECT_ID}/weights",
 }
@@ -264,16 +264,16 @@ class SubjectAnswer(Answer):
     likeness: float | None = Field(
         default=None,
         description="How alike pictures are to the photo: the mean cosine of the recognisers, where there is one.",
-        examples=[0.41],
+        examples=[0.98],
     )
     likeness_by: dict[str, float] = Field(
-        default={}, description="What each recogniser says, by its name.", examples=[{"bundle": 0.41}]
+        default={}, description="What each recogniser says, by its name.", examples=[{"bundle": 0.98}]
     )
     tries: int | None = Field(
         default=None, description="2 when the first try's likeness was poor; the better one was kept.", examples=[1]
     )
     kept_step: int | None = Field(
-        default=None, description="The finetuning step whose weights were kept.", examples=[80]
+        default=None, description="The finetuning step whose weights were kept.", examples=[50]
     )
     weights: WeightsInfo | None = Field(default=None, examples=[_WEIGHTS])
     preview_ready: bool = Field(
