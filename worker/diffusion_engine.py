@@ -149,8 +149,5 @@ def _judges(files: Sequence[Path], poor: float | None) -> tuple[Judge, ...]:
         raise SettingsError(
             f"recognisers need names of their own, other than {OWN!r}: {', '.join(names)}", field="recognisers"
         )
-    thresholds = [poor, *[None] * len(files)]
-    return tuple(
-        Judge(name, OnnxRecogniser(file), threshold)
-        for name, file, threshold in zip(names, files, thresholds, strict=False)
-    )
+    judges = zip(names, map(OnnxRecogniser, files), strict=True)
+    return tuple(Judge(name, embed, None if place else poor) for place, (name, embed) in enumerate(judges))

@@ -5,6 +5,7 @@ It measures only; nothing trains against it.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,13 @@ def to_template(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One similarity transform from the framing to the recogniser's template, at its ``size`` (width and height)."""
     image = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    back = np.linalg.inv(similarity(FRAME * _SIDE, template(size)))[:2].flatten()
-    return np.asarray(image.transform(size, Image.Transform.AFFINE, tuple(back), Image.Resampling.BICUBIC))
+    return np.asarray(image.transform(size, Image.Transform.AFFINE, _coefficients(size), Image.Resampling.BICUBIC))
+
+
+@cache
+def _coefficients(size: tuple[int, int]) -> tuple[float, ...]:
+    """From the template back to the framing, as PIL wants it: the same for every picture."""
+    return tuple(np.linalg.inv(similarity(FRAME * _SIDE, template(size)))[:2].flatten())
 
 
 def template(size: tuple[int, int]) -> Float[np.ndarray, "landmarks 2"]:

@@ -48,6 +48,9 @@ FACES_HELP = (
 JUDGED = {"photo": "recogniser", "dino": "dino", "clip_i": "clip"}
 """Columns of likeness, and the judge that each has."""
 
+OWN = METHODS["hyperdreambooth"].title
+"""The row of the bundle as it is."""
+
 EMBEDDED = Path(__file__).parents[1] / "bundles" / "faces-64"
 
 
@@ -210,21 +213,17 @@ def _best_rate(study: Study, method: Method) -> float:
 
 def _write_groups(study: Study, rows: dict[str, list[Record]], kept: list[Record]) -> None:
     """Likeness by apparent gender and skin tone, for the bundle's own row."""
-    own = rows.get(METHODS["hyperdreambooth"].title)
+    own = rows.get(OWN)
     if own is not None:
-        text = group_table(study.large, own, kept)
-        (study.folder / "groups.md").write_text(text)
-        log.info("%s", text)
+        _publish(study, "groups.md", group_table(study.large, own, kept))
 
 
 def _write_differences(study: Study, rows: dict[str, list[Record]]) -> None:
     """What the rows have more than the bundle's own, or than the first of them where that is not among them."""
-    own = METHODS["hyperdreambooth"].title
-    first = own if own in rows else next(iter(rows), own)
+    first = OWN if OWN in rows else next(iter(rows), OWN)
     if found := differences(rows, first):
-        text = f"What each row has more than {first!r}, person by person:\n\n{table(found, {})}"
-        (study.folder / "differences.md").write_text(text)
-        log.info("%s", text)
+        said = f"What each row has more than {first!r}, person by person:\n\n"
+        _publish(study, "differences.md", said + table(found, {}))
 
 
 def _write_gains(study: Study, reasons: dict[str, str]) -> None:
@@ -232,21 +231,17 @@ def _write_gains(study: Study, reasons: dict[str, str]) -> None:
     if not study.bundle.has_hypernetwork:
         reasons["gain"] = "the bundle has no hypernetwork"
         return
-    text = gain_table(gains(study.bundle, study.chosen, seed=study.seed))
-    (study.folder / "gains.md").write_text(text)
-    log.info("%s", text)
+    _publish(study, "gains.md", gain_table(gains(study.bundle, study.chosen, seed=study.seed)))
 
 
 def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str], names: list[str]) -> None:
     summaries = {title: summarise(records) for title, records in rows.items()}
-    own = summaries.get(METHODS["hyperdreambooth"].title, {})
+    own = summaries.get(OWN, {})
     for summary in summaries.values():
         if "seconds" in own and study.group == 1 and "seconds" in summary:
             summary["times"] = (summary["seconds"][0] / own["seconds"][0], None)
     if styles := by_style(own):
-        text = table(styles, {})
-        (study.folder / "styles.md").write_text(text)
-        log.info("%s", text)
+        _publish(study, "styles.md", table(styles, {}))
     report = {
         "bundle": study.bundle.name,
         "fingerprint": study.bundle.fingerprint,
@@ -264,8 +259,13 @@ def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str],
     if study.judges.recogniser is not None:
         text += f"\nAccepted: a cosine above {study.judges.accept:g} with the photo.\n"
     (study.folder / "tables.json").write_text(json.dumps(report, indent=2) + "\n")
-    (study.folder / "tables.md").write_text(text)
     grid(study.folder, names)
+    _publish(study, "tables.md", text)
+
+
+def _publish(study: Study, name: str, text: str) -> None:
+    """Into the study's folder, and to whoever looks on."""
+    (study.folder / name).write_text(text)
     log.info("%s", text)
 
 

@@ -224,18 +224,15 @@ def test_sdxl_is_trained_by_the_same_command(folder):
 
 
 def test_a_batch_is_whole_slices(folder):
-    file = folder / "odd.toml"
-    file.write_text(RECIPE.format(name="odd", precision="no").replace("slice = 2", "slice = 3"))
+    recipe = write(folder, "odd", changes={"slice = 2": "slice = 3"})
     with pytest.raises(BundleError, match="no whole number of 3s"):
-        load_large_recipe(file)
+        load_large_recipe(Path(recipe))
 
 
 def test_a_base_that_is_given_does_not_learn(folder):
-    file = folder / "joint.toml"
-    recipe = RECIPE.format(name="joint", precision="no")
-    file.write_text(recipe.replace("[hypernetwork]", "[hypernetwork]\nbase_rate = 0.25"))
+    recipe = write(folder, "joint", changes={"[hypernetwork]": "[hypernetwork]\nbase_rate = 0.25"})
     with pytest.raises(BundleError, match="the base of this recipe is frozen"):
-        load_large_recipe(file)
+        load_large_recipe(Path(recipe))
 
 
 def test_the_recipe_for_stable_diffusion_can_be_read():
