@@ -108,8 +108,9 @@ class LocalRedis:
     def _answers(self) -> bool:
         client = Redis(port=self.port, socket_connect_timeout=1, socket_timeout=1)
         with contextlib.closing(client), contextlib.suppress(RedisError):
-            info: dict[str, object] = client.info("server")
-            return info["process_id"] == self.pid
+            info: dict[str, object] = client.info()
+            # INFO is answered while the data of before is read back; everything else is refused until then.
+            return info["process_id"] == self.pid and not info["loading"]
         return False
 
     def _end(self, how: signal.Signals, timeout: float) -> None:

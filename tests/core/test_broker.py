@@ -39,6 +39,16 @@ def test_a_redis_that_is_down_or_frozen_is_noticed_within_a_second(frozen: str) 
     assert seconds_to_fail(lambda: ping(frozen)) < 1.2
 
 
+def test_a_redis_that_starts_on_much_data_is_waited_for(tmp_path: Path) -> None:
+    server = LocalRedis(tmp_path)
+    with server:
+        fill = "for key = 1, 300000 do redis.call('SET', KEYS[1] .. key, key) end"
+        connect(Settings(redis_url=server.url), patience=20).eval(fill, 1, "key")
+        server.kill()
+        server.start()
+        ping(server.url)
+
+
 @pytest.mark.parametrize("said", ["MISCONF Redis is configured to save", "NOREPLICAS Not enough", "BUSY Redis is busy"])
 def test_a_redis_that_cannot_write_now_is_an_outage(said: str) -> None:
     with pytest.raises(BrokerUnavailable), redis_errors():
