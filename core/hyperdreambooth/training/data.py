@@ -20,6 +20,7 @@ from tqdm import tqdm
 from core.hyperdreambooth.diffusion import Bundle, encode_pictures
 from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.precision import autocast, quickest
+from core.hyperdreambooth.training.warp import warp
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,20 @@ class Faces:
             self.pictures[chosen],
             tuple(self.identities[index] for index in chosen),
             tuple(self.attributes[index] for index in chosen),
+        )
+
+    def warped(self, copies: int, side: int, *, seed: int) -> Faces:
+        """So many faces of nobody out of each picture, every one of them somebody else, ``side`` pixels wide."""
+        pictures = [warp(self.pictures, side, seed=seed + copy) for copy in range(copies)]
+        names = [f"warp {copy} of picture {number}" for copy in range(copies) for number in range(len(self))]
+        return Faces(np.concatenate(pictures), tuple(names), self.attributes * copies)
+
+    def __add__(self, others: Faces) -> Faces:
+        """These and others."""
+        return Faces(
+            np.concatenate([self.pictures, others.pictures]),
+            self.identities + others.identities,
+            self.attributes + others.attributes,
         )
 
     @cached_property
@@ -116,6 +131,16 @@ class LatentCache:
             )
             _keep(file, key, stored.numpy())
         return cls(stored[:, :2], stored[:, 2:], styles, mirrored, names)
+
+    def __add__(self, others: LatentCache) -> LatentCache:
+        """Those of these pictures and of others, in the same styles."""
+        return LatentCache(
+            torch.cat([self.plain, others.plain]),
+            torch.cat([self.styled, others.styled]),
+            np.concatenate([self.styles, others.styles]),
+            np.concatenate([self.mirrored, others.mirrored]),
+            self.names,
+        )
 
 
 def _kept(file: Path, key: str) -> np.ndarray | None:

@@ -71,6 +71,7 @@ class Site:
             identifier=recipe.bundle.identifier,
             class_noun=recipe.bundle.class_noun,
             labels=labels,
+            warped=config.warped,
         )
         bundle = replace(load_bundle(self.base, device="cpu"), config=recipe.bundle)
         network = fresh(recipe.network, bundle.shapes, seed=recipe.seed, identities=len(labels))

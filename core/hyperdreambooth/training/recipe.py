@@ -110,7 +110,8 @@ class Hypernetwork:
 
     The base is frozen, as in the paper; or it learns on, at the ``base_rate`` share of the learning rate. Rows beyond
     the ``personal`` share are then the base's own, with nobody's weights (decision 7). ``other_photo`` is how often
-    what a row shows is another photo of the person than the one the hypernetwork saw.
+    what a row shows is another photo of the person than the one the hypernetwork saw. For each photo there are
+    ``warped`` faces of nobody, warped out of it (``warp``), which are as likely.
     Timesteps are drawn between ``least_noise`` and ``most_noise`` of the schedule; ``cleanest`` of the rows from below
     them, ``noisiest`` of the rows from its last tenth, where the picture is whatever the weights say it is.
     """
@@ -127,6 +128,7 @@ class Hypernetwork:
     base_rate: float = 0.0
     other_photo: float = 0.3
     identity: float = 0.1
+    warped: int = 0
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,8 @@ class Workshop:
         self.recipe = recipe
         self.work = recipe.path(recipe.work)
         self.work.mkdir(parents=True, exist_ok=True)
-        files = [recipe.path(name) for name in recipe.data.train]
         side = recipe.bundle.resolution
-        everybody = load_faces(files, side, cache=self.work / f"pictures-{side}.npy")
-        fewer = recipe.data.identities
-        self.faces: Faces = everybody if fewer is None else everybody.of_first(fewer)
+        self.faces = self._faces(side, cache=self.work / f"pictures-{side}.npy")
         bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
         for module in (bundle.vae, bundle.unet, bundle.text_encoder):
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -62,6 +59,12 @@ class Workshop:
         people = int(self.faces.labels.max()) + 1
         network = fresh(recipe.network, bundle.shapes, seed=recipe.seed, identities=people)
         self.bundle: Bundle = replace(bundle, hypernetwork=network.to(device))
+
+    def _faces(self, side: int, cache: Path | None = None) -> Faces:
+        """The training pictures, of as many people as the recipe says."""
+        data = self.recipe.data
+        everybody = load_faces([self.recipe.path(name) for name in data.train], side, cache=cache)
+        return everybody if data.identities is None else everybody.of_first(data.identities)
 
     def run(self, stage: str) -> None:
         """Bring one stage to its end, or load what an earlier run of it left."""
@@ -190,7 +193,7 @@ class Workshop:
         config = self.recipe.preoptimize
         assert config is not None
         self._frozen(self.bundle.unet, self.bundle.text_encoder, self.network)
-        latents = self._latents()
+        latents = self._latents(self.faces, "latents.npy")
 
         def load(group: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             return torch.from_numpy(self.faces.pictures[group]), latents.plain[torch.from_numpy(group), 0]
@@ -207,10 +210,12 @@ class Workshop:
 
     def _teach(self, stage: str, config: Hypernetwork) -> None:
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
-        rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo))
+        rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo), config.warped)
         targets = self._folder("preoptimize") / TARGETS
         known = load_file(targets) if targets.is_file() else {}
         batch = config.optimization.batch
+        if not config.base_rate:  # a frozen UNet is quicker with its channels first, by a fifth on a CPU
+            self.bundle.unet.to(memory_format=torch.contiguous_format)
         self._train(
             stage,
             config.optimization,
@@ -290,15 +295,19 @@ class Workshop:
         }
         return modules.get(stage, {})
 
-    def _rows(self, mix: Mix) -> RowSource:
-        return RowSource(self.bundle, self.faces, self._latents(), mix, balanced=self.recipe.data.balanced)
+    def _rows(self, mix: Mix, warped: int = 0) -> RowSource:
+        faces, latents = self.faces, self._latents(self.faces, "latents.npy")
+        if warped:
+            side = self.recipe.bundle.resolution
+            nobody = self._faces(2 * side).warped(warped, side, seed=self.recipe.seed)
+            faces, latents = faces + nobody, latents + self._latents(nobody, "latents-warped.npy")
+        return RowSource(self.bundle, faces, latents, mix, balanced=self.recipe.data.balanced)
 
-    def _latents(self) -> LatentCache:
+    def _latents(self, faces: Faces, file: str) -> LatentCache:
         data = self.recipe.data
-        file = self.work / "latents.npy"
         self._frozen(self.bundle.vae)
         return LatentCache.build(
-            self.bundle, self.faces, data.styles, styled=data.styled, seed=self.recipe.seed, file=file
+            self.bundle, faces, data.styles, styled=data.styled, seed=self.recipe.seed, file=self.work / file
         )
 
     def _folder(self, stage: str) -> Path:

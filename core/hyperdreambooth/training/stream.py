@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from random import Random
 
@@ -29,6 +29,7 @@ from core.hyperdreambooth.training.data import decode_picture
 from core.hyperdreambooth.training.precision import autocast
 from core.hyperdreambooth.training.rows import Mix, Rows
 from core.hyperdreambooth.training.shards import Photo, Shard
+from core.hyperdreambooth.training.warp import warp
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Plan:
     identifier: str
     class_noun: str
     labels: Mapping[str, int]
+    warped: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def to_rows(bundle: Bundle, network: HyperNetwork, part: Slice, precision: torch
 
 def _row(lane: Lane, t: int, rng: Random) -> tuple[np.ndarray, np.ndarray, str, Photo]:
     """Picture, face, caption, and whose face the hypernetwork sees: the picture's own or another photo of the person.
+    Or both are one face of nobody.
 
     Another one is looked for in the window: files should hold a person's photos one after the other.
     """
@@ -162,7 +165,12 @@ def _row(lane: Lane, t: int, rng: Random) -> tuple[np.ndarray, np.ndarray, str, 
     empty, plain, flip = rng.random() < plan.mix.empty, rng.random() < plan.mix.photo, rng.random() < 0.5
     same = [other for other in window if other.identity == photo.identity]
     seen = rng.choice(same) if rng.random() < plan.mix.other_photo else photo
-    picture, face = (_mirrored(decode_picture(each.image, plan.resolution), flip) for each in (photo, seen))
+    if plan.warped and rng.randrange(1 + plan.warped):
+        seen = replace(photo, number=-1, identity="")  # nobody's, whom no target and no label is of
+        larger = decode_picture(photo.image, 2 * plan.resolution)
+        picture = face = _mirrored(warp(larger[None], plan.resolution, seed=rng.getrandbits(62))[0], flip)
+    else:
+        picture, face = (_mirrored(decode_picture(each.image, plan.resolution), flip) for each in (photo, seen))
     style = PHOTO if plain or not plan.styles else STYLES[rng.choice(plan.styles)]
     text = caption(photo.attributes, style, rng, identifier=plan.identifier, class_noun=plan.class_noun)
     return style.apply(picture[None])[0], face, "" if empty else text, seen

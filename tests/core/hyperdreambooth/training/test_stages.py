@@ -240,6 +240,14 @@ def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, b
         load_bundle(tmp_path / "bundle", device="cpu")
 
 
+def test_a_hypernetwork_learns_from_faces_of_nobody_as_well(recipe, bundle_folder, tmp_path):
+    warped = linear_recipe().replace("noisiest = 0.5", "noisiest = 0.5\nwarped = 2")
+    _, workshop = trained_on(recipe.parent, warped, tmp_path)
+    assert np.load(tmp_path / "work" / "latents-warped.npy").shape[0] == 2 * len(workshop.faces)
+    plain = np.load(tmp_path / "work" / "latents.npy")
+    assert len(plain) == len(workshop.faces)
+
+
 def test_the_base_learns_on_beside_a_hypernetwork_where_the_recipe_says_so(recipe, bundle_folder, tmp_path):
     joint = linear_recipe().replace("noisiest = 0.5", "personal = 0.5\nbase_rate = 0.25")
     file, workshop = trained_on(recipe.parent, joint, tmp_path)
