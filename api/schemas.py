@@ -197,19 +197,19 @@ class ConsentGiven(Answer):
     version: str = Field(examples=[CONSENT_VERSION])
 
 
-class WeightsInfo(Answer):
-    """A subject's weights file."""
-
-    bytes: int = Field(examples=[60692])
-    sha256: str = Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])
-    url: str = Field(examples=[f"/v1/subjects/{SUBJECT_ID}/weights"])
-
-
 _WEIGHTS: JsonDict = {
     "bytes": 60692,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "url": f"/v1/subjects/{SUBJECT_ID}/weights",
 }
+
+
+class WeightsInfo(Answer):
+    """A subject's weights file."""
+
+    bytes: int = Field(examples=[_WEIGHTS["bytes"]])
+    sha256: str = Field(examples=[_WEIGHTS["sha256"]])
+    url: str = Field(examples=[_WEIGHTS["url"]])
 
 
 class SubjectLinks(Answer):
