@@ -111,7 +111,7 @@ class Hypernetwork:
     The base is frozen, as in the paper; or it learns on, at the ``base_rate`` share of the learning rate. Rows beyond
     the ``personal`` share are then the base's own, with nobody's weights (decision 7). ``other_photo`` is how often
     what a row shows is another photo of the person than the one the hypernetwork saw. For each photo there are
-    ``warped`` faces of nobody, warped out of it (``warp``), which are as likely.
+    ``warped`` faces of nobody, warped out of it (``warp``), which are as likely; a base that learns on would draw them.
     Timesteps are drawn between ``least_noise`` and ``most_noise`` of the schedule; ``cleanest`` of the rows from below
     them, ``noisiest`` of the rows from its last tenth, where the picture is whatever the weights say it is.
     """
@@ -129,6 +129,11 @@ class Hypernetwork:
     other_photo: float = 0.3
     identity: float = 0.1
     warped: int = 0
+
+    def __post_init__(self) -> None:
+        """Faces of nobody are for a frozen base."""
+        if self.warped < 0 or (self.warped and self.base_rate):
+            raise BundleError(f"warped {self.warped} is 0 or more, and 0 where the base learns on (base_rate)")
 
 
 @dataclass(frozen=True)

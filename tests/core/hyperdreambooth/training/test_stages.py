@@ -248,6 +248,14 @@ def test_a_hypernetwork_learns_from_faces_of_nobody_as_well(recipe, bundle_folde
     assert len(plain) == len(workshop.faces)
 
 
+def test_a_base_that_learns_on_is_not_shown_faces_of_nobody(tmp_path):
+    for wrong in ("warped = 1\nbase_rate = 0.25", "warped = -1"):
+        file = tmp_path / "BUNDLE.toml"
+        file.write_text(linear_recipe().replace("noisiest = 0.5", wrong))
+        with pytest.raises(BundleError, match=r"BUNDLE.toml.hypernetwork: warped -?1 is 0 or more"):
+            load_recipe(file)
+
+
 def test_the_base_learns_on_beside_a_hypernetwork_where_the_recipe_says_so(recipe, bundle_folder, tmp_path):
     joint = linear_recipe().replace("noisiest = 0.5", "personal = 0.5\nbase_rate = 0.25")
     file, workshop = trained_on(recipe.parent, joint, tmp_path)
