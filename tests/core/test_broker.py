@@ -40,8 +40,7 @@ def test_a_redis_that_is_down_or_frozen_is_noticed_within_a_second(frozen: str) 
 
 
 def test_a_redis_that_starts_on_much_data_is_waited_for(tmp_path: Path) -> None:
-    server = LocalRedis(tmp_path)
-    with server:
+    with LocalRedis(tmp_path) as server:
         fill = "for key = 1, 300000 do redis.call('SET', KEYS[1] .. key, key) end"
         connect(Settings(redis_url=server.url), patience=20).eval(fill, 1, "key")
         server.kill()

@@ -193,7 +193,7 @@ class Workshop:
         config = self.recipe.preoptimize
         assert config is not None
         self._frozen(self.bundle.unet, self.bundle.text_encoder, self.network)
-        latents = self._latents(self.faces, "latents.npy")
+        latents = self._latents(self.faces)
 
         def load(group: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             return torch.from_numpy(self.faces.pictures[group]), latents.plain[torch.from_numpy(group), 0]
@@ -296,14 +296,14 @@ class Workshop:
         return modules.get(stage, {})
 
     def _rows(self, mix: Mix, warped: int = 0) -> RowSource:
-        faces, latents = self.faces, self._latents(self.faces, "latents.npy")
+        faces, latents = self.faces, self._latents(self.faces)
         if warped:
             side = self.recipe.bundle.resolution
             nobody = self._faces(2 * side).warped(warped, side, seed=self.recipe.seed)
             faces, latents = faces + nobody, latents + self._latents(nobody, "latents-warped.npy")
         return RowSource(self.bundle, faces, latents, mix, balanced=self.recipe.data.balanced)
 
-    def _latents(self, faces: Faces, file: str) -> LatentCache:
+    def _latents(self, faces: Faces, file: str = "latents.npy") -> LatentCache:
         data = self.recipe.data
         self._frozen(self.bundle.vae)
         return LatentCache.build(
