@@ -45,10 +45,10 @@ test: setup ## the tests
 	$(BIN)/python -m pytest
 
 fuzz: setup ## 10,000 fuzzed requests to a service of its own (CASES=, SEED=)
-	@$(BIN)/python -m deploy.fuzz --cases $(CASES) --seed $(SEED)
+	@$(BIN)/python -m tests.fuzz.fuzz --cases $(CASES) --seed $(SEED)
 
 load: setup ## how many requests a second the service answers on this machine
-	@$(BIN)/python -m deploy.load
+	@$(BIN)/python -m tests.bench.load
 
 check: check-code check-deploy ## format, lint, types, layers, deployment files
 
@@ -68,7 +68,7 @@ format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 docs: setup ## write docs/api.md anew from the OpenAPI document
-	$(BIN)/python -m api.reference docs/api.md
+	$(BIN)/python -m api.server.reference docs/api.md
 
 lock: ## write constraints.txt anew from what pip resolves today
 	rm -rf .venv-lock

@@ -8,9 +8,9 @@ from types import FrameType
 
 import uvicorn
 
-from api.app import create_app
-from api.feed import Feed
-from api.memory import give_back_large_blocks
+from api.server.app import create_app
+from api.server.event_reader import Feed
+from api.server.memory import give_back_large_blocks
 from core.errors import SettingsError, StoreUnavailable
 from core.log import configure_logging
 from core.settings import load_settings

@@ -15,7 +15,7 @@ from core.errors import SettingsError
 PREFIX = "HDB_"
 OF_CLIENTS = frozenset({"HDB_URL", "HDB_API_KEY"})
 """Variables that the command line `hdb` reads; the service leaves them alone."""
-EMBEDDED_BUNDLE = Path(__file__).parent / "hyperdreambooth" / "bundles" / "faces-64"
+EMBEDDED_BUNDLE = Path(__file__).parent / "bundles" / "faces-64"
 
 
 class Settings(BaseSettings):

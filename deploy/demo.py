@@ -16,13 +16,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from api.cli.progress import ProgressLine
-from api.client import Client, JobFailed, Problem
-from api.schemas import JobAnswer
 from core.errors import HyperDreamBoothError
 from deploy.contact_sheet import contact_sheet
 from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, stopped_by_signals
 from deploy.process import ProcessFailed
+from hyperdreambooth.cli.progress import ProgressLine
+from hyperdreambooth.client import Client, JobFailed, Problem
+from hyperdreambooth.schemas.service import JobAnswer
 
 PROMPTS = (
     "a [V] face",

@@ -24,11 +24,11 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from core.errors import HyperDreamBoothError
-from core.local_redis import LocalRedis
+from core.queue.local_redis import LocalRedis
 from deploy.process import Process, ProcessFailed, end_leftovers, record
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO_FACE = ROOT / "core" / "hyperdreambooth" / "bundles" / "faces-64" / "demo-face.png"
+DEMO_FACE = ROOT / "core" / "bundles" / "faces-64" / "demo-face.png"
 """A face that the embedded model dreamt up: nobody's photo."""
 
 MODEL_LOADED = '"event": "engine.loaded"'

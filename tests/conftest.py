@@ -7,6 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from core.jobs.ledger import Ledger
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.settings import Settings
+from tests.harness import LIMITS, Desk
+
 # At import, not in a fixture: libraries read some of these once, and wider fixtures set others again for their tests.
 for name in [name for name in os.environ if name.startswith(("HDB_", "AWS_"))]:
     del os.environ[name]
@@ -36,3 +42,17 @@ def bucket(moto: str) -> Iterator[str]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         boto3.client("s3", endpoint_url=moto, region_name="us-east-1").create_bucket(Bucket="bucket")
         yield "bucket"
+
+
+@pytest.fixture(scope="session")
+def local_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
+    with LocalRedis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture
+def desk(local_redis: LocalRedis) -> Iterator[Desk]:
+    redis = connect(Settings(redis_url=local_redis.url))
+    redis.flushall()
+    yield Desk(Ledger(redis, LIMITS))
+    redis.close()

@@ -13,14 +13,15 @@ from multiprocessing.sharedctypes import RawValue
 from billiard.util import get_logger
 from celery import signals
 
-from core.broker import TASKS, celery_app
 from core.errors import BrokerUnavailable
-from core.jobs import JobKind, open_jobs
-from core.jobs.reaper import Reaper
+from core.jobs.service import open_jobs
 from core.log import configure_logging
+from core.queue.notifications import TASKS, celery_app
+from core.records import JobKind
 from core.settings import load_settings
 from worker.child import Child, start_child
-from worker.reaper import ReaperThread
+from worker.maintenance import Reaper
+from worker.maintenance_thread import ReaperThread
 
 _log = logging.getLogger(__name__)
 settings = load_settings()

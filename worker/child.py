@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from core.errors import HyperDreamBoothError
-from core.jobs import JobKind, open_jobs
-from core.jobs.work import Work
+from core.jobs.claims import Work
+from core.jobs.service import open_jobs
+from core.records import JobKind
 from core.settings import Settings
 from worker.engine import load_engine
 from worker.lease import Patience
-from worker.tasks import Answerer, BatchLimits
+from worker.runner import Answerer, BatchLimits
 
 _log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from jaxtyping import UInt8
 from core.errors import SettingsError, WeightsMismatch
 from core.hyperdreambooth import personalize as method
 from core.hyperdreambooth import sampling
-from core.hyperdreambooth.blend import blend
-from core.hyperdreambooth.diffusion import load_bundle
-from core.hyperdreambooth.exports import Layout
+from core.hyperdreambooth.faces.onnx_recogniser import OnnxRecogniser, path_of
+from core.hyperdreambooth.formats.exports import Layout
+from core.hyperdreambooth.formats.lidb_weights import LidbWeights, from_bytes, layout_of, to_bytes
 from core.hyperdreambooth.likeness import OWN, Judge
-from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser, path_of
-from core.hyperdreambooth.weights import LidbWeights, from_bytes, layout_of, to_bytes
+from core.hyperdreambooth.model.blend import blend
+from core.hyperdreambooth.model.bundle import load_bundle
 from core.settings import Settings
 from worker.engine import OnProgress, Part, Personalized, PersonalizeOptions, Row
 

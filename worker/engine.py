@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from core.errors import SettingsError
-from core.hyperdreambooth.exports import Layout
+from core.hyperdreambooth.formats.exports import Layout
 from core.settings import Settings
 
 OnProgress = Callable[[str, int, int], None]

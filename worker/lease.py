@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Self
 
 from core.errors import BrokerUnavailable, HyperDreamBoothError, JobCanceled, OutOfTime
-from core.jobs import Preview
+from core.jobs.claims import Assignment, Work
 from core.jobs.ledger import Hold, Progress
-from core.jobs.work import Assignment, Work
+from core.records import Preview
 
 _log = logging.getLogger(__name__)
 _EVENT_SECONDS = 0.25

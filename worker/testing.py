@@ -20,8 +20,8 @@ from jaxtyping import UInt8
 from pydantic import BaseModel
 
 from core.errors import BundleError, JobCanceled
-from core.hyperdreambooth.config import LidbConfig
-from core.hyperdreambooth.exports import LayerShape, Layout
+from core.hyperdreambooth.formats.exports import LayerShape, Layout
+from core.hyperdreambooth.model.config import LidbConfig
 from core.settings import Settings
 from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
 

@@ -15,13 +15,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from core.errors import BundleError, JobCanceled
-from core.hyperdreambooth.adapters import repeat
-from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.diffusion import Bundle, denoising_loss, encode_pictures, merged, tokenize
-from core.hyperdreambooth.lidb import Factors, Person, relax, truncate
+from core.hyperdreambooth.model.adapters import repeat
+from core.hyperdreambooth.model.bundle import Bundle, denoising_loss, encode_pictures, merged, tokenize
+from core.hyperdreambooth.model.config import FinetuneConfig
+from core.hyperdreambooth.model.lidb import Factors, Person, relax, truncate
 from core.hyperdreambooth.muon import Muon
-from core.hyperdreambooth.strata import Strata
 from core.hyperdreambooth.styles.styles import STYLES
+from core.hyperdreambooth.timesteps import Strata
 
 PROMPT = "a [V] {noun}"
 """The paper's prompt for training and for the hypernetwork."""

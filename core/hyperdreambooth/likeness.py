@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from core.hyperdreambooth.diffusion import Bundle
+from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.prediction import identify
 from core.hyperdreambooth.sampling import Row, generate
 

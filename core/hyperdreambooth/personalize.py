@@ -11,15 +11,15 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from core.errors import WeightsMismatch
-from core.hyperdreambooth.adapters import unstack
-from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.diffusion import Bundle
 from core.hyperdreambooth.finetune import PROMPT, finetune, show
-from core.hyperdreambooth.lidb import Factors, Person
+from core.hyperdreambooth.formats.lidb_weights import LidbWeights, describe, unpack
 from core.hyperdreambooth.likeness import Judge, Likeness, judges_of, measure_likeness
+from core.hyperdreambooth.model.adapters import unstack
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.config import FinetuneConfig
+from core.hyperdreambooth.model.lidb import Factors, Person
 from core.hyperdreambooth.prediction import predict_weights, resize
 from core.hyperdreambooth.sampling import Row
-from core.hyperdreambooth.weights import LidbWeights, describe, unpack
 
 SECOND_SEED = 1_000_003
 """Added to the seed for a second try: another start and other noise."""

@@ -9,9 +9,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from core.errors import BundleError
-from core.hyperdreambooth.diffusion import Bundle, to_pixels
-from core.hyperdreambooth.hypernetwork import HyperNetwork
-from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.model.bundle import Bundle, to_pixels
+from core.hyperdreambooth.model.hypernetwork import HyperNetwork
+from core.hyperdreambooth.model.lidb import Person
 
 
 @torch.no_grad()

@@ -18,10 +18,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from core.errors import InvalidInput, JobCanceled
-from core.hyperdreambooth.adapters import stack
-from core.hyperdreambooth.diffusion import Bundle, decode_latents, encode_tokens, predict, tokenize
-from core.hyperdreambooth.lidb import Factors, Person
-from core.hyperdreambooth.weights import LidbWeights, merged_factors
+from core.hyperdreambooth.formats.lidb_weights import LidbWeights, merged_factors
+from core.hyperdreambooth.model.adapters import stack
+from core.hyperdreambooth.model.bundle import Bundle, decode_latents, encode_tokens, predict, tokenize
+from core.hyperdreambooth.model.lidb import Factors, Person
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from core.hyperdreambooth.config import BundleConfig, FinetuneConfig, HypernetworkConfig, LidbConfig, SamplingConfig
-from core.hyperdreambooth.diffusion import Bundle, from_pipeline
-from core.hyperdreambooth.hypernetwork import TransformerHyperNetwork
+from core.hyperdreambooth.model.bundle import Bundle, from_pipeline
+from core.hyperdreambooth.model.config import (
+    BundleConfig,
+    FinetuneConfig,
+    HypernetworkConfig,
+    LidbConfig,
+    SamplingConfig,
+)
+from core.hyperdreambooth.model.hypernetwork import TransformerHyperNetwork
 
 TINY = BundleConfig(
     name="tiny-random",

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from core.errors import ObjectNotFound, SubjectNotFound
-from core.jobs import keys, listing
-from core.jobs.idempotency import blank
-from core.jobs.model import Job, JobKind, JobState, Receipt, Record, Request, Subject
-from core.storage import Store
+from core.ids import is_id
+from core.jobs import listing
+from core.records import Job, JobKind, JobState, Receipt, Record, Request, Subject
+from core.storage import Store, keys
+from core.tenants.idempotency import blank
 
 _JSON = "application/json"
 RecordT = TypeVar("RecordT", bound=Record)
@@ -107,7 +108,7 @@ class Archive:
 
     def subject(self, tenant: str, subject_id: str) -> Subject:
         """The subject's document. Raises SubjectNotFound, also when only its tombstone is left."""
-        subject = self._get(keys.document(tenant, subject_id), Subject) if keys.is_id(subject_id, "sub") else None
+        subject = self._get(keys.document(tenant, subject_id), Subject) if is_id(subject_id, "sub") else None
         if subject is None or self.receipt(tenant, subject_id):
             raise SubjectNotFound(f"There is no subject {subject_id[:40]}.")
         return subject

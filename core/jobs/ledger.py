@@ -18,9 +18,9 @@ from typing import Any
 from pydantic import TypeAdapter
 from redis import Redis
 
-from core.broker import redis_errors
 from core.errors import BrokerUnavailable, HyperDreamBoothError, InternalFault
-from core.jobs.model import Failure, Job, JobKind, JobState, Preview, Result
+from core.queue.connection import redis_errors
+from core.records import Failure, Job, JobKind, JobState, Preview, Result
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(Result)
 _SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "look", "preview", "reap")

@@ -10,10 +10,11 @@ from itertools import islice
 from typing import TypeAlias
 
 from core.errors import BrokerUnavailable
-from core.jobs import keys, listing
+from core.jobs import listing
 from core.jobs.archive import Archive
 from core.jobs.ledger import Ledger
-from core.jobs.model import Job, JobKind, JobState
+from core.records import Job, JobKind, JobState
+from core.storage import keys
 
 MOST_NAMES = 10_000
 MOST_RECORDS = 500

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
-from core.broker import Bell, CeleryBell, celery_app, connect
 from core.errors import (
     BrokerUnavailable,
     HyperDreamBoothError,
@@ -24,11 +23,15 @@ from core.errors import (
     SubjectNotFound,
     SubjectNotReady,
 )
-from core.jobs import keys, listing, pages
+from core.ids import is_id, new_id
+from core.jobs import listing, pages
 from core.jobs.archive import Accepted, Archive
-from core.jobs.ending import erase, settle
 from core.jobs.ledger import Ledger, Limits
-from core.jobs.model import (
+from core.jobs.pages import Page, Standing, Wanted
+from core.jobs.settling import erase, settle
+from core.queue.connection import connect
+from core.queue.notifications import Bell, CeleryBell, celery_app
+from core.records import (
     Consent,
     GenerateRequest,
     GenerateResult,
@@ -41,11 +44,9 @@ from core.jobs.model import (
     SubjectStatus,
     Weights,
     WeightsStage,
-    new_id,
 )
-from core.jobs.pages import Page, Standing, Wanted
 from core.settings import Settings
-from core.storage import Store, open_store
+from core.storage import Store, keys, open_store
 
 _log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class Jobs:
 
     def standing(self, tenant: str, job_id: str) -> Standing:
         """The same with its position in the queue. Raises JobNotFound."""
-        if keys.is_id(job_id, "job"):
+        if is_id(job_id, "job"):
             for standing in pages.read(self.archive, self.ledger, tenant, [job_id]):
                 return standing
         raise JobNotFound(f"There is no job {job_id[:40]}.")
@@ -213,7 +214,7 @@ class Jobs:
     def image(self, tenant: str, image_id: str) -> bytes:
         """A generated picture as PNG. Raises ImageNotFound."""
         missing = ImageNotFound(f"There is no image {image_id[:40]}.")
-        if not keys.is_id(image_id, "img"):
+        if not is_id(image_id, "img"):
             raise missing
         try:
             job = self.job(tenant, keys.job_of_image(image_id))
@@ -229,7 +230,7 @@ class Jobs:
 
         Repeating it gives the same receipt, for a day.
         """
-        receipt = self.archive.receipt(tenant, subject_id) if keys.is_id(subject_id, "sub") else None
+        receipt = self.archive.receipt(tenant, subject_id) if is_id(subject_id, "sub") else None
         if receipt is None:
             self.archive.subject(tenant, subject_id)
             receipt = Receipt(subject_id=subject_id, tenant=tenant, deleted_at=time.time())

@@ -5,5 +5,5 @@ signing.py    how a message is signed (Standard Webhooks)
 post.py       one attempt: to the address that was checked, and nowhere else
 courier.py    takes what is due, sends it, and decides what becomes of it
 
-What is to be told, and to whom, stands in core/jobs/webhooks.py.
+What is to be told, and to whom, stands in core/webhooks/registry.py.
 """

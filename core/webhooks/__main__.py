@@ -8,15 +8,15 @@ import sys
 
 import anyio
 
-from core.broker import connect
 from core.errors import SettingsError
-from core.jobs.schedule import Schedule
-from core.jobs.webhooks import Webhooks
 from core.log import configure_logging
+from core.queue.connection import connect
 from core.settings import Settings, load_settings
 from core.storage import open_store
-from core.webhooks.courier import Courier
-from core.webhooks.post import Post
+from core.webhooks.dispatcher import Courier
+from core.webhooks.registry import Webhooks
+from core.webhooks.schedule import Schedule
+from core.webhooks.sender import Post
 
 _log = logging.getLogger("core.webhooks")
 

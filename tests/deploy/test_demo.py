@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from api.client import Client, Problem
 from deploy.demo import PICTURES_PER_PROMPT, PROMPTS, demonstrate, main
 from deploy.local import DEMO_FACE, LocalService
+from hyperdreambooth.client import Client, Problem
 from tests.deploy.conftest import FAKE
 
 

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from api.client import Client
-from api.client.webhook import verify_webhook
 from core.webhooks.testing import Heard, receiver
 from deploy.local import DEMO_FACE, LocalService
+from hyperdreambooth.client import Client
+from hyperdreambooth.client.webhook import verify_webhook
 
 pytestmark = pytest.mark.process
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from api.testing import as_file, drawn_face
+from api.server.testing import as_file, drawn_face
 from deploy.local import ROOT, LocalService
 from tests.deploy.conftest import FAKE
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).write_bytes(as_file(drawn_face(side)))
     hdb = tmp_path / "bin" / "hdb"
     hdb.parent.mkdir()
-    hdb.write_text(f'#!/bin/sh\nexec {sys.executable} -m api.cli "$@"\n')
+    hdb.write_text(f'#!/bin/sh\nexec {sys.executable} -m hyperdreambooth.cli "$@"\n')
     hdb.chmod(0o755)
     return tmp_path
 
@@ -79,5 +79,5 @@ def test_what_is_for_python(document, service, folder):
 
 def test_afterwards_nobody_is_left(service):
     """Every document ends with deleting what it made."""
-    left = run([sys.executable, "-m", "api.cli"], "subjects", service.folder, service)
+    left = run([sys.executable, "-m", "hyperdreambooth.cli"], "subjects", service.folder, service)
     assert left.splitlines()[1:] == []

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import re
 
-from api import reference
-from api.app import create_app
+from api.server import reference
+from api.server.app import create_app
 from core.settings import OF_CLIENTS, PREFIX, Settings
 from deploy.local import ROOT
 

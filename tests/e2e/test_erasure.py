@@ -17,10 +17,10 @@ import httpx
 import pytest
 from redis import Redis
 
-from api.client import Client
-from api.testing import as_file, drawn_face
-from core.jobs import JobState
+from api.server.testing import as_file, drawn_face
+from core.records import JobState
 from deploy.local import LocalService
+from hyperdreambooth.client import Client
 from worker.testing import Rehearsal, read_diary
 
 pytestmark = pytest.mark.process

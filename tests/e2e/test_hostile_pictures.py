@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.testing import as_file
+from api.server.testing import as_file
 from deploy.local import LocalService
 from tests.e2e.hostile_pictures import SECRET, Hostile, corpus, face
 

@@ -12,12 +12,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from api.client import Client, JobFailed, Problem
-from api.schemas import SubjectAnswer
-from api.testing import as_file, drawn_face, side_by_side
-from core.jobs import JobState
+from api.server.testing import as_file, drawn_face, side_by_side
+from core.records import JobState
 from core.settings import EMBEDDED_BUNDLE
 from deploy.local import DEMO_FACE, LocalService
+from hyperdreambooth.client import Client, JobFailed, Problem
+from hyperdreambooth.schemas.service import SubjectAnswer
 from worker.testing import read_diary
 
 pytestmark = pytest.mark.process

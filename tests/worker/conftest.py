@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from PIL import Image as Picture
 
-from core.broker import LocalRedis, connect
-from core.jobs import Consent, GenerateRequest, Job, JobKind, Jobs, Subject
+from core.jobs.claims import Work
 from core.jobs.ledger import Ledger, Limits
-from core.jobs.reaper import Reaper
-from core.jobs.work import Work
+from core.jobs.service import Jobs
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.records import Consent, GenerateRequest, Job, JobKind, Subject
 from core.settings import Settings
 from core.testing import MemoryBell, MemoryStore
 from worker.lease import Patience
-from worker.tasks import Answerer, BatchLimits
+from worker.maintenance import Reaper
+from worker.runner import Answerer, BatchLimits
 from worker.testing import FakeEngine, Rehearsal, read_diary
 
 
@@ -92,12 +94,6 @@ class Shop:
             return beat(*args, **kwargs)  # type: ignore[arg-type]
 
         self.ledger.beat = acting  # type: ignore[method-assign,assignment]
-
-
-@pytest.fixture(scope="session")
-def local_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
-    with LocalRedis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import BundleError, InvalidInput, JobCanceled, SettingsError, WeightsRefused
 from core.settings import Settings
-from tests.core.hyperdreambooth.test_onnx_recogniser import tiny_model
+from tests.core.hyperdreambooth.faces.test_onnx_recogniser import tiny_model
 from worker.engine import Engine, Part, Personalized, PersonalizeOptions, Row, load_engine
 
 pytestmark = pytest.mark.slow

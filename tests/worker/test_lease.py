@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.broker import LocalRedis, connect
-from core.jobs import Job, JobKind, JobState
+from core.jobs.claims import Assignment, Work
 from core.jobs.ledger import Ledger, Limits
-from core.jobs.work import Assignment, Work
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.records import Job, JobKind, JobState
 from core.settings import Settings
 from worker.lease import Lease, Patience
 

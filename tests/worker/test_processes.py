@@ -16,12 +16,13 @@ import psutil
 import pytest
 from PIL import Image as Picture
 
-from core.broker import LocalRedis
-from core.jobs import Consent, GenerateRequest, GenerateResult, Job, JobState, SubjectStatus, open_jobs, usage
-from core.jobs.batches import Batches
-from core.jobs.drafting import Draft
-from core.jobs.model import ItemStatus
+from core.batches.service import Batches
+from core.batches.upload import Draft
+from core.jobs.service import open_jobs
+from core.queue.local_redis import LocalRedis
+from core.records import Consent, GenerateRequest, GenerateResult, ItemStatus, Job, JobState, SubjectStatus
 from core.settings import load_settings
+from core.tenants import usage
 from worker.testing import Rehearsal, read_diary
 
 pytestmark = pytest.mark.process

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.jobs.batches import Batches
-from core.jobs.feeding import Feeder
+from core.batches.scheduler import Feeder
+from core.batches.service import Batches
 
 
 @pytest.fixture
 def at_once(monkeypatch, personalized, generated):
     """A worker that has done a job by the time that somebody waits for it."""
-    from api.client import Client
+    from hyperdreambooth.client import Client
 
     wait = Client.wait
 
@@ -133,7 +133,7 @@ def test_ctrl_c_leaves_a_batch_alone(hdb, items, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("api.client.Client.wait_for_batch", interrupt)
+    monkeypatch.setattr("hyperdreambooth.client.Client.wait_for_batch", interrupt)
     done = hdb("batch", items)
     assert done.status == 130
     assert done.err.startswith("It goes on: hdb batch bat_")

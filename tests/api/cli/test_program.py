@@ -8,8 +8,8 @@ import sys
 import httpx
 import pytest
 
-from api.cli.program import main
 from core.errors import NoFace
+from hyperdreambooth.cli.program import main
 
 NOBODY = "sub_" + "0" * 25
 
@@ -57,8 +57,8 @@ def test_a_mistake_of_the_service_is_named_for_those_who_run_it(hdb, desk, monke
 
 
 def test_a_service_that_is_not_there_is_a_1(capsys, monkeypatch):
-    monkeypatch.setattr("api.client.retry.time.sleep", lambda _: None, raising=False)
-    monkeypatch.setattr("api.client.sync.time.sleep", lambda _: None)
+    monkeypatch.setattr("hyperdreambooth.client.retry.time.sleep", lambda _: None, raising=False)
+    monkeypatch.setattr("hyperdreambooth.client.sync.time.sleep", lambda _: None)
 
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused")
@@ -80,7 +80,7 @@ def test_ctrl_c_is_a_130_and_says_that_the_job_goes_on(hdb, me, monkeypatch):
     def interrupt(self, job, **_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("api.client.Client.wait", interrupt)
+    monkeypatch.setattr("hyperdreambooth.client.Client.wait", interrupt)
     done = hdb("personalize", me, "--consent")
     assert (done.status, done.out) == (130, "")
     assert done.err.startswith("It goes on: hdb job job_")
@@ -124,14 +124,14 @@ def run_python(program: str) -> subprocess.Popen[str]:
 def test_the_program_starts_without_the_queue_and_the_store():
     """They take most of a second, and whoever only makes pictures has no use for them."""
     heavy = "{'redis', 'celery', 'boto3', 'fastapi', 'torch', 'numpy'}"
-    with run_python(f"import sys, api.cli.program; print(*{heavy} & {{*sys.modules}})") as running:
+    with run_python(f"import sys, hyperdreambooth.cli.program; print(*{heavy} & {{*sys.modules}})") as running:
         assert running.communicate() == ("\n", "")
 
 
 def test_output_that_nobody_reads_is_no_error():
     program = """if True:
         import sys
-        from api.cli import commands, program
+        from hyperdreambooth.cli import commands, program
         commands.subjects = lambda *_: sys.stdout.write("x" * 10_000_000)
         sys.exit(program.main(["subjects"]))
     """

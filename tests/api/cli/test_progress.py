@@ -3,9 +3,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from api.cli.progress import ProgressLine
-from api.schemas import JobAnswer
-from tests.api.conftest import job_document
+from hyperdreambooth.cli.progress import ProgressLine
+from hyperdreambooth.schemas.service import JobAnswer
+from tests.api.server.conftest import job_document
 
 
 class Terminal(io.StringIO):

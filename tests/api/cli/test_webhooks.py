@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from api.dependencies import the_resolver
-from core.jobs.messages import Attempt
-from core.jobs.webhooks import Webhooks
+from api.server.dependencies import the_resolver
+from core.webhooks.messages import Attempt
+from core.webhooks.registry import Webhooks
 
 URL = "https://hooks.example.com/in"
 

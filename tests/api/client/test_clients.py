@@ -10,13 +10,12 @@ import anyio
 import httpx
 import pytest
 
-from api.client import AsyncClient, Client, JobFailed, Problem, Retry
-from api.dependencies import the_resolver
-from core.jobs import JobKind, JobState
-from core.jobs.batches import Batches
-from core.jobs.feeding import Feeder
-from core.jobs.model import ItemStatus
-from tests.api.conftest import job_document
+from api.server.dependencies import the_resolver
+from core.batches.scheduler import Feeder
+from core.batches.service import Batches
+from core.records import ItemStatus, JobKind, JobState
+from hyperdreambooth.client import AsyncClient, Client, JobFailed, Problem, Retry
+from tests.api.server.conftest import job_document
 
 ONCE = Retry(tries=1)
 
@@ -65,8 +64,8 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
 
 
 def test_batches(remote, subject_id, desk, generated, monkeypatch):
-    monkeypatch.setattr("api.client.sync.BATCH_INTERVAL", 0.01)
-    monkeypatch.setattr("api.client.aio.BATCH_INTERVAL", 0.01)
+    monkeypatch.setattr("hyperdreambooth.client.sync.BATCH_INTERVAL", 0.01)
+    monkeypatch.setattr("hyperdreambooth.client.aio.BATCH_INTERVAL", 0.01)
     own = {"subject_id": subject_id, "prompt": "a [V] face", "custom_id": "own", "n": 1}
     batch = remote.create_batch(["a [V] face", "a sketch of a [V] face"], [subject_id], items=[own], n=2, seed=7)
     assert (batch.counts.total, batch.counts.queued) == (3, 3)
@@ -126,7 +125,7 @@ def test_webhooks(remote, client):
 
 
 def test_lists_are_read_to_their_end(remote, client, desk, photo, monkeypatch):
-    monkeypatch.setattr("api.client.call.PAGE", 2)
+    monkeypatch.setattr("hyperdreambooth.client.call.PAGE", 2)
     desk.ledger.limits = desk.ledger.limits.__class__(queue_limit=10)
     made = [remote.create_subject(photo, consent=True).id for _ in range(5)]
     assert [subject.id for subject in remote.subjects()] == made[::-1]

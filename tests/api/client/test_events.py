@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from api.client import Problem, Retry
-from api.client.events import EventParser
-from core.jobs import JobState
-from tests.api.conftest import job_document
+from core.records import JobState
+from hyperdreambooth.client import Problem, Retry
+from hyperdreambooth.client.events import EventParser
+from tests.api.server.conftest import job_document
 
 AT = '"job_id":"job_1","version":1,"at":"2024-05-04T10:20:30Z","status":"running"'
 STREAM = (

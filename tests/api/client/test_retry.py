@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.client import Client, Problem, Retry
-from api.client.retry import retry_after
+from hyperdreambooth.client import Client, Problem, Retry
+from hyperdreambooth.client.retry import retry_after
 
 QUICK = Retry(first=0.001)
 BUSY = httpx.Response(503, headers={"retry-after": "0"})

@@ -8,10 +8,10 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from core.hyperdreambooth.lidb import Factors
+from core.hyperdreambooth.formats.lidb_weights import describe
+from core.hyperdreambooth.model.lidb import Factors
 from core.hyperdreambooth.sampling import Row, generate
 from core.hyperdreambooth.testing import random_pipeline
-from core.hyperdreambooth.weights import describe
 
 GUIDANCE, SEED = 3.0, 5
 PROMPT = "a pencil sketch of a [V] face"

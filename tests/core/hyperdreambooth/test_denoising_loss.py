@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from core.errors import BundleError
-from core.hyperdreambooth import diffusion
-from core.hyperdreambooth.diffusion import denoising_loss, tokenize
-from core.hyperdreambooth.strata import EVERYWHERE, Strata
+from core.hyperdreambooth.model import bundle as diffusion
+from core.hyperdreambooth.model.bundle import denoising_loss, tokenize
 from core.hyperdreambooth.testing import random_bundle
+from core.hyperdreambooth.timesteps import EVERYWHERE, Strata
 
 ROWS = 40
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from core.errors import BundleError, JobCanceled
-from core.hyperdreambooth.config import FinetuneConfig
 from core.hyperdreambooth.finetune import OPTIMIZERS, Shown, finetune, show
-from core.hyperdreambooth.lidb import Factors, truncate
-from core.hyperdreambooth.strata import Strata
+from core.hyperdreambooth.model.config import FinetuneConfig
+from core.hyperdreambooth.model.lidb import Factors, truncate
 from core.hyperdreambooth.testing import random_bundle
+from core.hyperdreambooth.timesteps import Strata
 
 CONFIG = FinetuneConfig(rank=3, steps=4, rows=2, learning_rate=1e-2)
 

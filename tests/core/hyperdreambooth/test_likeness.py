@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from core.errors import JobCanceled
+from core.hyperdreambooth.faces.recogniser import FaceRecogniser, RecogniserConfig
+from core.hyperdreambooth.formats.lidb_weights import to_bytes
 from core.hyperdreambooth.likeness import Judge, judges_of, measure_likeness
 from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
-from core.hyperdreambooth.recogniser import FaceRecogniser, RecogniserConfig
 from core.hyperdreambooth.sampling import Row
 from core.hyperdreambooth.testing import TINY, random_bundle
-from core.hyperdreambooth.weights import to_bytes
 
 PHOTO = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from core.errors import WeightsMismatch
-from core.hyperdreambooth.diffusion import denoising_loss, encode_pictures, tokenize
 from core.hyperdreambooth.finetune import PROMPT
+from core.hyperdreambooth.formats.lidb_weights import describe, from_bytes, merged_factors, to_bytes, unpack
+from core.hyperdreambooth.model.bundle import denoising_loss, encode_pictures, tokenize
 from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
 from core.hyperdreambooth.testing import TINY, random_bundle
-from core.hyperdreambooth.weights import describe, from_bytes, merged_factors, to_bytes, unpack
 
 LEARNING = replace(TINY, finetune=replace(TINY.finetune, steps=60, steps_from_zero=60, rows=4, learning_rate=0.03))
 

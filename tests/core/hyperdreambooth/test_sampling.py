@@ -5,10 +5,10 @@ import torch
 
 from core.errors import InvalidInput, JobCanceled
 from core.hyperdreambooth.finetune import PROMPT
+from core.hyperdreambooth.formats.lidb_weights import to_bytes
 from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
 from core.hyperdreambooth.sampling import Row, generate
 from core.hyperdreambooth.testing import random_bundle
-from core.hyperdreambooth.weights import to_bytes
 
 
 @pytest.fixture(scope="module")

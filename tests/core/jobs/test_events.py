@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core.errors import InternalFault
-from core.jobs import Image, Job, JobKind, JobState, Preview
 from core.jobs.events import Event, EventType, event_key, last_event, order_of, read_event
 from core.jobs.ledger import Hold, Progress
+from core.records import Image, Job, JobKind, JobState, Preview
 
 if TYPE_CHECKING:
-    from tests.core.jobs.conftest import Desk
+    from tests.harness import Desk
 
 PREVIEW = Preview(weights_key="a/b", image=Image(id="img_1", key="a/c", seed=0, width=8, height=8))
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.errors import InternalFault
-from core.jobs import Job, JobKind, JobState
 from core.jobs.ledger import Claim, Hold, Ledger, Progress
+from core.records import Job, JobKind, JobState
 
 if TYPE_CHECKING:
-    from tests.core.jobs.conftest import Desk
+    from tests.harness import Desk
 
 GENERATE = JobKind.GENERATE
 

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.broker import connect
 from core.errors import BrokerUnavailable, InternalFault, JobNotFound
-from core.jobs import Job, JobKind, JobState, Subject, pages
+from core.jobs import pages
 from core.jobs.ledger import Ledger
 from core.jobs.pages import Wanted
+from core.queue.connection import connect
+from core.records import Job, JobKind, JobState, Subject
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from tests.core.jobs.conftest import Desk
+    from tests.harness import Desk
 
 EVERY = Wanted()
 

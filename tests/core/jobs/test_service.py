@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.broker import LocalRedis, connect
 from core.errors import (
     BrokerUnavailable,
     ImageNotFound,
@@ -17,15 +16,19 @@ from core.errors import (
     SubjectNotFound,
     SubjectNotReady,
 )
-from core.jobs import GenerateResult, Image, Job, JobKind, Jobs, JobState, SubjectStatus, WeightsStage, new_id
-from core.jobs.keys import image_id
+from core.ids import new_id
 from core.jobs.ledger import Ledger, Limits
+from core.jobs.service import Jobs
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.records import GenerateResult, Image, Job, JobKind, JobState, SubjectStatus, WeightsStage
 from core.settings import Settings
 from core.storage import FolderStore
+from core.storage.keys import image_id
 from core.testing import MemoryBell, MemoryStore
 
 if TYPE_CHECKING:
-    from tests.core.jobs.conftest import Desk
+    from tests.harness import Desk
 
 PERSONALIZE, GENERATE = JobKind.PERSONALIZE, JobKind.GENERATE
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from core.jobs.messages import Event
-from core.jobs.webhooks import new_secret
+from core.webhooks.messages import Event
+from core.webhooks.registry import new_secret
 from core.webhooks.signing import headers
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "webhooks.md"

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from core.broker import LocalRedis, connect
-from core.jobs.model import DeliveryState
-from core.jobs.webhooks import Webhooks
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.records import DeliveryState
 from core.settings import Settings
 from core.storage import open_store
+from core.webhooks.registry import Webhooks
 from core.webhooks.testing import Heard, receiver
 
 pytestmark = pytest.mark.process

@@ -1,0 +1,93 @@
+"""The application: `api.server.app:create_app`, for any ASGI server (`uvicorn --factory api.server.app:create_app`)."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+
+from api.server import errors
+from api.server.auth import Door
+from api.server.event_reader import Feed
+from api.server.idempotency import RememberAnswers, Replay, replayed
+from api.server.job_reader import Standings
+from api.server.limits import Limiter, LimitHeaders
+from api.server.metrics import Metrics, Observe
+from api.server.middleware import BodyLimit, RequestId
+from api.server.openapi import install_openapi
+from api.server.routes import (
+    batches,
+    events,
+    generations,
+    images,
+    jobs,
+    photos,
+    service,
+    subjects,
+    usage,
+    webhooks,
+    weights,
+)
+from core.jobs.service import Jobs, open_jobs
+from core.queue.connection import connect_async
+from core.settings import Settings, load_settings
+from core.tenants.api_keys import KeyRing
+from core.tenants.idempotency import Answers
+from core.webhooks.addresses import BoundedResolver
+from core.webhooks.registry import Webhooks
+
+LIMIT_SECONDS = 0.25
+"""How long Redis may take to say whether a tenant has asked too much: longer than that, and nobody is counted."""
+LOOKUPS = 8
+"""Names of webhooks that are looked up at the same time."""
+DECODERS = 1
+"""Photos that are decoded at the same time: one of 25 megapixels takes 300 MB for a second, of the 512 MB there are."""
+
+EXPORTERS = 1
+"""Weights that are multiplied out for other programs at the same time: a second or two of a core each, at most."""
+
+
+def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) -> FastAPI:
+    """The service. Without settings they come from the environment; another `desk` is for tests.
+
+    Raises:
+        SettingsError: the settings are wrong, or would leave the door open.
+    """
+    settings = settings or load_settings()
+    desk = desk or open_jobs(settings)
+    door = Door(settings, KeyRing(desk.archive.store))
+    door.refuse_open(settings)
+    app = FastAPI(title="HyperDreamBooth", version=_version(), redoc_url=None)
+    app.state.settings = settings
+    app.state.desk = desk
+    app.state.door = door
+    app.state.limiter = Limiter(settings, partial(connect_async, settings, patience=LIMIT_SECONDS))
+    app.state.answers = Answers(desk.archive.store, desk.ledger.redis)
+    app.state.feed = Feed(partial(connect_async, settings))
+    app.state.standings = Standings(desk.archive, partial(connect_async, settings))
+    app.state.metrics = Metrics()
+    app.state.decoders = CapacityLimiter(DECODERS)
+    app.state.exporters = CapacityLimiter(EXPORTERS)
+    app.state.webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
+    app.state.resolver = BoundedResolver(LOOKUPS)
+    # Routes are tried in turn, and jobs are read most.
+    for routes in (jobs, subjects, photos, weights, generations, batches, events, images, webhooks, usage, service):
+        app.include_router(routes.router)
+    errors.install(app)
+    app.add_exception_handler(Replay, replayed)
+    install_openapi(app)
+    app.add_middleware(RememberAnswers)
+    app.add_middleware(LimitHeaders)
+    app.add_middleware(Observe)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestId)  # outermost: refused bodies have an id, too
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("hyperdreambooth")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"

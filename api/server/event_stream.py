@@ -1,0 +1,136 @@
+"""What somebody who follows a job is told, and how it is written as server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+from anyio import to_thread
+from starlette.responses import StreamingResponse
+from starlette.types import Send
+
+from api.server.event_reader import Feed, Reader
+from api.server.responses import image_answer, job_answer
+from core.errors import JobNotFound, Unavailable
+from core.jobs.events import Event, EventType, last_event, order_of
+from core.jobs.service import Jobs
+from core.records import Job, JobState
+from hyperdreambooth.schemas import service as schemas
+
+QUIET_SECONDS = 15.0
+"""After so long without an event a comment is sent, and the job's record is asked whether something was missed."""
+MOST_SECONDS = 900.0
+"""After so long a stream ends, and whoever still follows begins a new one: a revoked key must not listen for ever."""
+RETRY_MILLISECONDS = 1000
+FIRST = "0-0"
+"""Before all events."""
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events that are closed with their connection."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content: AsyncGenerator[str, None]) -> None:
+        """`content` is text of the form that `written` gives."""
+        super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._content = content
+
+    async def stream_response(self, send: Send) -> None:
+        """See StreamingResponse."""
+        async with aclosing(self._content):
+            await super().stream_response(send)
+
+
+async def told(feed: Feed, desk: Jobs, job: Job, after: str) -> AsyncGenerator[str, None]:
+    """The job's events after the event `after`, as text, until the last one."""
+    until = time.monotonic() + MOST_SECONDS
+    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    async with feed.follow() as reader, aclosing(follow(reader, desk, job, after)) as events:
+        async for event in events:
+            if event is None:
+                yield ": still here\n\n"
+            else:
+                yield written(event.id, await to_thread.run_sync(event_answer, desk, job, event))
+            if feed.is_ending or time.monotonic() > until:
+                return
+
+
+async def follow(reader: Reader, desk: Jobs, job: Job, after: str) -> AsyncGenerator[Event | None, None]:
+    """The job's events after the event `after`, until the last one; None whenever nothing came for a while.
+
+    `job` is its record as it was before this is called.
+    """
+    record: Job | None = job
+    while True:
+        if record is None:
+            events = await reader.next(job.ref, after, QUIET_SECONDS)
+        else:
+            found = await reader.now(job.ref, after)
+            events = found or _missed(record, after, stream_is_known=found is not None)
+        for event in events:
+            yield event
+            after = event.id or after
+            if event.type.is_last:
+                return
+        if record and record.state.is_final and not events:
+            return
+        if events or record:
+            record = None
+            continue
+        yield None
+        try:
+            record = await to_thread.run_sync(desk.job, job.tenant, job.id)
+        except JobNotFound:
+            yield _deletion()
+            return
+        except Unavailable:
+            record = None
+
+
+def written(event_id: str, event: schemas.JobEvent) -> str:
+    """An event as text/event-stream has it."""
+    name = f"id: {event_id}\n" if event_id else ""
+    return f"{name}event: {event.type}\ndata: {event.model_dump_json(exclude_none=True)}\n\n"
+
+
+def event_answer(desk: Jobs, job: Job, event: Event) -> schemas.JobEvent:
+    """An event as it goes over the wire; the last one brings the job with it."""
+    return schemas.JobEvent(
+        type=event.type,
+        job_id=job.id,
+        version=event.version,
+        at=datetime.fromtimestamp(event.at, UTC),
+        status=event.state,
+        attempt=event.attempt,
+        stage=event.stage or None,
+        step=event.step if event.stage else None,
+        total=event.total or None,
+        preview=image_answer(event.preview.image) if event.preview else None,
+        job=_over(desk, job) if event.type.is_last and event.type is not EventType.DELETED else None,
+    )
+
+
+def _over(desk: Jobs, job: Job) -> schemas.JobAnswer | None:
+    """The job that is over; None when it cannot be read at this moment, or was deleted meanwhile."""
+    try:
+        return job_answer(desk.job(job.tenant, job.id))
+    except (JobNotFound, Unavailable):
+        return None
+
+
+def _missed(record: Job, after: str, *, stream_is_known: bool) -> list[Event]:
+    """The last event, made from the record, when it is not in the stream any more and was not seen yet.
+
+    In an outage that cannot be known; but what is over is over.
+    """
+    if record.event_id == after or not (record.event_id or record.state.is_final):
+        return []
+    is_later = record.state.is_final or (stream_is_known and order_of(record.event_id) > order_of(after))
+    return [last_event(record)] if is_later else []
+
+
+def _deletion() -> Event:
+    return Event(id="", type=EventType.DELETED, version=0, at=time.time(), state=JobState.CANCELED)

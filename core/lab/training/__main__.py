@@ -1,0 +1,69 @@
+"""Make a bundle: ``python -m core.lab.training BUNDLE.toml [--from BUNDLE] [--only STAGE]``.
+
+Stages that are finished are loaded, one that was interrupted goes on from its checkpoint; ``--from`` takes those up to
+the hypernetwork's from a finished bundle. At the end the bundle's folder holds the pipeline, the recogniser, the
+hypernetwork, ``bundle.json``, loss curves and sample sheets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from core.errors import BundleError
+from core.hyperdreambooth.model.bundle import load_bundle
+from core.lab.training.dream import dream_face
+from core.lab.training.export import export_bundle, published_sheet, sample_sheet
+from core.lab.training.recipe import load_recipe
+from core.lab.training.stages import STAGES, Workshop
+from core.lab.training.start import start_from
+
+
+def main() -> None:
+    """Run the stages of a recipe."""
+    parser = argparse.ArgumentParser(prog="python -m core.lab.training", description=__doc__)
+    parser.add_argument("recipe", type=Path, help="a BUNDLE.toml")
+    parser.add_argument("--from", dest="start", type=Path, metavar="BUNDLE", help="go on from a finished bundle")
+    parser.add_argument("--only", choices=STAGES, help="stop after this stage, and write no bundle before the last one")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (CUDA when it is there)")
+    parser.add_argument("--export", action="store_true", help="only write the bundle from what is finished")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        recipe = load_recipe(arguments.recipe)
+        begun = None if arguments.start is None else start_from(arguments.start, recipe, device=device)
+    except (BundleError, OSError) as error:
+        parser.error(str(error))
+    workshop = begun or Workshop(recipe, device=device)
+    finished = set()
+    for stage in STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]:
+        if workshop.load(stage):
+            finished.add(stage)
+        elif not arguments.export:
+            workshop.run(stage)
+            sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
+            finished.add(stage)
+    last = "hypernetwork" if recipe.identity is None else "identity"
+    if last not in finished and not arguments.export:
+        return
+    output = recipe.path(recipe.output)
+    # A hypernetwork that has not been through its stage stays out: personalising then starts from zero.
+    trained = "hypernetwork" in finished
+    export_bundle(workshop.bundle if trained else replace(workshop.bundle, hypernetwork=None), output)
+    if "classifier" in finished:
+        workshop.classifier.save(output)
+    finished_bundle = load_bundle(output, device=device)
+    published_sheet(finished_bundle, output / "samples.png")
+    if recipe.dream is not None:
+        dream_face(finished_bundle, recipe.dream, output / "demo-face.png")
+
+
+if __name__ == "__main__":
+    main()

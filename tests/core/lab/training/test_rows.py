@@ -1,0 +1,41 @@
+"""Which pictures the rows of a training batch show."""
+
+from collections import Counter
+
+import numpy as np
+import torch
+
+from core.hyperdreambooth.testing import random_bundle
+from core.lab.training.data import Faces, LatentCache
+from core.lab.training.loop import step_generator
+from core.lab.training.rows import Mix, RowSource
+
+WORDS = [("hat",), *[("smiling",)] * 49, *[()] * 50]
+PHOTOS = Mix(photo=1.0, empty=0.0, personal=0.0, other_photo=0.0)
+
+
+def drawn(words, balanced, rows=400):
+    """How often each of the pictures is shown; a picture's latents are its number."""
+    count = len(words)
+    faces = Faces(np.zeros((count, 16, 16, 3), np.uint8), tuple(str(n) for n in range(count)), tuple(words))
+    plain = torch.arange(count).view(count, 1, 1, 1, 1).expand(count, 2, 1, 1, 1)
+    none = np.zeros((count, 0), int)
+    source = RowSource(
+        random_bundle(), faces, LatentCache(plain, plain[:, :0], none, none, ()), PHOTOS, balanced=balanced
+    )
+    return Counter(source.draw(rows, step_generator(0, 0)).latents.flatten().int().tolist())
+
+
+def test_a_balanced_share_of_the_rows_shows_each_attribute_as_often():
+    shown = drawn(WORDS, balanced=0.5)
+    assert 70 < shown[0] < 140  # a quarter of the rows, and one of a hundred of the others
+    assert 140 < sum(shown[picture] for picture in range(1, 50)) < 260  # as much, and half of the others
+
+
+def test_left_to_chance_a_rare_attribute_is_rare():
+    assert drawn(WORDS, balanced=0.0)[0] < 12
+
+
+def test_pictures_without_words_are_drawn_as_they_come():
+    words = [()] * 10
+    assert drawn(words, balanced=0.5) == drawn(words, balanced=0.0)
