@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     batch_kept_days: int = Field(default=30, ge=0)
     """Days after which a batch that is over is deleted, with its pictures; 0: kept until somebody deletes it."""
     reap_seconds: float = Field(default=2.0, gt=0)
-    ring_again_seconds: float = Field(default=60.0, gt=0)
+    notify_again_seconds: float = Field(default=60.0, gt=0)
     reconcile_seconds: float = Field(default=30.0, gt=0)
     job_ttl_seconds: int = Field(default=24 * 3600, ge=1)
     """How long Redis remembers a job that is over; the store remembers it as long as its subject."""

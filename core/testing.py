@@ -52,12 +52,12 @@ class MemoryStore:
         """See Store: it is always there."""
 
 
-class MemoryBell:
-    """A Bell that notes who it was rung for."""
+class MemoryNotifier:
+    """A Notifier that notes who it was rung for."""
 
     def __init__(self) -> None:
-        self.rung: list[tuple[str, str]] = []
+        self.notified: list[tuple[str, str]] = []
 
-    def ring(self, kind: str, ref: str) -> None:
-        """See Bell."""
-        self.rung.append((kind, ref))
+    def notify(self, kind: str, ref: str) -> None:
+        """See Notifier."""
+        self.notified.append((kind, ref))

@@ -1,4 +1,4 @@
-"""The whole service on this machine: Redis, the API, a worker and the courier, each a process, in one data folder.
+"""The whole service on this machine: Redis, the API, a worker and the dispatcher, each a process, in one data folder.
 
 python -m deploy.local               serve until Ctrl-C (`make run`)
 python -m deploy.local redis         only Redis, in the foreground, on its usual port (for the Procfile)
@@ -61,8 +61,8 @@ class LocalService:
         logs, python = self.folder / "logs", sys.executable
         self.api = Process("the API", [python, "-m", "api"], environ=environ, log=logs / "api.log")
         self.worker = Process("the worker", [python, "-m", "worker"], environ=environ, log=logs / "worker.log")
-        self.courier = Process(
-            "the courier", [python, "-m", "core.webhooks"], environ=environ, log=logs / "courier.log"
+        self.dispatcher = Process(
+            "the dispatcher", [python, "-m", "core.webhooks"], environ=environ, log=logs / "dispatcher.log"
         )
         self._lock: IO[str] | None = None
 
@@ -86,7 +86,7 @@ class LocalService:
             self.redis.start()
             self.api.start()
             self.worker.start()
-            self.courier.start()
+            self.dispatcher.start()
             self._record()
             self.api.wait_until(lambda: _answers(f"{self.url}/readyz"), seconds=UP_SECONDS)
             self.wait_for_worker()
@@ -109,7 +109,7 @@ class LocalService:
         """Stop them all, those first that need the others."""
         self.api.stop()
         self.worker.stop()
-        self.courier.stop()
+        self.dispatcher.stop()
         self.redis.stop()
         if self._lock:
             self._pids.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ class LocalService:
         end_leftovers(self._pids)
 
     def _record(self) -> None:
-        record(self._pids, [pid for pid in (self.api.pid, self.worker.pid, self.courier.pid, self.redis.pid) if pid])
+        record(self._pids, [pid for pid in (self.api.pid, self.worker.pid, self.dispatcher.pid, self.redis.pid) if pid])
 
 
 @contextlib.contextmanager
@@ -192,16 +192,16 @@ def follow(logs: Mapping[str, Path], stop: threading.Event) -> None:
 
 def serve(folder: Path, port: int) -> int:
     """Serve until Ctrl-C, or until a process ends. The exit status is for the shell."""
-    print("starting Redis, the API, a worker and the courier ...", flush=True)
+    print("starting Redis, the API, a worker and the dispatcher ...", flush=True)
     try:
         with stopped_by_signals(), LocalService(folder, port=port) as service:
             _greet(service)
             stop = threading.Event()
-            logs = {"api": service.api.log, "worker": service.worker.log, "courier": service.courier.log}
+            logs = {"api": service.api.log, "worker": service.worker.log, "dispatcher": service.dispatcher.log}
             watching = threading.Thread(target=follow, args=(logs, stop), daemon=True)
             watching.start()
             try:
-                while service.api.pid and service.worker.pid and service.courier.pid:
+                while service.api.pid and service.worker.pid and service.dispatcher.pid:
                     time.sleep(0.5)
             finally:
                 stop.set()

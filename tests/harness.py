@@ -8,10 +8,10 @@ from core.jobs.claims import Assignment, Work
 from core.jobs.ledger import Ledger, Limits
 from core.jobs.service import Jobs
 from core.records import Consent, GenerateRequest, Job, JobKind, PersonalizeResult, Subject, Weights
-from core.testing import MemoryBell, MemoryStore
-from worker.maintenance import Reaper
+from core.testing import MemoryNotifier, MemoryStore
+from worker.maintenance import Maintenance
 
-LIMITS = Limits(lease=15.0, ring_again=60.0, max_attempts=3, queue_limit=20, ttl=100)
+LIMITS = Limits(lease=15.0, notify_again=60.0, max_attempts=3, queue_limit=20, ttl=100)
 SECRETS = [b"photo of a face", b"weights of a face", b"a [V] face"]
 
 
@@ -21,15 +21,15 @@ class Desk:
 
     ledger: Ledger
     store: MemoryStore = field(default_factory=MemoryStore)
-    bell: MemoryBell = field(default_factory=MemoryBell)
+    notifier: MemoryNotifier = field(default_factory=MemoryNotifier)
     jobs: Jobs = field(init=False)
     work: Work = field(init=False)
-    reaper: Reaper = field(init=False)
+    reaper: Maintenance = field(init=False)
 
     def __post_init__(self) -> None:
-        self.jobs = Jobs(self.store, self.ledger, self.bell)
+        self.jobs = Jobs(self.store, self.ledger, self.notifier)
         self.work = Work(self.jobs, patience=0.0)
-        self.reaper = Reaper(self.jobs)
+        self.reaper = Maintenance(self.jobs)
 
     def new_subject(self) -> tuple[Subject, Job]:
         return self.jobs.create_subject("local", [SECRETS[0]], consent=Consent(at=1.0, version="1"))

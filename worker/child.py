@@ -17,7 +17,7 @@ from core.records import JobKind
 from core.settings import Settings
 from worker.engine import load_engine
 from worker.lease import Patience
-from worker.runner import Answerer, BatchLimits
+from worker.runner import BatchLimits, JobRunner
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Child:
         self._terminated = False
         began = time.monotonic()
         engine = load_engine(settings)
-        self._answerer = Answerer(
+        self._answerer = JobRunner(
             Work(open_jobs(settings)),
             engine,
             told_to_stop=self.told_to_stop,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from core.batches.scheduler import Feeder
+from core.batches.scheduler import BatchScheduler
 from core.errors import HyperDreamBoothError
 from core.ids import time_of
 from core.jobs import listing
@@ -27,7 +27,7 @@ _ACCEPTING_SECONDS = 10.0
 _ABANDONED_SECONDS = 120.0
 
 
-class Reaper:
+class Maintenance:
     """One look around at a time: `tick()`, every `reap_seconds`."""
 
     def __init__(
@@ -42,14 +42,14 @@ class Reaper:
     ) -> None:
         """`erase_seconds`: how long after a deletion somebody who was late may still write to the subject.
 
-        `batch_window` as in Feeder; batches are deleted after `batch_kept_days`, unless it is 0.
+        `batch_window` as in BatchScheduler; batches are deleted after `batch_kept_days`, unless it is 0.
         """
         self.jobs = jobs
         self.reap_seconds = reap_seconds
         self.reconcile_seconds = reconcile_seconds
         self.erase_seconds = erase_seconds
         self.batch_kept_days = batch_kept_days
-        self.feeder = Feeder(jobs, window=batch_window, erase_seconds=erase_seconds)
+        self.scheduler = BatchScheduler(jobs, window=batch_window, erase_seconds=erase_seconds)
 
     def tick(self) -> None:
         """Look around once, if it is this reaper's turn. Raises BrokerUnavailable when Redis is not there."""
@@ -64,9 +64,9 @@ class Reaper:
             idempotency.drop_old(self.jobs.archive.store)
             usage.drop_old(self.jobs.archive.store)
             webhooks.drop_old(self.jobs.archive.store)
-            self.feeder.drop_old(self.batch_kept_days * 24 * 3600.0)
+            self.scheduler.drop_old(self.batch_kept_days * 24 * 3600.0)
         if self.jobs.ledger.turn("feed", self.reap_seconds * 0.9):
-            self.feeder.feed()
+            self.scheduler.feed()
 
     def reap(self) -> None:
         """Take back what dead workers held, and ring for what waits too long."""
@@ -74,7 +74,7 @@ class Reaper:
         for ref in over:
             self._guarded("settle", ref, self._settle)
         for ref in rings:
-            self._guarded("ring", ref, self._ring)
+            self._guarded("notify", ref, self._notify)
 
     def reconcile(self) -> None:
         """Compare what was accepted with what Redis knows: queue what it lost, write down what ended unseen."""
@@ -124,10 +124,10 @@ class Reaper:
             _log.info("job.over", extra={"job_id": job.id, "state": job.state.value})
             self.jobs.settle(job)
 
-    def _ring(self, ref: str) -> None:
+    def _notify(self, ref: str) -> None:
         job: Job | None = self.jobs.ledger.get(ref)
         if job:
-            self.jobs.ring(job.kind, ref)
+            self.jobs.notify(job.kind, ref)
 
     def _guarded(self, what: str, ref: str, act: Callable[[str], None]) -> None:
         """One job's trouble must not keep the others waiting: what failed comes up again."""

@@ -13,17 +13,17 @@ import os
 import threading
 
 from core.errors import BrokerUnavailable
-from worker.maintenance import Reaper
+from worker.maintenance import Maintenance
 
 _log = logging.getLogger(__name__)
 _looking = threading.Lock()
 os.register_at_fork(before=_looking.acquire, after_in_parent=_looking.release, after_in_child=_looking.release)
 
 
-class ReaperThread(threading.Thread):
+class MaintenanceThread(threading.Thread):
     """Looks around every `reap_seconds`, until it is stopped. Nothing ends it before."""
 
-    def __init__(self, reaper: Reaper) -> None:
+    def __init__(self, reaper: Maintenance) -> None:
         super().__init__(name="reaper", daemon=True)
         self._reaper = reaper
         self._over = threading.Event()

@@ -57,8 +57,8 @@ class BatchLimits:
     rows: int = 16
 
 
-class Answerer:
-    """Answers the bell: claims jobs, runs them on the engine, and hands in what came of it."""
+class JobRunner:
+    """Answers the notifier: claims jobs, runs them on the engine, and hands in what came of it."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Answerer:
     def answer(self, kind: JobKind, ref: str) -> int:
         """Do the job that the bell was rung for, or what waits in its stead; gives how many jobs were taken."""
         if self._told_to_stop():
-            self._work.jobs.ring(kind, ref)
+            self._work.jobs.notify(kind, ref)
             return 0
         several = kind is JobKind.GENERATE
         assignments = self._work.claim(

@@ -9,10 +9,10 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from api.server import errors
-from api.server.auth import Door
+from api.server.auth import Authenticator
 from api.server.event_reader import Feed
 from api.server.idempotency import RememberAnswers, Replay, replayed
-from api.server.job_reader import Standings
+from api.server.job_reader import JobReader
 from api.server.limits import Limiter, LimitHeaders
 from api.server.metrics import Metrics, Observe
 from api.server.middleware import BodyLimit, RequestId
@@ -33,7 +33,7 @@ from api.server.routes import (
 from core.jobs.service import Jobs, open_jobs
 from core.queue.connection import connect_async
 from core.settings import Settings, load_settings
-from core.tenants.api_keys import KeyRing
+from core.tenants.api_keys import ApiKeys
 from core.tenants.idempotency import Answers
 from core.webhooks.addresses import BoundedResolver
 from core.webhooks.registry import Webhooks
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     """
     settings = settings or load_settings()
     desk = desk or open_jobs(settings)
-    door = Door(settings, KeyRing(desk.archive.store))
+    door = Authenticator(settings, ApiKeys(desk.archive.store))
     door.refuse_open(settings)
     app = FastAPI(title="HyperDreamBooth", version=_version(), redoc_url=None)
     app.state.settings = settings
@@ -66,7 +66,7 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     app.state.limiter = Limiter(settings, partial(connect_async, settings, patience=LIMIT_SECONDS))
     app.state.answers = Answers(desk.archive.store, desk.ledger.redis)
     app.state.feed = Feed(partial(connect_async, settings))
-    app.state.standings = Standings(desk.archive, partial(connect_async, settings))
+    app.state.job_reader = JobReader(desk.archive, partial(connect_async, settings))
     app.state.metrics = Metrics()
     app.state.decoders = CapacityLimiter(DECODERS)
     app.state.exporters = CapacityLimiter(EXPORTERS)

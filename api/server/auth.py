@@ -24,25 +24,25 @@ from api.server.limits import Limiter, judge
 from core.errors import KeyNotFound, SettingsError
 from core.records import LOCAL_TENANT
 from core.settings import Settings
-from core.tenants.api_keys import ApiKey, KeyRing, hash_of, key_id
+from core.tenants.api_keys import ApiKey, ApiKeys, hash_of, key_id
 
 BELIEVED_SECONDS = 30.0
 _MOST_BELIEVED = 10_000
 """Key ids that are remembered, also of keys that do not exist: guessing must not fill the memory."""
 
 
-class Door:
+class Authenticator:
     """Knows which key opens what, and remembers for a while what the store said of keys."""
 
-    def __init__(self, settings: Settings, ring: KeyRing, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Settings, keys: ApiKeys, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._local = [hashlib.sha256(key.get_secret_value().encode()).hexdigest() for key in settings.api_keys]
-        self._ring = ring
+        self._keys = keys
         self._clock = clock
         self._believed: OrderedDict[str, tuple[float, Any]] = OrderedDict()
 
     def refuse_open(self, settings: Settings) -> None:
         """Raise SettingsError when others could reach a service that asks for no key."""
-        if not self._local and not is_loopback(settings.api_host) and self._ring.is_empty():
+        if not self._local and not is_loopback(settings.api_host) and self._keys.is_empty():
             raise SettingsError(
                 f"Without API keys the service listens on loopback only, not on {settings.api_host}: make a key "
                 "(hdb keys create), set HDB_API_KEYS, or HDB_API_HOST=127.0.0.1."
@@ -50,7 +50,7 @@ class Door:
 
     async def asks_for_keys(self) -> bool:
         """Whether there are keys at all; revoked ones count. Raises StoreUnavailable."""
-        return bool(self._local) or not await self._believe("", self._ring.is_empty)
+        return bool(self._local) or not await self._believe("", self._keys.is_empty)
 
     async def tenant_of(self, authorization: str) -> str:
         """The tenant that an Authorization header names. Raises Unauthorized, StoreUnavailable."""
@@ -74,7 +74,7 @@ class Door:
 
         def look() -> ApiKey | None:
             try:
-                return self._ring.get(identifier)
+                return self._keys.get(identifier)
             except KeyNotFound:
                 return None
 
@@ -106,7 +106,7 @@ async def require_tenant(request: Request) -> str:
 
     Raises Unauthorized for a missing or wrong key, Forbidden for strangers without keys, StoreUnavailable.
     """
-    door: Door = request.app.state.door
+    door: Authenticator = request.app.state.door
     if await door.asks_for_keys():
         return await door.tenant_of(request.headers.get("authorization", ""))
     refuse_strangers(request)

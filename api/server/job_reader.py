@@ -16,16 +16,16 @@ from core.jobs import pages
 from core.jobs.archive import Archive
 from core.jobs.ledger import read_standing, script
 from core.jobs.pages import Standing
-from core.queue.coalescing import Together
+from core.queue.coalescing import CoalescedScript
 
 
-class Standings:
+class JobReader:
     """Reads records. Raises BrokerUnavailable and StoreUnavailable, both bounded in time."""
 
     def __init__(self, archive: Archive, connect: Callable[[], Redis]) -> None:
         """`connect` makes a client that decodes to str, and answers or raises within a second."""
         self._archive = archive
-        self._look = Together(connect, script("look"))
+        self._look = CoalescedScript(connect, script("look"))
 
     async def of(self, tenant: str, job_id: str) -> Standing:
         """A job and its position in the queue, as `Jobs.standing` has them. Raises JobNotFound."""

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from api.server.errors import InvalidFields, MalformedRequest, invalid_fields
 from api.server.requests import generate_request
 from core.batches.service import PART
-from core.batches.upload import Draft
+from core.batches.upload import BatchUpload
 from core.errors import HyperDreamBoothError, SubjectNotFound
 from hyperdreambooth.schemas.batches import BatchItem
 
@@ -72,7 +72,7 @@ class Lines:
             self._rest += piece
 
 
-async def add_lines(request: Request, draft: Draft) -> str:
+async def add_lines(request: Request, draft: BatchUpload) -> str:
     """Add what the lines ask for, a hundred at a time; gives a hash of the body. Raises MalformedRequest."""
     digest = hashlib.sha256()
     lines, some = Lines(), list[Line]()
@@ -87,7 +87,7 @@ async def add_lines(request: Request, draft: Draft) -> str:
     return digest.hexdigest()
 
 
-def add_item(draft: Draft, asked: BatchItem, line: int | None = None) -> None:
+def add_item(draft: BatchUpload, asked: BatchItem, line: int | None = None) -> None:
     """Add what one item asks for, or why it cannot be done."""
     try:
         request, _ = generate_request(asked, draft.subject)
@@ -97,7 +97,7 @@ def add_item(draft: Draft, asked: BatchItem, line: int | None = None) -> None:
     draft.add(request, line=line, custom_id=asked.custom_id)
 
 
-def _add_all(draft: Draft, lines: list[Line]) -> None:
+def _add_all(draft: BatchUpload, lines: list[Line]) -> None:
     for number, line in lines:
         if line is None:
             draft.refuse(MalformedRequest(f"The line has more than {MAX_LINE >> 10} KB."), line=number)
@@ -110,7 +110,7 @@ def _add_all(draft: Draft, lines: list[Line]) -> None:
             add_item(draft, asked, number)
 
 
-def _refuse(draft: Draft, number: int, error: HyperDreamBoothError) -> None:
+def _refuse(draft: BatchUpload, number: int, error: HyperDreamBoothError) -> None:
     problems = error.problems if isinstance(error, InvalidFields) else ()
     draft.refuse(error, tuple((each.field, each.message) for each in problems), line=number)
 

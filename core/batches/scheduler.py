@@ -1,4 +1,4 @@
-"""The feeder: takes items of batches to the queue, a few at a time, and writes down what becomes of them.
+"""The scheduler: takes items of batches to the queue, a few at a time, and writes down what becomes of them.
 
 Any number of feeders may run; Redis gives each turn to one of them, and a turn that ends in the middle is no harm. An
 item is admitted before the tally says so: whoever comes next admits it again, under the same job id, and that changes
@@ -32,7 +32,7 @@ _ABANDONED_SECONDS = 2 * 3600.0
 """Longer than a batch may take to be sent: what is not whole by then never will be."""
 
 
-class Feeder:
+class BatchScheduler:
     """One look at all batches at a time: `feed()`."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Feeder:
         except BrokerUnavailable:
             raise
         except Exception:  # noqa: BLE001 - whatever it is
-            _log.warning("feeder.failed", extra={"batch_id": batch_id}, exc_info=True)
+            _log.warning("scheduler.failed", extra={"batch_id": batch_id}, exc_info=True)
             return 0
 
     def _advance(self, tenant: str, batch_id: str, *, room: int) -> int:
@@ -161,7 +161,7 @@ class Feeder:
         if item.request is None:
             return Letter.ERASED
         job_id = batch.job_id(item.index)
-        if over := self.jobs.archive.outcome(batch.tenant, job_id):  # admitted by a feeder that did not live to say so
+        if over := self.jobs.archive.outcome(batch.tenant, job_id):  # admitted by a scheduler that died since
             return LETTER[over.state]
         accepted = Accepted(
             tenant=batch.tenant,

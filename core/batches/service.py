@@ -3,7 +3,7 @@
 A batch is its items, a hundred in a part, and a tally: a letter for each item that says how it stands. What an item
 needs to run is in its part; once it is admitted to the queue (feeding.py) it is a job like any other, whose id follows
 from the batch's id and the item's number. So everything can be done again by anybody: Redis holds nothing of a batch.
-The feeder alone writes the tally and the parts, one feeder at a time.
+The scheduler alone writes the tally and the parts, one scheduler at a time.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class Batches:
         return list(islice((index for index, letter in letters if status in (None, STATUS[Letter(letter)])), limit))
 
     def cancel(self, tenant: str, batch_id: str) -> Standing:
-        """Do nothing more of it: the feeder takes out what is queued and stops what runs. Raises BatchOver."""
+        """Do nothing more of it: the scheduler takes out what is queued and stops what runs. Raises BatchOver."""
         standing = self.read(tenant, batch_id)
         if standing.tally.finished_at is not None:
             raise BatchOver(f"Batch {batch_id} is already over.")
@@ -205,11 +205,11 @@ class Batches:
         return Standing(standing.batch, standing.tally, True)
 
     def delete(self, tenant: str, batch_id: str) -> None:
-        """From here on it is not there; the feeder erases its items, its jobs and their pictures."""
+        """From here on it is not there; the scheduler erases its items, its jobs and their pictures."""
         self.read(tenant, batch_id)
         self.put_deleted(tenant, batch_id, Deleted(at=time.time()))
 
-    # What the feeder needs.
+    # What the scheduler needs.
 
     def find(self, tenant: str, batch_id: str) -> Batch | None:
         """The batch, or None; also one that is being deleted."""

@@ -16,7 +16,7 @@ _REMEMBERED = 256
 """Subjects that are not read again while a batch is being sent."""
 
 
-class Draft:
+class BatchUpload:
     """Items are added one by one, then it is committed or discarded. A part of a hundred items is in memory."""
 
     def __init__(self, jobs: Jobs, tenant: str, *, open_limit: int, request_id: str = "") -> None:
@@ -35,7 +35,7 @@ class Draft:
         self._letters: list[Letter] = []
         self._subject_ids: set[str] = set()
         self._refusal: HyperDreamBoothError | None = None
-        # First of all: should this process die, the feeder finds what was left, and takes it away.
+        # First of all: should this process die, the scheduler finds what was left, and takes it away.
         self._store.put(self._marker, b"")
 
     def add(self, request: GenerateRequest, *, line: int | None = None, custom_id: str | None = None) -> None:

@@ -21,7 +21,7 @@ from core.hyperdreambooth.model.config import FinetuneConfig
 from core.hyperdreambooth.model.lidb import Factors, Person, relax, truncate
 from core.hyperdreambooth.muon import Muon
 from core.hyperdreambooth.styles.styles import STYLES
-from core.hyperdreambooth.timesteps import Strata
+from core.hyperdreambooth.timesteps import TimestepSampler
 
 PROMPT = "a [V] {noun}"
 """The paper's prompt for training and for the hypernetwork."""
@@ -103,7 +103,7 @@ def finetune(
     tokens = tokenize(bundle, _prompts(config, class_noun or bundle.class_noun))
     average = {name: Factors(f.left.detach().clone(), f.right.detach().clone()) for name, f in factors.items()}
     last = _styled_rows(shown, config) if config.styled_noisiest else 0
-    strata = Strata(config.least_noise, last=last, most_noise=config.most_noise)
+    timesteps = TimestepSampler(config.least_noise, last=last, most_noise=config.most_noise)
     losses: list[float] = []
     for step in range(config.steps):
         if should_stop is not None and should_stop():
@@ -117,7 +117,7 @@ def finetune(
                 tokens[asked * people],
                 person,
                 generator=generator,
-                strata=strata,
+                sampler=timesteps,
                 people=people,
             )
             loss = each.mean() * people

@@ -12,7 +12,7 @@ from core.errors import BundleError
 
 
 @dataclass(frozen=True)
-class Strata:
+class TimestepSampler:
     """Every draw sees early and late timesteps; which row is at which is left to chance, but for the ``last`` rows:
     these are at the noisiest.
 
@@ -60,5 +60,5 @@ class Strata:
         return drawn
 
 
-EVERYWHERE = Strata()
+EVERYWHERE = TimestepSampler()
 """All of the schedule alike."""

@@ -188,7 +188,7 @@ class Archive:
         listing.forget(self.store, tenant, job_id)
 
     def _blank_in_batches(self, tenant: str, subject_id: str) -> None:
-        """Have the feeder take the subject's items out of all batches: those that are over are opened again for it."""
+        """Have the subject's items taken out of all batches by the scheduler: those that are over are opened again."""
         prefix = keys.subject_batches(tenant, subject_id)
         for marker in list(self.store.list(prefix)):
             batch_id = marker.removeprefix(prefix)

@@ -65,7 +65,7 @@ class Work:
         """Let another worker do it, and ring for it. A `counted` attempt that was the last one fails with `error`."""
         state = self.jobs.ledger.give_back(work.claim, counted=counted, error=error, delay=delay)
         if state is JobState.QUEUED and not delay:
-            self.jobs.ring(work.job.kind, work.job.ref)
+            self.jobs.notify(work.job.kind, work.job.ref)
         self._after(work, state)
 
     def abandon(self, work: Assignment) -> None:

@@ -107,8 +107,8 @@ def read(archive: Archive, ledger: Ledger, tenant: str, job_ids: Sequence[str]) 
         known, outage = [None] * len(job_ids), error
     missing = [job_id for job_id, standing in zip(job_ids, known, strict=True) if standing is None]
     others = iter(_read_stored(partial(stored, archive, tenant, outage), missing))
-    standings = [standing or next(others) for standing in known]
-    return [standing for standing in standings if standing]
+    job_reader = [standing or next(others) for standing in known]
+    return [standing for standing in job_reader if standing]
 
 
 def _names(archive: Archive, tenant: str, wanted: Wanted, after: str) -> Iterator[tuple[str, bool]]:

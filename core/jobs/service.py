@@ -30,7 +30,7 @@ from core.jobs.ledger import Ledger, Limits
 from core.jobs.pages import Page, Standing, Wanted
 from core.jobs.settling import erase, settle
 from core.queue.connection import connect
-from core.queue.notifications import Bell, CeleryBell, celery_app
+from core.queue.notifications import CeleryNotifier, Notifier, celery_app
 from core.records import (
     Consent,
     GenerateRequest,
@@ -54,10 +54,10 @@ _log = logging.getLogger(__name__)
 class Jobs:
     """The desk: accepts jobs, tells how they stand, cancels them, deletes what belongs to a subject."""
 
-    def __init__(self, store: Store, ledger: Ledger, bell: Bell, *, keep_photos: bool = False) -> None:
+    def __init__(self, store: Store, ledger: Ledger, notifier: Notifier, *, keep_photos: bool = False) -> None:
         self.archive = Archive(store)
         self.ledger = ledger
-        self.bell = bell
+        self.notifier = notifier
         self.keep_photos = keep_photos
 
     def create_subject(  # noqa: PLR0913 - what the form of the route has
@@ -255,10 +255,10 @@ class Jobs:
         """Write down how a job ended."""
         settle(self.archive, self.ledger, job, keep_photos=self.keep_photos)
 
-    def ring(self, kind: JobKind, ref: str) -> None:
+    def notify(self, kind: JobKind, ref: str) -> None:
         """Ring for a job; if that fails, the reaper rings later."""
         try:
-            self.bell.ring(kind.value, ref)
+            self.notifier.notify(kind.value, ref)
         except BrokerUnavailable:
             _log.warning("bell.lost", extra={"ref": ref})
 
@@ -289,7 +289,7 @@ class Jobs:
         group, rows = (request.batch_group, request.n) if isinstance(request, GenerateRequest) else ("", 1)
         if self.ledger.accept(job, batch_group=group, rows=rows, bounded=bounded) == "full":
             raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
-        self.ring(job.kind, job.ref)
+        self.notify(job.kind, job.ref)
         return job
 
     def refuse_when_full(self, kind: JobKind) -> None:
@@ -298,17 +298,17 @@ class Jobs:
             raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
 
 
-def open_jobs(settings: Settings, *, bell: Bell | None = None) -> Jobs:
+def open_jobs(settings: Settings, *, notifier: Notifier | None = None) -> Jobs:
     """The desk over the store and the Redis of the settings. Connects lazily: it does not fail when they are down."""
     limits = Limits(
         lease=settings.lease_seconds,
-        ring_again=settings.ring_again_seconds,
+        notify_again=settings.notify_again_seconds,
         max_attempts=settings.max_attempts,
         queue_limit=settings.queue_limit,
         ttl=settings.job_ttl_seconds,
     )
-    bell = bell or CeleryBell(celery_app(settings, producer=True))
-    return Jobs(open_store(settings), Ledger(connect(settings), limits), bell, keep_photos=settings.keep_photos)
+    notifier = notifier or CeleryNotifier(celery_app(settings, producer=True))
+    return Jobs(open_store(settings), Ledger(connect(settings), limits), notifier, keep_photos=settings.keep_photos)
 
 
 def _accepted(tenant: str, request: Request, request_id: str, job_id: str = "") -> Accepted:

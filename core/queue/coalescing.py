@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 
 from core.queue.connection import redis_errors
 
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 """Calls in one, so that Redis is not kept from answering others for long."""
 
 
-class Together:
+class CoalescedScript:
     """`answer = await together(argument, ...)`. Raises BrokerUnavailable, bounded in time."""
 
     def __init__(self, connect: Callable[[], Redis], script: str) -> None:
@@ -66,7 +66,7 @@ class _Caller:
                     await self._serve()
 
     async def _serve(self) -> None:
-        waiting, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+        waiting, self._waiting = self._waiting[:MAX_AT_ONCE], self._waiting[MAX_AT_ONCE:]
         try:
             answers = await self._run_script(args=[argument for arguments, _ in waiting for argument in arguments])
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for

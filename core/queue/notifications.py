@@ -20,22 +20,22 @@ TASKS = {
 """For each kind of job the name of the task that does it, and the queue of its bell."""
 
 
-class Bell(Protocol):
+class Notifier(Protocol):
     """Tells some worker that there is something to do. Losing a ring delays a job and loses nothing."""
 
-    def ring(self, kind: str, ref: str) -> None:
+    def notify(self, kind: str, ref: str) -> None:
         """Ring for the job `ref` ("tenant/id") of this kind. Raises BrokerUnavailable, within a second."""
 
 
-class CeleryBell:
+class CeleryNotifier:
     """Rings by a Celery message that carries the job's ref and nothing else; the task is named, never imported."""
 
     def __init__(self, app: Celery) -> None:
         """`app` is made with `celery_app(settings, producer=True)`, in the process that rings."""
         self._app = app
 
-    def ring(self, kind: str, ref: str) -> None:
-        """See Bell."""
+    def notify(self, kind: str, ref: str) -> None:
+        """See Notifier."""
         task, queue = TASKS[kind]
         try:
             self._app.send_task(task, args=[ref], queue=queue, ignore_result=True)

@@ -12,7 +12,7 @@
 {tenant}/batch-items/{batch}/canceled          an empty marker: nothing more of it is to be done
 {tenant}/batch-items/{batch}/erase/{subject}   an empty marker: the subject was deleted, its items are to be blanked
 {tenant}/subject-batches/{subject}/{batch}     an empty marker: the batch has items about the subject
-batches/open/{tenant}/{batch}                  an empty marker: the feeder has something to do with it (feeding.py)
+batches/open/{tenant}/{batch}                  an empty marker: the scheduler has something to do with it (feeding.py)
 batches/over/{tenant}/{batch}                  an empty marker: all its items are over
 batches/deleted/{tenant}/{batch}               it is gone, and what is left of it is being erased
 batches/late/{tenant}/{batch}                  it is erased, but somebody who was late may still write to its jobs

@@ -53,7 +53,7 @@ def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-class KeyRing:
+class ApiKeys:
     """The keys in a store. Raises StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from core.queue.coalescing import Together
+from core.queue.coalescing import CoalescedScript
 
 _TAKE = """
 -- for each call its key, limit, window in microseconds
@@ -74,8 +74,8 @@ class Rates:
 
     def __init__(self, connect: Callable[[], Redis]) -> None:
         """`connect` makes a client that answers or raises in time."""
-        self._take = Together(connect, _TAKE)
-        self._give_back = Together(connect, _GIVE_BACK)
+        self._take = CoalescedScript(connect, _TAKE)
+        self._give_back = CoalescedScript(connect, _GIVE_BACK)
 
     async def take(self, tenant: str, rate: Rate) -> Verdict:
         """Take one, if there is one."""

@@ -1,4 +1,4 @@
-"""`python -m core.webhooks`: the courier, until it is told to stop (SIGINT, SIGTERM)."""
+"""`python -m core.webhooks`: the dispatcher, until it is told to stop (SIGINT, SIGTERM)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.log import configure_logging
 from core.queue.connection import connect
 from core.settings import Settings, load_settings
 from core.storage import open_store
-from core.webhooks.dispatcher import Courier
+from core.webhooks.dispatcher import Dispatcher
 from core.webhooks.registry import Webhooks
 from core.webhooks.schedule import Schedule
 from core.webhooks.sender import Post
@@ -24,7 +24,7 @@ _log = logging.getLogger("core.webhooks")
 async def serve(settings: Settings) -> None:
     """Deliver until a signal comes; then end what was begun."""
     redis = connect(settings)
-    courier = Courier(
+    dispatcher = Dispatcher(
         Webhooks(open_store(settings), redis),
         Schedule(redis),
         Post(allow_private=settings.webhooks_allow_private),
@@ -32,8 +32,8 @@ async def serve(settings: Settings) -> None:
     stop = anyio.Event()
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with anyio.create_task_group() as group:
-            group.start_soon(courier.run, stop)
-            _log.info("courier.ready")
+            group.start_soon(dispatcher.run, stop)
+            _log.info("dispatcher.ready")
             async for _ in signals:
                 stop.set()
                 break

@@ -1,8 +1,8 @@
 """Takes what is due and sends it. Any number of couriers may run; Redis gives each message to one of them.
 
 A message is sent until the other side says 2xx, at longer and longer intervals, for 24 hours; then it is given up.
-Whoever says 410 (Gone) is told nothing more. When a courier dies, its messages come due again after a minute, with the
-same ids.
+Whoever says 410 (Gone) is told nothing more. When a dispatcher dies, its messages come due again after a minute, with
+the same ids.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from core.webhooks.schedule import Due, Schedule
 from core.webhooks.sender import Post
 from core.webhooks.signing import headers
 
-MOST_AT_ONCE = 16
+MAX_AT_ONCE = 16
 """Messages on their way at the same time."""
 FIRST_WAIT, WAIT_FACTOR, LONGEST_WAIT = 10.0, 3.0, 4 * 3600.0
 """Seconds between attempts: 10, 30, 90, and so on, up to 4 hours; each a fifth more or less, by chance."""
@@ -60,14 +60,14 @@ def after(delivery: Delivery, attempt: Attempt, *, chance: Callable[[], float] =
     return tried.model_copy(update={"next_at": next_at})
 
 
-class Courier:
+class Dispatcher:
     """Delivers until it is told to stop; nothing else ends it."""
 
     def __init__(self, webhooks: Webhooks, schedule: Schedule, post: Post) -> None:
         self._webhooks = webhooks
         self._schedule = schedule
         self._post = post
-        self._threads = CapacityLimiter(MOST_AT_ONCE + 4)
+        self._threads = CapacityLimiter(MAX_AT_ONCE + 4)
         self._on_their_way = 0
         self._redis_away = False
 
@@ -85,7 +85,7 @@ class Courier:
             await self._deliver(due)
         except HyperDreamBoothError:
             _log.warning("delivery.put_off", extra={"webhook_id": due.webhook_id}, exc_info=True)
-        except Exception:  # noqa: BLE001 - one message's trouble must not end the courier
+        except Exception:  # noqa: BLE001 - one message's trouble must not end the dispatcher
             _log.exception("delivery.broke", extra={"webhook_id": due.webhook_id})
 
     def reconcile(self) -> None:
@@ -101,16 +101,16 @@ class Courier:
         try:
             if await self._call(self._schedule.turn, "deliveries", RECONCILE_SECONDS):
                 await self._call(self.reconcile)
-            free = MOST_AT_ONCE - self._on_their_way
+            free = MAX_AT_ONCE - self._on_their_way
             taken = await self._call(self._schedule.take, free) if free else []
             self._redis_away = False
         except BrokerUnavailable:
             if not self._redis_away:  # said once an outage
-                _log.warning("courier.without_redis")
+                _log.warning("dispatcher.without_redis")
             self._redis_away = True
             return False
         except Exception:  # noqa: BLE001 - what goes wrong now may go right in a moment
-            _log.exception("courier.broke")
+            _log.exception("dispatcher.broke")
             return False
         for due in taken:
             self._on_their_way += 1

@@ -29,7 +29,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_the_processes_answer_on_loopback(service: LocalService) -> None:
-    pids = {service.api.pid, service.worker.pid, service.courier.pid, service.redis.pid, os.getpid()}
+    pids = {service.api.pid, service.worker.pid, service.dispatcher.pid, service.redis.pid, os.getpid()}
     assert len(pids) == 5
     with urlopen(f"{service.url}/readyz", timeout=5) as answer:
         assert json.load(answer)["status"] == "ready"

@@ -15,10 +15,10 @@ from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.records import Consent, GenerateRequest, Job, JobKind, Subject
 from core.settings import Settings
-from core.testing import MemoryBell, MemoryStore
+from core.testing import MemoryNotifier, MemoryStore
 from worker.lease import Patience
-from worker.maintenance import Reaper
-from worker.runner import Answerer, BatchLimits
+from worker.maintenance import Maintenance
+from worker.runner import BatchLimits, JobRunner
 from worker.testing import FakeEngine, Rehearsal, read_diary
 
 
@@ -37,12 +37,12 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore()
-        self.bell = MemoryBell()
-        self.jobs = Jobs(self.store, self.ledger, self.bell)
-        self.reaper = Reaper(self.jobs)
+        self.notifier = MemoryNotifier()
+        self.jobs = Jobs(self.store, self.ledger, self.notifier)
+        self.reaper = Maintenance(self.jobs)
         self.engine = FakeEngine(Settings(data_dir=self.folder))
         self.stop = False
-        self.answerer = Answerer(
+        self.runner = JobRunner(
             Work(self.jobs, patience=0.0),
             self.engine,
             told_to_stop=lambda: self.stop,
@@ -64,12 +64,12 @@ class Shop:
         return self.jobs.create_generation("local", request)
 
     def answer(self, job: Job) -> int:
-        return self.answerer.answer(job.kind, job.ref)
+        return self.runner.answer(job.kind, job.ref)
 
     def answer_all(self, kind: JobKind = JobKind.GENERATE) -> list[int]:
         """Answer bells until nothing is left to do; gives how many jobs each of them took."""
         taken = []
-        while count := self.answerer.answer(kind, ""):
+        while count := self.runner.answer(kind, ""):
             taken.append(count)
         return taken
 

@@ -143,7 +143,7 @@ def test_a_thread_of_the_lease_ends_with_it(shop: Shop, hold, left: list[int]) -
 
 
 def test_a_result_waits_for_redis_to_come_back(shop: Shop, local_redis: LocalRedis) -> None:
-    shop.answerer._work.patience = 30.0
+    shop.runner._work.patience = 30.0
     _, job = shop.new_subject()
     finish = shop.ledger.finish
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core import records as model
 from core.errors import StoreUnavailable
+from core.ids import new_id, time_of
 from core.jobs.archive import Accepted
 from core.records import GenerateResult, JobKind, JobState, PersonalizeRequest, Receipt, SubjectStatus
 from core.storage import keys
@@ -20,16 +20,16 @@ PERSONALIZE = JobKind.PERSONALIZE
 @pytest.fixture
 def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that was accepted so far was accepted an hour ago."""
-    monkeypatch.setattr("worker.maintenance.time_of", lambda name: model.time_of(name) - 3600)
+    monkeypatch.setattr("worker.maintenance.time_of", lambda name: time_of(name) - 3600)
 
 
 def test_an_expired_lease_brings_the_job_back_and_rings(desk: Desk) -> None:
     _, job = desk.new_subject()
     desk.claim(PERSONALIZE, job.ref)
     desk.let_lease_end(job)
-    desk.bell.rung.clear()
+    desk.notifier.notified.clear()
     desk.reaper.tick()
-    assert desk.bell.rung == [("personalize", job.ref)]
+    assert desk.notifier.notified == [("personalize", job.ref)]
     assert desk.claim(PERSONALIZE, job.ref).claim.attempt == 2
 
 
@@ -60,10 +60,10 @@ def test_a_redis_that_comes_back_empty_loses_nothing(desk: Desk, an_hour_later: 
     waiting = [desk.new_subject()[1] for _ in range(3)]
     desk.claim(PERSONALIZE, waiting[0].ref)
     desk.ledger.redis.flushall()
-    desk.bell.rung.clear()
+    desk.notifier.notified.clear()
     assert desk.jobs.job("local", waiting[1].id).state is JobState.QUEUED
     desk.reaper.tick()
-    assert sorted(ref for _, ref in desk.bell.rung) == sorted(job.ref for job in waiting)
+    assert sorted(ref for _, ref in desk.notifier.notified) == sorted(job.ref for job in waiting)
     assert {desk.claim(PERSONALIZE).claim.ref for _ in waiting} == {job.ref for job in waiting}
 
 
@@ -99,7 +99,7 @@ def test_a_job_that_redis_forgot_the_end_of_is_not_run_again(desk: Desk) -> None
 
 
 def test_an_upload_whose_server_died_is_removed(desk: Desk, an_hour_later: None) -> None:
-    subject_id, job_id = model.new_id("sub"), model.new_id("job")
+    subject_id, job_id = new_id("sub"), new_id("job")
     photo = f"{keys.photos('local', subject_id, job_id)}0.png"
     request = PersonalizeRequest(subject_id=subject_id, photos=(photo,))
     desk.jobs.archive.put_accepted(Accepted(tenant="local", job_id=job_id, created_at=time.time(), request=request))
@@ -170,7 +170,7 @@ def test_one_erasure_that_fails_does_not_keep_the_others_waiting(desk: Desk) -> 
 
 def test_a_receipt_is_kept_for_a_day(desk: Desk) -> None:
     for age in (3600, 25 * 3600):
-        receipt = Receipt(subject_id=model.new_id("sub"), tenant="local", deleted_at=time.time() - age)
+        receipt = Receipt(subject_id=new_id("sub"), tenant="local", deleted_at=time.time() - age)
         desk.jobs.archive.put_receipt(receipt)
         desk.jobs.archive.erased(receipt)
     desk.reaper.tick()

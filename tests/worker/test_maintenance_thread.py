@@ -11,14 +11,14 @@ import worker.maintenance_thread
 from core.errors import BrokerUnavailable
 from core.jobs.claims import Work
 from core.records import JobKind
-from worker.maintenance import Reaper
-from worker.maintenance_thread import ReaperThread
+from worker.maintenance import Maintenance
+from worker.maintenance_thread import MaintenanceThread
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Shop
 
 
-class Eventful(Reaper):
+class Eventful(Maintenance):
     """A reaper whose first looks around go wrong."""
 
     troubles = (BrokerUnavailable(), RuntimeError("a mistake"))
@@ -35,14 +35,14 @@ def test_the_thread_goes_on_whatever_happens(shop: Shop) -> None:
     _, job = shop.new_subject()
     Work(shop.jobs).claim(JobKind.PERSONALIZE, job.ref)
     shop.ledger.redis.zadd("hdb:running", {job.ref: 1})
-    shop.bell.rung.clear()
-    thread = ReaperThread(Eventful(shop.jobs, reap_seconds=0.01))
+    shop.notifier.notified.clear()
+    thread = MaintenanceThread(Eventful(shop.jobs, reap_seconds=0.01))
     thread.start()
     deadline = time.monotonic() + 30
-    while not shop.bell.rung and time.monotonic() < deadline:
+    while not shop.notifier.notified and time.monotonic() < deadline:
         time.sleep(0.01)
     thread.stop()
-    assert shop.bell.rung == [("personalize", job.ref)]
+    assert shop.notifier.notified == [("personalize", job.ref)]
     assert not thread.is_alive()
 
 

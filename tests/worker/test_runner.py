@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from core.batches.scheduler import Feeder
+from core.batches.scheduler import BatchScheduler
 from core.batches.service import Batches
-from core.batches.upload import Draft
+from core.batches.upload import BatchUpload
 from core.errors import StoreUnavailable, SubjectNotFound, SubjectNotReady, WeightsMismatch
 from core.hyperdreambooth.formats.exports import Layout
 from core.ids import time_of
@@ -228,16 +228,16 @@ def test_a_blend_comes_back_when_redis_has_lost_it(shop: Shop, monkeypatch: pyte
 
 def test_items_of_a_batch_share_runs_and_wait_for_others(shop: Shop) -> None:
     one, other = (shop.ready_subject(seed=seed) for seed in (1, 2))
-    draft = Draft(shop.jobs, "local", open_limit=1)
+    draft = BatchUpload(shop.jobs, "local", open_limit=1)
     for index in range(20):
         draft.add(GenerateRequest(subject_id=(one, other)[index % 2].id, prompt="a [V] face", seed=index))
     batch = draft.commit().batch
-    Feeder(shop.jobs).feed()
+    BatchScheduler(shop.jobs).feed()
     urgent = shop.generation(one)
-    assert shop.answerer.answer(urgent.kind, f"local/{batch.job_id(5)}") == 1
+    assert shop.runner.answer(urgent.kind, f"local/{batch.job_id(5)}") == 1
     assert shop.now(urgent).state is JobState.SUCCEEDED
     assert shop.answer_all() == [8, 8, 4]
-    Feeder(shop.jobs).feed()
+    BatchScheduler(shop.jobs).feed()
     standing = Batches(shop.jobs).read("local", batch.id)
     assert set(standing.tally.letters) == {"s"}
     alone = shop.generation(other, seed=7)
@@ -480,13 +480,13 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(shop: Shop) 
         shop.stop = True
 
     shop.at_step(10, stop)
-    shop.bell.rung.clear()
+    shop.notifier.notified.clear()
     shop.answer(job)
     found = shop.now(job)
     assert (found.state, found.attempt) == (JobState.QUEUED, 0)
-    assert shop.bell.rung == [("personalize", job.ref)]
+    assert shop.notifier.notified == [("personalize", job.ref)]
     assert shop.answer(job) == 0
-    assert shop.bell.rung == [("personalize", job.ref)] * 2
+    assert shop.notifier.notified == [("personalize", job.ref)] * 2
     shop.stop = False
     shop.rehearse()
     assert shop.answer(job) == 1

@@ -24,7 +24,7 @@ from api.server.requests import GENERATION_ERRORS
 from api.server.responses import image_answer, when
 from core import errors
 from core.batches.service import Batches, ItemError, ItemStanding, Standing
-from core.batches.upload import Draft
+from core.batches.upload import BatchUpload
 from core.records import GenerateResult, ItemStatus
 from core.settings import Settings
 from hyperdreambooth.schemas import batches as schemas
@@ -89,7 +89,7 @@ async def create_batch(
     """
     if media_type(request) not in ("application/json", *KINDS):
         raise errors.UnsupportedMediaType(f"Send Content-Type: application/json, or {KINDS[0]} with an item a line.")
-    open_draft = partial(Draft, desk, tenant, open_limit=settings.batch_limit, request_id=request_id)
+    open_draft = partial(BatchUpload, desk, tenant, open_limit=settings.batch_limit, request_id=request_id)
     draft = await to_thread.run_sync(open_draft)
     try:
         with anyio.fail_after(MAX_SEND_SECONDS):
@@ -219,14 +219,14 @@ def delete_batch(batch_id: str, desk: Desk, tenant: Tenant) -> schemas.BatchDele
     return schemas.BatchDeleted(batch_id=batch_id, deleted_at=datetime.fromtimestamp(time.time(), UTC))
 
 
-async def _fill(request: Request, tenant: str, draft: Draft) -> None:
+async def _fill(request: Request, tenant: str, draft: BatchUpload) -> None:
     if media_type(request) in KINDS:
         await idempotent_once_read(request, tenant, await add_lines(request, draft))
         return
     await to_thread.run_sync(_add_all, draft, await request.body())
 
 
-def _add_all(draft: Draft, body: bytes) -> None:
+def _add_all(draft: BatchUpload, body: bytes) -> None:
     try:
         asked = schemas.BatchRequest.model_validate_json(body)
     except ValidationError as error:

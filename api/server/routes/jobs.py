@@ -13,7 +13,7 @@ from api.server.auth import Tenant
 from api.server.caching import NOT_MODIFIED, etag, kept_as, matches
 from api.server.dependencies import Desk
 from api.server.errors import COMMON, InvalidFields, problems
-from api.server.job_reader import Standings
+from api.server.job_reader import JobReader
 from api.server.responses import job_answer
 from core import errors
 from core.ids import is_id
@@ -88,8 +88,8 @@ async def read_job(
     Poll with `If-None-Match` and `Retry-After`, or ask to wait with `Prefer: wait=N`; others are not held up by that.
     """
     seconds = wait_seconds(prefer)
-    standings: Standings = request.app.state.standings  # a dependency would take a twentieth of the time
-    job, position = await _wait(request, standings, tenant, job_id, seconds)
+    job_reader: JobReader = request.app.state.job_reader  # a dependency would take a twentieth of the time
+    job, position = await _wait(request, job_reader, tenant, job_id, seconds)
     tag = tag_of(job, position)
     headers = kept_as(tag)
     if not job.state.is_final:
@@ -133,12 +133,12 @@ def _refuse_other_ids(subject_id: str | None, cursor: str) -> None:
         )
 
 
-async def _wait(request: Request, standings: Standings, tenant: str, job_id: str, seconds: int) -> Standing:
+async def _wait(request: Request, job_reader: JobReader, tenant: str, job_id: str, seconds: int) -> Standing:
     """The job and its position when it is over, when time is up, or when nobody is listening any more."""
     until = time.monotonic() + seconds
     pause, longest = LOOK_SECONDS
     while True:
-        standing = await standings.of(tenant, job_id)
+        standing = await job_reader.of(tenant, job_id)
         left = until - time.monotonic()
         if standing[0].state.is_final or left <= 0 or await request.is_disconnected():
             return standing

@@ -28,7 +28,7 @@ from core.hyperdreambooth.model.hypernetwork import HyperNetwork, Shapes, from_d
 from core.hyperdreambooth.model.lidb import Basis, Person
 from core.hyperdreambooth.model.module_file import read_description, read_weights
 from core.hyperdreambooth.model.targets import Target, find_targets, targets_hash
-from core.hyperdreambooth.timesteps import EVERYWHERE, Strata
+from core.hyperdreambooth.timesteps import EVERYWHERE, TimestepSampler
 
 NOBODY: Person = {}
 """The person whose weights change nothing."""
@@ -298,16 +298,16 @@ def denoising_loss(
     person: Person = NOBODY,
     *,
     generator: torch.Generator,
-    strata: Strata = EVERYWHERE,
+    sampler: TimestepSampler = EVERYWHERE,
     people: int = 1,
 ) -> Float[Tensor, " n"]:
-    """The diffusion loss of each row, at timesteps that ``strata`` spread over the batch.
+    """The diffusion loss of each row, at timesteps that ``sampler`` spreads over the batch.
 
     Rows of several ``people`` follow each other: each of them gets the timesteps and the noise that it would get alone.
     ``generator`` lives on the CPU, so that every device draws the same noise.
     """
     rows = len(latents) // people
-    places = strata.draw(rows, generator)
+    places = sampler.draw(rows, generator)
     last = bundle.scheduler.config.num_train_timesteps - 1
     timesteps = (places * (last + 1)).long().clamp(max=last).to(latents.device)  # (k + rand) / rows can round up to 1
     noise = torch.randn(rows, *latents.shape[1:], generator=generator).to(latents)

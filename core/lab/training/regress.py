@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.hyperdreambooth.model.bundle import Bundle, denoising_loss
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork
 from core.hyperdreambooth.model.lidb import Person
-from core.hyperdreambooth.timesteps import Strata
+from core.hyperdreambooth.timesteps import TimestepSampler
 from core.lab.training.loop import Losses
 from core.lab.training.precision import autocast
 from core.lab.training.preoptimize import Targets
@@ -49,7 +49,9 @@ def hypernetwork_losses(
             rows.tokens,
             bundle.basis.merge(person),
             generator=generator,
-            strata=Strata(config.least_noise, config.noisiest, most_noise=config.most_noise, cleanest=config.cleanest),
+            sampler=TimestepSampler(
+                config.least_noise, config.noisiest, most_noise=config.most_noise, cleanest=config.cleanest
+            ),
         )
     distance = target_distance(person, targets, rows.seen)
     loss = each.mean() + config.beta * distance + config.identity * who

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.batches.scheduler import Feeder
+from core.batches.scheduler import BatchScheduler
 from core.batches.service import Batches
 
 
@@ -100,10 +100,10 @@ def worked(desk, generated):
     """Does what is left of a batch of two."""
 
     def work(batch):
-        Feeder(desk, pass_seconds=60).feed()
+        BatchScheduler(desk, pass_seconds=60).feed()
         for number in range(2):
             generated(Batches(desk).read("local", batch).batch.job_id(number))
-        Feeder(desk, pass_seconds=60).feed()
+        BatchScheduler(desk, pass_seconds=60).feed()
         return batch
 
     return work

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from api.server.dependencies import the_resolver
-from core.batches.scheduler import Feeder
+from core.batches.scheduler import BatchScheduler
 from core.batches.service import Batches
 from core.records import ItemStatus, JobKind, JobState
 from hyperdreambooth.client import AsyncClient, Client, JobFailed, Problem, Retry
@@ -74,10 +74,10 @@ def test_batches(remote, subject_id, desk, generated, monkeypatch):
     def work(now):
         seen.append(now.counts.succeeded)
         if len(seen) == 1:
-            Feeder(desk, pass_seconds=60).feed()
+            BatchScheduler(desk, pass_seconds=60).feed()
             for number in range(3):
                 generated(Batches(desk).read("local", batch.id).batch.job_id(number))
-            Feeder(desk, pass_seconds=60).feed()
+            BatchScheduler(desk, pass_seconds=60).feed()
 
     assert remote.wait_for_batch(batch, on_progress=work, timeout=30).status == "completed"
     assert (seen[0], seen[-1]) == (0, 3)

@@ -30,7 +30,7 @@ from core.records import GenerateRequest, GenerateResult, PersonalizeResult, Pre
 from core.records import Image as StoredImage
 from core.settings import Settings
 from core.storage.keys import image_id
-from core.testing import MemoryBell, MemoryStore
+from core.testing import MemoryNotifier, MemoryStore
 from hyperdreambooth.schemas.service import JobAnswer
 from worker.pictures import encode
 
@@ -80,15 +80,15 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def bell() -> MemoryBell:
-    return MemoryBell()
+def notifier() -> MemoryNotifier:
+    return MemoryNotifier()
 
 
 @pytest.fixture
-def desk(settings: Settings, store: MemoryStore, bell: MemoryBell) -> Iterator[Jobs]:
+def desk(settings: Settings, store: MemoryStore, notifier: MemoryNotifier) -> Iterator[Jobs]:
     redis = connect(settings)
     redis.flushdb()
-    yield Jobs(store, Ledger(redis, Limits(queue_limit=3)), bell)
+    yield Jobs(store, Ledger(redis, Limits(queue_limit=3)), notifier)
     redis.close()
 
 

@@ -12,9 +12,9 @@ from starlette.requests import Request
 
 from api.server.app import create_app
 from api.server.jsonl import MAX_LINE, Lines, add_lines
-from core.batches.scheduler import Feeder
+from core.batches.scheduler import BatchScheduler
 from core.batches.service import Batches
-from core.batches.upload import Draft
+from core.batches.upload import BatchUpload
 from core.errors import StoreUnavailable
 from core.ids import new_id
 from core.settings import Settings
@@ -34,7 +34,7 @@ def post_lines(client, *items, kind="application/jsonl", **headers):
 
 @pytest.fixture
 def feed(desk):
-    return lambda: Feeder(desk, pass_seconds=60).feed()
+    return lambda: BatchScheduler(desk, pass_seconds=60).feed()
 
 
 def results(client, batch_id):
@@ -318,7 +318,7 @@ def test_a_large_body_is_never_in_memory(desk, store, subject_id, tmp_path):
         return {"type": "http.request", "body": line * 50, "more_body": left > 0}
 
     request = Request({"type": "http", "headers": []}, receive)
-    draft = Draft(desk, "local", open_limit=5)
+    draft = BatchUpload(desk, "local", open_limit=5)
     tracemalloc.start()
     anyio.run(add_lines, request, draft)
     _, peak = tracemalloc.get_traced_memory()

@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from api.server.app import create_app
-from core.batches.scheduler import Feeder
+from core.batches.scheduler import BatchScheduler
 from core.batches.service import Batches
 from core.jobs.service import Jobs
 from core.records import JobState
@@ -48,7 +48,7 @@ def test_the_examples(url, desk, subject_id, generated, tmp_path):
     with subprocess.Popen(["sh", "-eux", "-c", script], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as shell:
         until = time.monotonic() + 60
         while shell.poll() is None and time.monotonic() < until:
-            Feeder(desk).feed()
+            BatchScheduler(desk).feed()
             do_first_batch(desk, generated)
             time.sleep(0.1)
         out = shell.stdout.read().decode()

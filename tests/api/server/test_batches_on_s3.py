@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from core.batches.scheduler import Feeder
+from core.batches.scheduler import BatchScheduler
 from core.storage import S3Store
-from worker.maintenance import Reaper
+from worker.maintenance import Maintenance
 
 PROMPT = "a pencil sketch of a [V] face"
 
@@ -20,7 +20,7 @@ def store(moto, bucket, tmp_path):
 
 @pytest.fixture
 def feed(desk):
-    return lambda: Feeder(desk, pass_seconds=60).feed()
+    return lambda: BatchScheduler(desk, pass_seconds=60).feed()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_redis_that_comes_back_empty_costs_nothing(client, send, feed, generat
     feed()
     generated(results(client, batch)[0]["job_id"])
     desk.ledger.redis.flushdb()
-    Reaper(desk).reconcile()
+    Maintenance(desk).reconcile()
     feed()
     for line in results(client, batch)[1:3]:
         generated(line["job_id"])

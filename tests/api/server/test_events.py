@@ -28,7 +28,7 @@ from core.queue.connection import connect, connect_async
 from core.queue.local_redis import LocalRedis
 from core.records import Image, Job, JobKind, JobState, Preview
 from core.settings import Settings
-from core.testing import MemoryBell, MemoryStore
+from core.testing import MemoryNotifier, MemoryStore
 from tests.api.server.conftest import served
 
 SEED = 20240504
@@ -228,7 +228,7 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for(tmp_path, photo, finder
     with LocalRedis(tmp_path / "redis") as local:
         settings = Settings(redis_url=local.url, data_dir=tmp_path)
         with closing(connect(settings)) as redis:
-            desk = Jobs(MemoryStore(), Ledger(redis, Limits()), MemoryBell())
+            desk = Jobs(MemoryStore(), Ledger(redis, Limits()), MemoryNotifier())
             app = create_app(settings, desk=desk)
             app.dependency_overrides[the_face_finder] = lambda: finder
             with served(app) as url, httpx.Client(base_url=url) as http:

@@ -38,9 +38,9 @@ def assert_refused(answer, status, code, field=None):
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_the_same_request_gets_the_same_answer_and_makes_nothing(ask, store, bell):
+def test_the_same_request_gets_the_same_answer_and_makes_nothing(ask, store, notifier):
     first = ask()
-    before, rung = list(store.list("")), list(bell.rung)
+    before, rung = list(store.list("")), list(notifier.notified)
     again = ask()
     assert (first.status_code, again.status_code) == (202, 202)
     assert again.content == first.content
@@ -48,14 +48,14 @@ def test_the_same_request_gets_the_same_answer_and_makes_nothing(ask, store, bel
     assert again.headers["content-type"] == first.headers["content-type"]
     assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
     assert again.headers["x-request-id"] != first.headers["x-request-id"]
-    assert (list(store.list("")), bell.rung) == (before, rung)
+    assert (list(store.list("")), notifier.notified) == (before, rung)
 
 
-def test_photos_are_compared_by_what_is_in_them(client, photo, bell):
+def test_photos_are_compared_by_what_is_in_them(client, photo, notifier):
     first, again = post_photo(client, photo), post_photo(client, photo, name="other.jpg")
     assert again.content == first.content
     assert again.headers["location"] == first.headers["location"]
-    assert len(bell.rung) == 1
+    assert len(notifier.notified) == 1
     assert_refused(post_photo(client, as_file(drawn_face(100))), 422, "idempotency-key-reused", "Idempotency-Key")
     assert_refused(
         post_photo(client, photo, data=CONSENT | {"name": "Eve"}), 422, "idempotency-key-reused", "Idempotency-Key"
@@ -105,14 +105,14 @@ def test_an_answer_outlives_redis(ask, desk):
 
 
 @pytest.mark.parametrize("count", [100])
-def test_many_at_once_make_one_job(ask, bell, count):
-    rung = len(bell.rung)
+def test_many_at_once_make_one_job(ask, notifier, count):
+    rung = len(notifier.notified)
     with ThreadPoolExecutor(count) as pool:
         answers = list(pool.map(lambda _: ask(), range(count)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
     assert [("idempotent-replayed" in answer.headers) for answer in answers].count(False) == 1
-    assert len(bell.rung) == rung + 1
+    assert len(notifier.notified) == rung + 1
 
 
 def slow_finder(finder, monkeypatch):

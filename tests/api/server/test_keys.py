@@ -10,7 +10,7 @@ from api.server.app import create_app
 from core.errors import SettingsError, StoreUnavailable
 from core.settings import Settings
 from core.storage import open_store
-from core.tenants.api_keys import KeyRing
+from core.tenants.api_keys import ApiKeys
 from core.testing import MemoryStore
 from hyperdreambooth.cli.program import main
 
@@ -26,12 +26,12 @@ def outside(settings, desk):
 
 
 def test_a_stored_key_opens_its_tenants_door(outside, store):
-    _, key = KeyRing(store).create("acme", "ci")
+    _, key = ApiKeys(store).create("acme", "ci")
     assert outside.get("/v1/usage", headers=bearer(key)).json()["tenant"] == "acme"
 
 
 def test_a_revoked_key_opens_nothing(settings, desk, store):
-    ring = KeyRing(store)
+    ring = ApiKeys(store)
     known, key = ring.create("acme", "ci")
     ring.revoke(known.id)
     client = TestClient(create_app(settings, desk=desk), "http://127.0.0.1:8000", client=("127.0.0.1", 5))
@@ -42,7 +42,7 @@ def test_a_revoked_key_opens_nothing(settings, desk, store):
 
 
 def test_wrong_keys_open_nothing(outside, store):
-    known, key = KeyRing(store).create("acme", "ci")
+    known, key = ApiKeys(store).create("acme", "ci")
     for wrong in (key[:-1], key[:-1] + "x", f"hdb_{known.id}_{'0' * 64}", f"hdb_{'0' * 16}_{key[-64:]}", known.hash):
         assert outside.get("/v1/usage", headers=bearer(wrong)).status_code == 401
     assert outside.get("/v1/usage", headers={"authorization": f"Basic {key}"}).status_code == 401
@@ -50,7 +50,7 @@ def test_wrong_keys_open_nothing(outside, store):
 
 
 def test_keys_of_the_environment_stay_the_local_tenants(settings, desk, store):
-    _, key = KeyRing(store).create("acme", "ci")
+    _, key = ApiKeys(store).create("acme", "ci")
     both = settings.model_copy(update={"api_keys": (SecretStr("one"),)})
     client = TestClient(create_app(both, desk=desk), client=("10.0.0.7", 5))
     assert client.get("/v1/usage", headers=bearer("one")).json()["tenant"] == "local"
@@ -59,8 +59,8 @@ def test_keys_of_the_environment_stay_the_local_tenants(settings, desk, store):
 
 def test_revoking_takes_effect_when_what_was_heard_is_not_believed_any_more():
     now = [0.0]
-    ring = KeyRing(MemoryStore())
-    door = auth.Door(Settings(), ring, clock=lambda: now[0])
+    ring = ApiKeys(MemoryStore())
+    door = auth.Authenticator(Settings(), ring, clock=lambda: now[0])
     known, key = ring.create("acme", "ci")
     assert anyio.run(door.tenant_of, f"Bearer {key}") == "acme"
     ring.revoke(known.id)
@@ -73,7 +73,7 @@ def test_revoking_takes_effect_when_what_was_heard_is_not_believed_any_more():
 
 def test_guessing_does_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(auth, "_MOST_BELIEVED", 5)
-    door = auth.Door(Settings(), KeyRing(MemoryStore()))
+    door = auth.Authenticator(Settings(), ApiKeys(MemoryStore()))
     for number in range(9):
         with pytest.raises(auth.Unauthorized):
             anyio.run(door.tenant_of, f"Bearer hdb_{number:016x}_{'0' * 64}")
@@ -95,7 +95,7 @@ def test_stored_keys_let_the_server_listen(settings, desk, store):
     outward = settings.model_copy(update={"api_host": "0.0.0.0"})
     with pytest.raises(SettingsError, match="keys create"):
         create_app(outward, desk=desk)
-    KeyRing(store).create("acme", "ci")
+    ApiKeys(store).create("acme", "ci")
     create_app(outward, desk=desk)
 
 
@@ -115,7 +115,7 @@ def test_keys_are_made_listed_and_revoked_from_the_command_line(command, tmp_pat
     assert status == 0
     assert "cannot be shown again" in said
     key = out.strip()
-    ring = KeyRing(open_store(Settings(data_dir=tmp_path)))
+    ring = ApiKeys(open_store(Settings(data_dir=tmp_path)))
     (known,) = ring.all()
     assert known.tenant == "acme"
     _, listed, _ = command("list")

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from api.server.app import create_app
 from api.server.dependencies import the_face_finder
 from core.errors import NoFace
-from core.tenants.api_keys import KeyRing
+from core.tenants.api_keys import ApiKeys
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def open_client(settings, desk, store, finder):
     """A client with a key of its own tenant, and the settings it is told."""
 
     def make(tenant="acme", **changes):
-        _, key = KeyRing(store).create(tenant, "test")
+        _, key = ApiKeys(store).create(tenant, "test")
         app = create_app(settings.model_copy(update=changes), desk=desk)
         app.dependency_overrides[the_face_finder] = lambda: finder
         headers = {"authorization": f"Bearer {key}"}

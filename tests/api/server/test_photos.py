@@ -11,14 +11,14 @@ def add(client, subject_id, *photos, data=CONSENT, **more):
     return client.post(f"/v1/subjects/{subject_id}/photos", files=files, data=data, **more)
 
 
-def test_more_photos_make_better_weights(client, photo, subject_id, store, personalized, bell):
+def test_more_photos_make_better_weights(client, photo, subject_id, store, personalized, notifier):
     answer = add(client, subject_id, photo, photo, data=CONSENT | {"options": '{"steps": 5}'})
     assert answer.status_code == 202, answer.text
     subject = answer.json()
     assert answer.headers["location"] == subject["links"]["job"]
     assert (subject["id"], subject["status"], subject["refining"]) == (subject_id, "ready", True)
     assert (subject["photos_kept"], subject["photos_sent"]) == (2, 3)
-    assert bell.rung[-1] == ("personalize", f"local/{subject['job_id']}")
+    assert notifier.notified[-1] == ("personalize", f"local/{subject['job_id']}")
     asked = {"subject_id": subject_id, "prompt": "a [V] face"}
     assert client.post("/v1/generations", json=asked).status_code == 202
     assert client.get(subject["weights"]["url"]).content == b"refined"
@@ -94,14 +94,14 @@ def test_a_subject_has_24_photos_at_most(client, photo, subject_id, personalized
     assert len(finder.seen) == seen, "it is said before the work"
 
 
-def test_the_same_request_is_carried_out_once(client, photo, subject_id, bell):
+def test_the_same_request_is_carried_out_once(client, photo, subject_id, notifier):
     headers = {"idempotency-key": "photos-1"}
     first = add(client, subject_id, photo, headers=headers)
     again = add(client, subject_id, photo, headers=headers)
     assert again.json() == first.json()
     assert again.headers["idempotent-replayed"] == "true"
-    assert bell.rung[-1] == ("personalize", f"local/{first.json()['job_id']}")
-    assert len([rung for rung in bell.rung if rung == bell.rung[-1]]) == 1
+    assert notifier.notified[-1] == ("personalize", f"local/{first.json()['job_id']}")
+    assert len([rung for rung in notifier.notified if rung == notifier.notified[-1]]) == 1
 
 
 @pytest.mark.parametrize("identifier", ["sub_nobody", "x", "sub_" + "0" * 25])

@@ -29,7 +29,7 @@ def assert_refused(answer, status, code, field=None):
     return body
 
 
-def test_a_photo_becomes_a_subject_and_a_job(client, photo, store, bell):
+def test_a_photo_becomes_a_subject_and_a_job(client, photo, store, notifier):
     fields = {"consent": "true", "name": "Ada", "class_noun": "face", "options": '{"rank": 2, "steps": 7, "seed": 3}'}
     answer = post(client, photo, fields)
     assert answer.status_code == 202, answer.text
@@ -39,7 +39,7 @@ def test_a_photo_becomes_a_subject_and_a_job(client, photo, store, bell):
     assert subject["name"] == "Ada"
     assert subject["consent"]["version"]
     assert subject["consent"]["at"].endswith("Z")
-    assert bell.rung == [("personalize", f"local/{subject['job_id']}")]
+    assert notifier.notified == [("personalize", f"local/{subject['job_id']}")]
     assert client.get(answer.headers["location"]).json()["id"] == subject["id"]
     job = client.get(subject["links"]["job"]).json()
     assert (job["kind"], job["status"], job["position"]) == ("personalize", "queued", 0)
@@ -73,12 +73,12 @@ def test_several_photos_of_one_person(client, photo):
         (FaceTooBright("Leave the sun."), "face-too-bright"),
     ],
 )
-def test_a_photo_without_a_good_face_is_refused_and_not_stored(client, photo, finder, store, bell, refusal, code):
+def test_a_photo_without_a_good_face_is_refused_and_not_stored(client, photo, finder, store, notifier, refusal, code):
     finder.refusal = refusal
     body = assert_refused(post(client, photo), 422, code, "photo")
     assert body.get("faces") == (2 if code == "several-faces" else None)
     assert list(store.list("")) == []
-    assert bell.rung == []
+    assert notifier.notified == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from api.server.app import create_app
 from api.server.dependencies import the_face_finder, the_resolver
 from api.server.idempotency import idempotent
 from core.settings import Settings
-from core.tenants.api_keys import KeyRing
+from core.tenants.api_keys import ApiKeys
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect"}
 """What tells nothing of any tenant."""
@@ -44,7 +44,7 @@ def app(settings, desk, finder):
 @pytest.fixture
 def tenants(app, store):
     """Clients of two tenants."""
-    ring = KeyRing(store)
+    ring = ApiKeys(store)
 
     def client(tenant):
         _, key = ring.create(tenant, "test")

@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 
 from api.server.app import create_app
 from core.jobs.ledger import Ledger
-from core.tenants.api_keys import KeyRing
+from core.tenants.api_keys import ApiKeys
 
 PROMPT = "a pencil sketch of a [V] face"
 
@@ -83,7 +83,7 @@ def test_metrics_are_for_this_machine_or_for_a_key(settings, desk, store):
     assert asked(*here) == 200
     assert asked(*there) == 403
     assert asked(here[0], there[1]) == 403, "a proxy on this machine"
-    _, key = KeyRing(store).create("acme", "prometheus")
+    _, key = ApiKeys(store).create("acme", "prometheus")
     assert asked(*here) == 200
     assert asked(*there) == 401
     assert asked(*there, authorization=f"Bearer {key}") == 200

@@ -11,7 +11,7 @@ import pytest
 from api.server.dependencies import the_resolver
 from core.storage import keys
 from core.webhooks.addresses import BoundedResolver
-from core.webhooks.dispatcher import Courier
+from core.webhooks.dispatcher import Dispatcher
 from core.webhooks.messages import Event
 from core.webhooks.registry import Webhooks
 from core.webhooks.schedule import Schedule
@@ -44,15 +44,15 @@ def network():
 
 @pytest.fixture
 def deliver(desk, resolver, network):
-    """Sends what is due, as the courier does."""
+    """Sends what is due, as the dispatcher does."""
     schedule = Schedule(desk.ledger.redis)
     webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
 
     def deliver():
-        courier = Courier(webhooks, schedule, Post(resolve=resolver, backend=network))
+        dispatcher = Dispatcher(webhooks, schedule, Post(resolve=resolver, backend=network))
         while taken := schedule.take(10):
             for due in taken:
-                anyio.run(courier.deliver, due)
+                anyio.run(dispatcher.deliver, due)
 
     return deliver
 

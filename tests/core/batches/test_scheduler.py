@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.batches.scheduler import Feeder
+from core.batches.scheduler import BatchScheduler
 from core.batches.service import Batch, Batches, Letter
-from core.batches.upload import Draft
+from core.batches.upload import BatchUpload
 from core.errors import BatchNotFound, BatchOver, InvalidInput, QueueFull, StoreUnavailable, SubjectNotReady
 from core.ids import time_of
 from core.records import MAX_ITEMS, BatchStatus, GenerateRequest, GenerateResult, Image, ItemStatus, JobKind, Subject
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 GENERATE = JobKind.GENERATE
 
 
-def draft_of(desk: Desk, subjects: list[Subject], count: int, tenant: str = "local") -> Draft:
-    draft = Draft(desk.jobs, tenant, open_limit=5)
+def draft_of(desk: Desk, subjects: list[Subject], count: int, tenant: str = "local") -> BatchUpload:
+    draft = BatchUpload(desk.jobs, tenant, open_limit=5)
     for index in range(count):
         subject = subjects[index % len(subjects)]
         draft.add(GenerateRequest(subject_id=subject.id, prompt=f"secret prompt {index} [V]", seed=index))
@@ -38,7 +38,7 @@ def send(desk: Desk, subjects: list[Subject], count: int) -> Batch:
 
 
 def feed(desk: Desk, **options: int) -> None:
-    Feeder(desk.jobs, pass_seconds=60.0, **options).feed()
+    BatchScheduler(desk.jobs, pass_seconds=60.0, **options).feed()
 
 
 def counts(desk: Desk, batch: Batch) -> dict[str, int]:
@@ -166,7 +166,7 @@ def test_an_item_is_accepted_once_also_when_it_is_admitted_while_it_ends(desk: D
     accepted = desk.jobs.archive.accepted("local", batch.job_id(0))
     assert accepted
     work(desk)
-    desk.jobs.admit(accepted)  # as a feeder does that has looked before it ended
+    desk.jobs.admit(accepted)  # as a scheduler does that has looked before it ended
     assert work(desk) == []
     desk.reaper.reconcile()
     assert not list(desk.store.list("pending/"))
@@ -222,7 +222,7 @@ def test_erasing_has_its_own_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
         time.sleep(0.1)
 
     monkeypatch.setattr(desk.jobs, "admit", slowly)
-    Feeder(desk.jobs, pass_seconds=0.09).feed()
+    BatchScheduler(desk.jobs, pass_seconds=0.09).feed()
     assert desk.ledger.queued_items() == {"local": 2}
     assert [key for key in desk.store.objects if old.id in key] == [f"batches/late/local/{old.id}"]
     assert counts(desk, new) == {"queued": 2}
@@ -330,9 +330,9 @@ def test_deleting_a_batch_leaves_nothing(desk: Desk, ready: bool) -> None:
     assert leftovers(desk, batch) == [f"batches/late/local/{batch.id}"]
     assert work(desk) == []
     put_late(desk, running)
-    Feeder(desk.jobs).drop_old(0)
+    BatchScheduler(desk.jobs).drop_old(0)
     assert len(leftovers(desk, batch)) == 2
-    Feeder(desk.jobs, erase_seconds=-1).drop_old(0)
+    BatchScheduler(desk.jobs, erase_seconds=-1).drop_old(0)
     assert leftovers(desk, batch) == []
     assert not desk.ledger.redis.keys(f"hdb:*{batch.job_id(60)}*")
 
@@ -341,7 +341,7 @@ def test_a_deletion_goes_on_where_it_stopped(desk: Desk) -> None:
     batch = send(desk, [desk.ready_subject()], 250)
     Batches(desk.jobs).delete("local", batch.id)
     for _ in range(20):
-        Feeder(desk.jobs, pass_seconds=0.0005).feed()
+        BatchScheduler(desk.jobs, pass_seconds=0.0005).feed()
         desk.ledger.end_turn("feeding")
     feed(desk)
     assert leftovers(desk, batch) == [f"batches/late/local/{batch.id}"]
@@ -349,14 +349,14 @@ def test_a_deletion_goes_on_where_it_stopped(desk: Desk) -> None:
 
 def test_old_batches_are_deleted(desk: Desk) -> None:
     batch = send(desk, [desk.ready_subject()], 2)
-    feeder = Feeder(desk.jobs)
-    feeder.drop_old(-1)  # it is not over
+    scheduler = BatchScheduler(desk.jobs)
+    scheduler.drop_old(-1)  # it is not over
     feed(desk)
     work(desk)
     feed(desk)
-    feeder.drop_old(3600)
+    scheduler.drop_old(3600)
     assert counts(desk, batch) == {"succeeded": 2}
-    feeder.drop_old(-1)
+    scheduler.drop_old(-1)
     feed(desk)
     assert leftovers(desk, batch) == [f"batches/late/local/{batch.id}"]
 
@@ -465,14 +465,14 @@ def test_the_reaper_feeds_and_drops(desk: Desk) -> None:
 def test_limits(desk: Desk) -> None:
     subject, (unready, _) = desk.ready_subject(), desk.new_subject()
     with pytest.raises(InvalidInput, match="at least one"):
-        Draft(desk.jobs, "local", open_limit=5).commit()
+        BatchUpload(desk.jobs, "local", open_limit=5).commit()
     with pytest.raises(SubjectNotReady):
         draft_of(desk, [unready], 3).commit()
     with pytest.raises(InvalidInput, match="at most 10000"):
         draft_of(desk, [subject], MAX_ITEMS + 1)
     with pytest.raises(QueueFull):
-        Draft(desk.jobs, "local", open_limit=3)
-    Draft(desk.jobs, "other", open_limit=3)
+        BatchUpload(desk.jobs, "local", open_limit=3)
+    BatchUpload(desk.jobs, "other", open_limit=3)
 
 
 def picked(desk: Desk, batch: Batch) -> Callable[..., list[int]]:

@@ -8,7 +8,7 @@ from core.hyperdreambooth.finetune import OPTIMIZERS, Shown, finetune, show
 from core.hyperdreambooth.model.config import FinetuneConfig
 from core.hyperdreambooth.model.lidb import Factors, truncate
 from core.hyperdreambooth.testing import random_bundle
-from core.hyperdreambooth.timesteps import Strata
+from core.hyperdreambooth.timesteps import TimestepSampler
 
 CONFIG = FinetuneConfig(rank=3, steps=4, rows=2, learning_rate=1e-2)
 
@@ -134,8 +134,8 @@ def test_both_ends_of_the_schedule_can_be_left_out_and_styled_rows_be_those_with
 ):
     drawn = []
 
-    def loss(_bundle, latents, _tokens, person, *, strata, **_):
-        drawn.append(strata)
+    def loss(_bundle, latents, _tokens, person, *, timesteps, **_):
+        drawn.append(timesteps)
         return sum(f.right.sum() for f in person.values()) + torch.zeros(len(latents))
 
     monkeypatch.setattr("core.hyperdreambooth.finetune.denoising_loss", loss)
@@ -152,7 +152,7 @@ def test_both_ends_of_the_schedule_can_be_left_out_and_styled_rows_be_those_with
     start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
     finetune(bundle, show(bundle, photos(), config), start, config, generator=seeded())
     finetune(bundle, latents(), start, replace(config, styled_rows=0), generator=seeded())
-    assert drawn == [Strata(0.1, last=last, most_noise=0.9), Strata(0.1, most_noise=0.9)]
+    assert drawn == [TimestepSampler(0.1, last=last, most_noise=0.9), TimestepSampler(0.1, most_noise=0.9)]
 
 
 def test_no_styled_rows_means_no_filtered_pictures(bundle):

@@ -25,7 +25,7 @@ from core.records import GenerateResult, Image, Job, JobKind, JobState, SubjectS
 from core.settings import Settings
 from core.storage import FolderStore
 from core.storage.keys import image_id
-from core.testing import MemoryBell, MemoryStore
+from core.testing import MemoryNotifier, MemoryStore
 
 if TYPE_CHECKING:
     from tests.harness import Desk
@@ -47,7 +47,7 @@ def test_a_request_is_in_the_store_before_it_is_in_the_queue(desk: Desk) -> None
     subject, job = desk.new_subject()
     assert desk.store.exists(f"pending/local/{job.id}.json")
     assert desk.store.get(subject.photos[0]) == b"photo of a face"
-    assert desk.bell.rung == [("personalize", job.ref)]
+    assert desk.notifier.notified == [("personalize", job.ref)]
     assert desk.jobs.job("local", job.id).state is JobState.QUEUED
     assert desk.jobs.subject("local", subject.id) == subject
 
@@ -165,7 +165,7 @@ def test_a_queue_that_fills_up_meanwhile_keeps_nothing_either(desk: Desk) -> Non
 def test_without_redis_nothing_is_accepted_within_a_second(tmp_path: Path) -> None:
     dead = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), Limits())
     store = MemoryStore()
-    jobs = Jobs(store, dead, MemoryBell())
+    jobs = Jobs(store, dead, MemoryNotifier())
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable):
         jobs.create_subject("local", [b"photo"], consent=None)
@@ -219,7 +219,7 @@ def test_an_attempt_that_came_to_nothing_leaves_nothing(desk: Desk) -> None:
     first = desk.claim(PERSONALIZE, job.ref)
     desk.weights_of(first)
     desk.work.give_back(first, counted=True)
-    assert desk.bell.rung[-1] == ("personalize", job.ref)
+    assert desk.notifier.notified[-1] == ("personalize", job.ref)
     assert stored(desk, b"weights of a face") == []
 
 
@@ -282,7 +282,7 @@ def test_check_says_what_is_down(desk: Desk, tmp_path: Path) -> None:
     assert desk.jobs.check() == {"redis": "ok", "store": "ok"}
     (tmp_path / "file").write_text("")
     dead = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), desk.ledger.limits)
-    jobs = Jobs(FolderStore(tmp_path / "file"), dead, MemoryBell())
+    jobs = Jobs(FolderStore(tmp_path / "file"), dead, MemoryNotifier())
     assert jobs.check() == {"redis": "broker-unavailable", "store": "store-unavailable"}
 
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from core.errors import BrokerUnavailable
-from core.queue.coalescing import MOST_AT_ONCE, Together
+from core.queue.coalescing import MAX_AT_ONCE, CoalescedScript
 from core.queue.connection import connect_async
 from core.queue.local_redis import LocalRedis
 from core.settings import Settings
@@ -42,17 +42,17 @@ async def _calls(connect: Callable[[], Redis]) -> int:
 
 def test_those_who_come_while_it_is_asked_go_together(connect: Callable[[], Redis]) -> None:
     async def run() -> None:
-        twice = Together(connect, TWICE)
+        twice = CoalescedScript(connect, TWICE)
         assert await twice(1) == 2
-        answers = await asyncio.gather(*(twice(number) for number in range(2 * MOST_AT_ONCE)))
-        assert answers == [2 * number for number in range(2 * MOST_AT_ONCE)]
+        answers = await asyncio.gather(*(twice(number) for number in range(2 * MAX_AT_ONCE)))
+        assert answers == [2 * number for number in range(2 * MAX_AT_ONCE)]
         assert await _calls(connect) == 1 + 2
 
     asyncio.run(run())
 
 
 def test_each_event_loop_has_a_connection_of_its_own(connect: Callable[[], Redis]) -> None:
-    twice = Together(connect, TWICE)
+    twice = CoalescedScript(connect, TWICE)
 
     async def call() -> int:
         return int(await twice(4))
@@ -62,7 +62,7 @@ def test_each_event_loop_has_a_connection_of_its_own(connect: Callable[[], Redis
 
 def test_who_gives_up_takes_nobody_along(connect: Callable[[], Redis]) -> None:
     async def run() -> None:
-        twice = Together(connect, TWICE)
+        twice = CoalescedScript(connect, TWICE)
         calls = [asyncio.ensure_future(twice(number)) for number in range(3)]
         await asyncio.sleep(0)
         calls[1].cancel()
@@ -73,7 +73,7 @@ def test_who_gives_up_takes_nobody_along(connect: Callable[[], Redis]) -> None:
 
 def test_a_script_that_fails_says_so_and_the_next_call_is_answered(connect: Callable[[], Redis]) -> None:
     async def run() -> None:
-        twice = Together(connect, TWICE)
+        twice = CoalescedScript(connect, TWICE)
         with pytest.raises(ResponseError):
             await twice("none")
         assert await twice(3) == 6
@@ -83,8 +83,8 @@ def test_a_script_that_fails_says_so_and_the_next_call_is_answered(connect: Call
 
 def test_without_redis_all_who_wait_hear_of_it_at_once() -> None:
     async def run() -> None:
-        twice = Together(partial(connect_async, Settings(redis_url="redis://127.0.0.1:9/0")), TWICE)
-        answers = await asyncio.gather(*(twice(1) for _ in range(MOST_AT_ONCE + 1)), return_exceptions=True)
+        twice = CoalescedScript(partial(connect_async, Settings(redis_url="redis://127.0.0.1:9/0")), TWICE)
+        answers = await asyncio.gather(*(twice(1) for _ in range(MAX_AT_ONCE + 1)), return_exceptions=True)
         assert {type(answer) for answer in answers} == {BrokerUnavailable}
 
     asyncio.run(run())

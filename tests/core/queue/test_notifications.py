@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from core.errors import BrokerUnavailable
 from core.queue.connection import connect, redis_errors
 from core.queue.local_redis import LocalRedis, find_redis_server
-from core.queue.notifications import TASKS, CeleryBell, celery_app
+from core.queue.notifications import TASKS, CeleryNotifier, celery_app
 from core.records import JobKind
 from core.settings import Settings
 
@@ -57,16 +57,16 @@ def test_a_redis_that_cannot_write_now_is_an_outage(said: str) -> None:
         raise ResponseError("WRONGTYPE Operation against a key")
 
 
-def test_a_bell_at_a_redis_that_is_down_gives_up_within_a_second() -> None:
-    bell = CeleryBell(celery_app(Settings(redis_url="redis://127.0.0.1:9/0"), producer=True))
-    assert seconds_to_fail(lambda: bell.ring("generate", "local/job_1")) < 1.5
+def test_notifying_a_redis_that_is_down_gives_up_within_a_second() -> None:
+    notifier = CeleryNotifier(celery_app(Settings(redis_url="redis://127.0.0.1:9/0"), producer=True))
+    assert seconds_to_fail(lambda: notifier.notify("generate", "local/job_1")) < 1.5
 
 
-def test_a_bell_carries_the_ref_and_nothing_else(local_redis: LocalRedis) -> None:
+def test_a_notification_carries_the_ref_and_nothing_else(local_redis: LocalRedis) -> None:
     settings = Settings(redis_url=local_redis.url)
     redis = connect(settings)
     redis.flushall()
-    CeleryBell(celery_app(settings, producer=True)).ring("personalize", "local/job_1")
+    CeleryNotifier(celery_app(settings, producer=True)).notify("personalize", "local/job_1")
     assert redis.llen("train") == 1
     assert "local/job_1" in str(redis.lindex("train", 0))
     assert redis.llen("interactive") == 0

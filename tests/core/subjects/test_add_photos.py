@@ -50,7 +50,7 @@ def learn(desk: Desk, job: Job, made: bytes = b"better weights") -> None:
 def test_the_subject_goes_on_with_its_weights_until_better_ones_are_there(desk: Desk) -> None:
     before = desk.ready_subject()
     refined, job = add(desk, before, steps=7, seed=3)
-    assert desk.bell.rung[-1] == ("personalize", job.ref)
+    assert desk.notifier.notified[-1] == ("personalize", job.ref)
     assert now(desk, before) == refined
     assert (refined.status, refined.refining, refined.job_id) == (SubjectStatus.READY, True, job.id)
     request = request_of(desk, job)

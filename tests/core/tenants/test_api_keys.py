@@ -4,13 +4,13 @@ import pytest
 
 from core.errors import KeyNotFound, TenantRefused
 from core.storage import check_key, keys
-from core.tenants.api_keys import KeyRing, check_tenant, hash_of, key_id
+from core.tenants.api_keys import ApiKeys, check_tenant, hash_of, key_id
 from core.testing import MemoryStore
 
 
 def test_only_a_hash_is_stored() -> None:
     store = MemoryStore()
-    known, key = KeyRing(store).create("acme", "ci")
+    known, key = ApiKeys(store).create("acme", "ci")
     assert key_id(key) == known.id
     (document,) = store.objects.values()
     assert key.rpartition("_")[2].encode() not in document
@@ -19,7 +19,7 @@ def test_only_a_hash_is_stored() -> None:
 
 
 def test_a_key_is_revoked_once_and_stays_in_the_list() -> None:
-    ring = KeyRing(MemoryStore())
+    ring = ApiKeys(MemoryStore())
     assert ring.is_empty()
     known, _ = ring.create("acme", "ci")
     other, _ = ring.create("acme", "laptop")
@@ -33,7 +33,7 @@ def test_a_key_is_revoked_once_and_stays_in_the_list() -> None:
 @pytest.mark.parametrize("identifier", ["", "nothing", "../x", "0" * 16, "0" * 500])
 def test_unknown_keys_are_not_found(identifier: str) -> None:
     with pytest.raises(KeyNotFound):
-        KeyRing(MemoryStore()).revoke(identifier)
+        ApiKeys(MemoryStore()).revoke(identifier)
 
 
 @pytest.mark.parametrize("key", ["", "hdb_", "hdb_0_0", f"hdb_{'0' * 16}_{'0' * 63}", f"HDB_{'0' * 16}_{'0' * 64}"])
@@ -44,7 +44,7 @@ def test_what_is_no_key_has_no_id(key: str) -> None:
 @pytest.mark.parametrize("name", ["", "Acme", "a b", "a/b", "..", "-a", "a_b", "x" * 41, "é", "a\n", *keys.RESERVED])
 def test_names_that_could_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(TenantRefused):
-        KeyRing(MemoryStore()).create(name, "x")
+        ApiKeys(MemoryStore()).create(name, "x")
 
 
 @pytest.mark.parametrize("name", ["local", "acme", "a", "0", "a-b-3", "x" * 40])

@@ -13,8 +13,8 @@ from core.errors import BrokerUnavailable, StoreUnavailable
 from core.ids import new_id
 from core.records import DeliveryState
 from core.storage import keys
-from core.webhooks import dispatcher as courier
-from core.webhooks.dispatcher import Courier, after, wait_before
+from core.webhooks import dispatcher
+from core.webhooks.dispatcher import Dispatcher, after, wait_before
 from core.webhooks.messages import Attempt, Delivery, Event, Happening
 from core.webhooks.registry import Webhook, Webhooks
 from core.webhooks.schedule import Due, Schedule
@@ -47,8 +47,8 @@ def post() -> FakePost:
 
 
 @pytest.fixture
-def office(webhooks: Webhooks, schedule: Schedule, post: FakePost) -> Courier:
-    return Courier(webhooks, schedule, post)
+def office(webhooks: Webhooks, schedule: Schedule, post: FakePost) -> Dispatcher:
+    return Dispatcher(webhooks, schedule, post)
 
 
 def make(webhooks: Webhooks, url: str = "https://hooks.example.com/") -> Webhook:
@@ -61,7 +61,7 @@ def now(webhooks: Webhooks, delivery: Delivery) -> Delivery:
     return found
 
 
-def deliver(office: Courier, schedule: Schedule) -> int:
+def deliver(office: Dispatcher, schedule: Schedule) -> int:
     """Send what is due; how much that was."""
     taken = schedule.take(100)
     for due in taken:
@@ -78,7 +78,7 @@ def let_time_pass(redis: Redis, webhook: Webhook) -> None:
     redis.zadd("hdb:deliveries", {f"{webhook.tenant}/{webhook.id}": 1})
 
 
-def test_it_is_sent_signed(webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier) -> None:
+def test_it_is_sent_signed(webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher) -> None:
     webhook = make(webhooks)
     delivery = webhooks.test(webhook)
     assert deliver(office, schedule) == 1
@@ -97,7 +97,7 @@ def test_it_is_sent_signed(webhooks: Webhooks, schedule: Schedule, post: FakePos
 
 
 def test_it_is_signed_with_the_old_secret_as_well(
-    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     old = make(webhooks)
     new = webhooks.rotate("acme", old.id, overlap=60.0)
@@ -110,7 +110,7 @@ def test_it_is_signed_with_the_old_secret_as_well(
 
 
 def test_what_fails_is_sent_again_with_the_same_id(
-    redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     post.answers = [503, "no connection", 301, 204]
     webhook = make(webhooks)
@@ -138,7 +138,7 @@ def test_what_fails_is_sent_again_with_the_same_id(
     assert len({body for _, _, body in post.sent}) == 1
 
 
-def test_after_a_day_it_is_given_up(webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier) -> None:
+def test_after_a_day_it_is_given_up(webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher) -> None:
     post.answers = [500]
     webhook = make(webhooks)
     delivery = webhooks.queue(webhook, Happening("acme", Event.TEST, time.time() - 24 * 3600, "old", {}))
@@ -150,7 +150,7 @@ def test_after_a_day_it_is_given_up(webhooks: Webhooks, schedule: Schedule, post
 
 
 def test_what_waited_behind_others_for_days_is_given_up_unsent(
-    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     webhook = make(webhooks)
     old = webhooks.queue(webhook, Happening("acme", Event.TEST, time.time() - 48 * 3600, "old", {}))
@@ -185,7 +185,7 @@ def test_the_waits_differ_by_chance() -> None:
 
 
 def test_gone_is_told_nothing_more(
-    redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     post.answers = [410]
     webhook = make(webhooks)
@@ -200,7 +200,7 @@ def test_gone_is_told_nothing_more(
 
 
 def test_a_redis_that_comes_back_empty(
-    redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     post.answers = [500, 200]
     webhook = make(webhooks)
@@ -220,7 +220,7 @@ def test_a_redis_that_comes_back_empty(
 
 
 def test_a_courier_that_dies_after_sending_sends_again(
-    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     delivery = webhooks.test(make(webhooks))
     put = webhooks.store.put
@@ -239,7 +239,7 @@ def test_a_courier_that_dies_after_sending_sends_again(
 
 
 def test_a_mistake_of_ours_ends_nothing(
-    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     post.answers = [RuntimeError("a mistake"), 200]
     delivery = webhooks.test(make(webhooks))
@@ -251,7 +251,7 @@ def test_a_mistake_of_ours_ends_nothing(
 
 
 def test_what_is_over_already_is_not_sent(
-    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     webhook = make(webhooks)
     delivery = webhooks.test(webhook)
@@ -263,7 +263,7 @@ def test_what_is_over_already_is_not_sent(
 
 
 def test_what_belongs_to_no_webhook_is_swept(
-    redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    redis: Redis, webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     webhook = make(webhooks)
     webhooks.delete("acme", webhook.id)
@@ -275,7 +275,7 @@ def test_what_belongs_to_no_webhook_is_swept(
 
 
 def test_a_webhook_that_is_deleted_while_it_is_sent_to_leaves_nothing(
-    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Courier
+    webhooks: Webhooks, schedule: Schedule, post: FakePost, office: Dispatcher
 ) -> None:
     webhook = make(webhooks)
     webhooks.test(webhook)
@@ -293,8 +293,8 @@ def test_a_webhook_that_is_deleted_while_it_is_sent_to_leaves_nothing(
     assert list(webhooks.store.list("")) == []
 
 
-def run_until(office: Courier, done: object, *, seconds: float = 20.0) -> float:
-    """Run the courier until `done()`; how long that took."""
+def run_until(office: Dispatcher, done: object, *, seconds: float = 20.0) -> float:
+    """Run the dispatcher until `done()`; how long that took."""
 
     async def main() -> float:
         began, stop = time.monotonic(), anyio.Event()
@@ -309,7 +309,7 @@ def run_until(office: Courier, done: object, *, seconds: float = 20.0) -> float:
     return anyio.run(main)
 
 
-def test_a_slow_one_keeps_nobody_waiting(webhooks: Webhooks, post: FakePost, office: Courier) -> None:
+def test_a_slow_one_keeps_nobody_waiting(webhooks: Webhooks, post: FakePost, office: Dispatcher) -> None:
     slow = make(webhooks, "https://slow.example.com/")
     post.seconds[slow.url] = 3.0
     for _ in range(30):
@@ -335,9 +335,9 @@ def test_a_slow_one_keeps_nobody_waiting(webhooks: Webhooks, post: FakePost, off
 
 
 def test_only_so_many_at_once(
-    webhooks: Webhooks, post: FakePost, office: Courier, monkeypatch: pytest.MonkeyPatch
+    webhooks: Webhooks, post: FakePost, office: Dispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(dispatcher, "MAX_AT_ONCE", 3)
     most, busy = 0, 0
     send = post.send
 
@@ -356,7 +356,7 @@ def test_only_so_many_at_once(
     assert most == 3
 
 
-def test_the_courier_outlives_a_redis_that_goes_away(webhooks: Webhooks, post: FakePost, office: Courier) -> None:
+def test_the_courier_outlives_a_redis_that_goes_away(webhooks: Webhooks, post: FakePost, office: Dispatcher) -> None:
     take, troubles = office._schedule.take, [BrokerUnavailable(), BrokerUnavailable(), RuntimeError("a mistake")]
 
     def troubled(most: int) -> list[Due]:
@@ -370,14 +370,14 @@ def test_the_courier_outlives_a_redis_that_goes_away(webhooks: Webhooks, post: F
 
 
 def test_a_courier_puts_in_order_what_redis_lost(
-    redis: Redis, webhooks: Webhooks, post: FakePost, office: Courier
+    redis: Redis, webhooks: Webhooks, post: FakePost, office: Dispatcher
 ) -> None:
     webhooks.test(make(webhooks))
     redis.flushall()
     run_until(office, lambda: post.sent)
 
 
-def test_unknown_messages_of_a_known_webhook(webhooks: Webhooks, schedule: Schedule, office: Courier) -> None:
+def test_unknown_messages_of_a_known_webhook(webhooks: Webhooks, schedule: Schedule, office: Dispatcher) -> None:
     webhook = make(webhooks)
     schedule.add(Due("acme", webhook.id, new_id("msg")))
     assert deliver(office, schedule) == 1

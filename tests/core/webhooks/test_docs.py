@@ -1,4 +1,4 @@
-"""The program in docs/webhooks.md takes what the courier sends, and nothing else."""
+"""The program in docs/webhooks.md takes what the dispatcher sends, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The courier as the process that it is: it delivers, it is killed, it is told to stop."""
+"""The dispatcher as the process that it is: it delivers, it is killed, it is told to stop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.process
 
 
 @contextmanager
-def courier(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def dispatcher(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     environ = {
         **os.environ,
         "HDB_REDIS_URL": settings.redis_url,
@@ -61,11 +61,11 @@ def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: Loca
     with receiver(heard, behave) as url:
         webhook = webhooks.create("acme", url, None, description=None, most=10)
         delivery = webhooks.test(webhook)
-        with courier(settings) as first:
+        with dispatcher(settings) as first:
             wait_for(lambda: len(heard) == 1)
             first.kill()
         redis.flushall()  # and Redis comes back empty
-        with courier(settings) as second:
+        with dispatcher(settings) as second:
 
             def is_delivered() -> bool:
                 found = webhooks.delivery("acme", webhook.id, delivery.id)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hyperdreambooth.cli.output import note, when, write_table
 
 if TYPE_CHECKING:
-    from core.tenants.api_keys import KeyRing
+    from core.tenants.api_keys import ApiKeys
 
 
 def create(asked: Namespace) -> None:
@@ -35,13 +35,13 @@ def revoke(asked: Namespace) -> None:
     note(f"{known.id} of {known.tenant} opens nothing any more; running servers know it within 30 s.")
 
 
-def _ring() -> KeyRing:
+def _ring() -> ApiKeys:
     # Here, since the other commands need neither the settings nor the store, which take their time to load.
     from core.settings import load_settings  # noqa: PLC0415
     from core.storage import open_store  # noqa: PLC0415
-    from core.tenants.api_keys import KeyRing  # noqa: PLC0415
+    from core.tenants.api_keys import ApiKeys  # noqa: PLC0415
 
-    return KeyRing(open_store(load_settings()))
+    return ApiKeys(open_store(load_settings()))
 
 
 def _when(seconds: float | None) -> str:
