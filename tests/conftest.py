@@ -11,7 +11,7 @@ from core.jobs.ledger import Ledger
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.settings import Settings
-from tests.harness import LIMITS, Desk
+from tests.harness import LIMITS, ServiceHarness
 
 # At import, not in a fixture: libraries read some of these once, and wider fixtures set others again for their tests.
 for name in [name for name in os.environ if name.startswith(("HDB_", "AWS_"))]:
@@ -51,8 +51,8 @@ def local_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis
 
 
 @pytest.fixture
-def desk(local_redis: LocalRedis) -> Iterator[Desk]:
+def harness(local_redis: LocalRedis) -> Iterator[ServiceHarness]:
     redis = connect(Settings(redis_url=local_redis.url))
     redis.flushall()
-    yield Desk(Ledger(redis, LIMITS))
+    yield ServiceHarness(Ledger(redis, LIMITS))
     redis.close()

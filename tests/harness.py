@@ -16,20 +16,20 @@ SECRETS = [b"photo of a face", b"weights of a face", b"a [V] face"]
 
 
 @dataclass
-class Desk:
-    """The desk over a real Redis and a store in memory, with what tests do at it."""
+class ServiceHarness:
+    """The service over a real Redis and a store in memory, with what tests do with it."""
 
     ledger: Ledger
     store: MemoryStore = field(default_factory=MemoryStore)
     notifier: MemoryNotifier = field(default_factory=MemoryNotifier)
     jobs: Jobs = field(init=False)
     work: Work = field(init=False)
-    reaper: Maintenance = field(init=False)
+    maintenance: Maintenance = field(init=False)
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.store, self.ledger, self.notifier)
         self.work = Work(self.jobs, patience=0.0)
-        self.reaper = Maintenance(self.jobs)
+        self.maintenance = Maintenance(self.jobs)
 
     def new_subject(self) -> tuple[Subject, Job]:
         return self.jobs.create_subject("local", [SECRETS[0]], consent=Consent(at=1.0, version="1"))

@@ -30,7 +30,7 @@ def photo(side: int = 8) -> bytes:
 
 @dataclass
 class Shop:
-    """Desk and worker in one process, over a real Redis, a store in memory and a fake engine."""
+    """ServiceHarness and worker in one process, over a real Redis, a store in memory and a fake engine."""
 
     ledger: Ledger
     folder: Path
@@ -39,7 +39,7 @@ class Shop:
         self.store = MemoryStore()
         self.notifier = MemoryNotifier()
         self.jobs = Jobs(self.store, self.ledger, self.notifier)
-        self.reaper = Maintenance(self.jobs)
+        self.maintenance = Maintenance(self.jobs)
         self.engine = FakeEngine(Settings(data_dir=self.folder))
         self.stop = False
         self.runner = JobRunner(

@@ -37,7 +37,7 @@ QUICK = {
 
 
 class Crew:
-    """A desk in this process, and workers in processes of their own."""
+    """A harness in this process, and workers in processes of their own."""
 
     def __init__(self, redis: LocalRedis, folder: Path) -> None:
         self.folder = folder

@@ -220,7 +220,7 @@ def test_a_blend_comes_back_when_redis_has_lost_it(shop: Shop, monkeypatch: pyte
     job = shop.generation(people[0], **blend_of((people[0], 0.5), (people[1], 0.5)))
     shop.ledger.redis.flushall()
     monkeypatch.setattr("worker.maintenance.time_of", lambda name: time_of(name) - 3600)
-    shop.reaper.reconcile()
+    shop.maintenance.reconcile()
     assert shop.answer(job) == 1
     assert shop.now(job).state is JobState.SUCCEEDED
     assert shop.now(job).subject_ids == tuple(person.id for person in people)

@@ -9,7 +9,7 @@ from core.tenants import usage
 from core.testing import MemoryStore
 
 if TYPE_CHECKING:
-    from tests.harness import Desk
+    from tests.harness import ServiceHarness
 
 
 def over(**changes: object) -> Job:
@@ -56,17 +56,17 @@ def test_days_are_read_back_to_where_was_asked_and_forgotten_in_the_end() -> Non
     assert len(store.objects) == 2
 
 
-def test_the_desk_notes_what_ends_and_keeps_it_when_the_subject_goes(desk: Desk) -> None:
-    subject = desk.ready_subject()
-    desk.jobs.cancel("local", desk.generation(subject).id)
-    desk.jobs.delete_subject("local", subject.id)
-    found = {(each.kind.value, each.state.value) for each in usage.ended(desk.store, "local", days=2)}
+def test_the_desk_notes_what_ends_and_keeps_it_when_the_subject_goes(harness: ServiceHarness) -> None:
+    subject = harness.ready_subject()
+    harness.jobs.cancel("local", harness.generation(subject).id)
+    harness.jobs.delete_subject("local", subject.id)
+    found = {(each.kind.value, each.state.value) for each in usage.ended(harness.store, "local", days=2)}
     assert found == {("personalize", "succeeded"), ("generate", "canceled")}
 
 
-def test_what_is_live_is_each_tenants_own(desk: Desk) -> None:
-    desk.generation(desk.ready_subject())
-    desk.new_subject()
-    desk.claim(JobKind.PERSONALIZE)
-    assert desk.ledger.live("local") == {"personalize": 0, "generate": 1, "batch": 0, "running": 1}
-    assert desk.ledger.live("loc") == {"personalize": 0, "generate": 0, "batch": 0, "running": 0}
+def test_what_is_live_is_each_tenants_own(harness: ServiceHarness) -> None:
+    harness.generation(harness.ready_subject())
+    harness.new_subject()
+    harness.claim(JobKind.PERSONALIZE)
+    assert harness.ledger.live("local") == {"personalize": 0, "generate": 1, "batch": 0, "running": 1}
+    assert harness.ledger.live("loc") == {"personalize": 0, "generate": 0, "batch": 0, "running": 0}

@@ -15,19 +15,19 @@ from core.webhooks.registry import KEPT_DELIVERIES, KEPT_SECONDS, MOST_FORMER, W
 from core.webhooks.schedule import Schedule
 
 if TYPE_CHECKING:
-    from tests.harness import Desk
+    from tests.harness import ServiceHarness
 
 URL = "https://hooks.example.com/in?token=s3cret"
 
 
 @pytest.fixture
-def webhooks(desk: Desk) -> Webhooks:
-    return Webhooks(desk.store, desk.ledger.redis)
+def webhooks(harness: ServiceHarness) -> Webhooks:
+    return Webhooks(harness.store, harness.ledger.redis)
 
 
 @pytest.fixture
-def schedule(desk: Desk) -> Schedule:
-    return Schedule(desk.ledger.redis)
+def schedule(harness: ServiceHarness) -> Schedule:
+    return Schedule(harness.ledger.redis)
 
 
 def make(webhooks: Webhooks, *events: str, tenant: str = "local", most: int = 10) -> Webhook:
@@ -50,15 +50,15 @@ def test_ids_that_are_made_of_something() -> None:
     assert time_of(derived_id("msg", at, "a")) == at
 
 
-def test_what_happens_to_a_subject_is_told(desk: Desk, webhooks: Webhooks) -> None:
+def test_what_happens_to_a_subject_is_told(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks)
-    subject = desk.ready_subject()
-    job = desk.generation(subject)
-    assignment = desk.claim(JobKind.GENERATE, job.ref)
-    desk.work.fail(assignment, InternalFault("a face was seen"))
-    waiting = desk.generation(subject)
-    desk.jobs.cancel("local", waiting.id)
-    desk.jobs.delete_subject("local", subject.id)
+    subject = harness.ready_subject()
+    job = harness.generation(subject)
+    assignment = harness.claim(JobKind.GENERATE, job.ref)
+    harness.work.fail(assignment, InternalFault("a face was seen"))
+    waiting = harness.generation(subject)
+    harness.jobs.cancel("local", waiting.id)
+    harness.jobs.delete_subject("local", subject.id)
     assert sorted(told(webhooks, webhook)) == [
         "job.canceled",
         "job.failed",
@@ -81,39 +81,41 @@ def test_what_happens_to_a_subject_is_told(desk: Desk, webhooks: Webhooks) -> No
         assert not {"face", "prompt", "[V]"} & set(json.dumps(body).split())
 
 
-def test_only_what_was_asked_for_is_told(desk: Desk, webhooks: Webhooks) -> None:
+def test_only_what_was_asked_for_is_told(harness: ServiceHarness, webhooks: Webhooks) -> None:
     some = make(webhooks, "subject.ready", "job.failed")
     elsewhere = make(webhooks, tenant="other")
     disabled = make(webhooks)
     webhooks.disable(disabled)
-    desk.ready_subject()
+    harness.ready_subject()
     assert told(webhooks, some) == ["subject.ready"]
     assert told(webhooks, elsewhere) == told(webhooks, disabled) == []
 
 
-def test_settling_again_tells_nothing_new(desk: Desk, webhooks: Webhooks, schedule: Schedule) -> None:
+def test_settling_again_tells_nothing_new(harness: ServiceHarness, webhooks: Webhooks, schedule: Schedule) -> None:
     webhook = make(webhooks, "job.succeeded")
-    subject = desk.ready_subject()
-    job = desk.jobs.job("local", subject.job_id)
-    desk.jobs.settle(job)
+    subject = harness.ready_subject()
+    job = harness.jobs.job("local", subject.job_id)
+    harness.jobs.settle(job)
     assert len(told(webhooks, webhook)) == 1
     (due,) = schedule.take(10)
     (delivery,) = webhooks.log("local", webhook.id, limit=10)
     webhooks.put_delivery(delivery.model_copy(update={"state": DeliveryState.DELIVERED}))
     schedule.end(due)
-    desk.jobs.settle(job)
+    harness.jobs.settle(job)
     assert schedule.take(10) == []
     assert list(webhooks.undelivered()) == []
 
 
-def test_a_worker_that_dies_while_noting_it_loses_nothing(desk: Desk, webhooks: Webhooks, schedule: Schedule) -> None:
+def test_a_worker_that_dies_while_noting_it_loses_nothing(
+    harness: ServiceHarness, webhooks: Webhooks, schedule: Schedule
+) -> None:
     """At every write of the ending in turn the store goes away; the reaper then finishes what was begun."""
     webhook = make(webhooks, "job.succeeded", "subject.ready")
-    put = desk.store.put
+    put = harness.store.put
     for writes in range(12):
-        _, job = desk.new_subject()
-        assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
-        result = desk.weights_of(assignment)
+        _, job = harness.new_subject()
+        assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
+        result = harness.weights_of(assignment)
         left = iter(range(writes))
 
         def failing(key: str, data: bytes, *, content_type: str = "", left: object = left) -> None:
@@ -121,63 +123,63 @@ def test_a_worker_that_dies_while_noting_it_loses_nothing(desk: Desk, webhooks: 
                 raise StoreUnavailable
             put(key, data, content_type=content_type)
 
-        desk.store.put = failing  # type: ignore[method-assign]
-        desk.work.commit(assignment, result, {})
-        desk.store.put = put  # type: ignore[method-assign]
-        desk.reaper.reconcile()
+        harness.store.put = failing  # type: ignore[method-assign]
+        harness.work.commit(assignment, result, {})
+        harness.store.put = put  # type: ignore[method-assign]
+        harness.maintenance.reconcile()
     assert sorted(told(webhooks, webhook)) == ["job.succeeded"] * 12 + ["subject.ready"] * 12
     assert len(list(webhooks.undelivered())) == 24
     assert len({delivery.id for delivery in webhooks.log("local", webhook.id, limit=100)}) == 24
 
 
-def test_a_deletion_is_told_once_however_often_it_is_finished(desk: Desk, webhooks: Webhooks) -> None:
+def test_a_deletion_is_told_once_however_often_it_is_finished(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks, "subject.deleted")
-    subject = desk.ready_subject()
-    desk.jobs.delete_subject("local", subject.id)
+    subject = harness.ready_subject()
+    harness.jobs.delete_subject("local", subject.id)
     (delivery,) = webhooks.log("local", webhook.id, limit=10)
     webhooks.put_delivery(delivery.model_copy(update={"state": DeliveryState.DELIVERED}))
-    desk.store.delete(f"{keys.deliveries('local', webhook.id)}{delivery.id}.json")  # long ago, by its log
-    desk.reaper.finish_erasures()
-    desk.jobs.delete_subject("local", subject.id)
+    harness.store.delete(f"{keys.deliveries('local', webhook.id)}{delivery.id}.json")  # long ago, by its log
+    harness.maintenance.finish_erasures()
+    harness.jobs.delete_subject("local", subject.id)
     assert told(webhooks, webhook) == []
 
 
-def test_a_deletion_is_told_by_the_reaper_when_its_server_died(desk: Desk, webhooks: Webhooks) -> None:
+def test_a_deletion_is_told_by_the_reaper_when_its_server_died(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks, "subject.deleted")
-    subject = desk.ready_subject()
-    put = desk.store.put
+    subject = harness.ready_subject()
+    put = harness.store.put
 
     def failing(key: str, data: bytes, *, content_type: str = "") -> None:
         if key.startswith("deliveries/"):
             raise StoreUnavailable
         put(key, data, content_type=content_type)
 
-    desk.store.put = failing  # type: ignore[method-assign]
+    harness.store.put = failing  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
-        desk.jobs.delete_subject("local", subject.id)
-    desk.store.put = put  # type: ignore[method-assign]
-    desk.reaper.finish_erasures()
+        harness.jobs.delete_subject("local", subject.id)
+    harness.store.put = put  # type: ignore[method-assign]
+    harness.maintenance.finish_erasures()
     assert told(webhooks, webhook) == ["subject.deleted"]
 
 
-def test_of_a_deleted_subject_only_ids_are_left(desk: Desk, webhooks: Webhooks) -> None:
+def test_of_a_deleted_subject_only_ids_are_left(harness: ServiceHarness, webhooks: Webhooks) -> None:
     make(webhooks)
-    subject = desk.ready_subject()
-    desk.generation(subject)
-    desk.jobs.delete_subject("local", subject.id)
-    left = {key.split("/")[0] for key in desk.store.list("")}
+    subject = harness.ready_subject()
+    harness.generation(subject)
+    harness.jobs.delete_subject("local", subject.id)
+    left = {key.split("/")[0] for key in harness.store.list("")}
     assert left == {"local", "deliveries", "undelivered", "erasures", "erasing", "usage"}
-    for key in desk.store.list(keys.DELIVERIES):
-        delivery = Delivery.model_validate_json(desk.store.get(key))
+    for key in harness.store.list(keys.DELIVERIES):
+        delivery = Delivery.model_validate_json(harness.store.get(key))
         assert set(json.loads(delivery.body)["data"]) <= {"job_id", "subject_id", "kind", "status"}
 
 
-def test_without_redis_it_is_noted_in_the_store(desk: Desk, webhooks: Webhooks) -> None:
+def test_without_redis_it_is_noted_in_the_store(harness: ServiceHarness, webhooks: Webhooks) -> None:
     from core.queue.connection import connect
     from core.settings import Settings
 
     webhook = make(webhooks)
-    away = Webhooks(desk.store, connect(Settings(redis_url="redis://127.0.0.1:1/0")))
+    away = Webhooks(harness.store, connect(Settings(redis_url="redis://127.0.0.1:1/0")))
     away.test(webhook)
     assert [due.webhook_id for due in webhooks.undelivered()] == [webhook.id]
 
@@ -191,33 +193,33 @@ def test_a_tenant_has_only_so_many(webhooks: Webhooks) -> None:
     assert len(list(webhooks.all("local"))) == 2
 
 
-def test_those_made_at_once_are_never_too_many(webhooks: Webhooks, desk: Desk) -> None:
-    put = desk.store.put
+def test_those_made_at_once_are_never_too_many(webhooks: Webhooks, harness: ServiceHarness) -> None:
+    put = harness.store.put
 
     def crowded(key: str, data: bytes, *, content_type: str = "") -> None:
-        desk.store.put = put  # type: ignore[method-assign]
+        harness.store.put = put  # type: ignore[method-assign]
         make(webhooks, most=1)  # somebody else is a moment quicker
         put(key, data, content_type=content_type)
 
-    desk.store.put = crowded  # type: ignore[method-assign]
+    harness.store.put = crowded  # type: ignore[method-assign]
     with pytest.raises(TooManyWebhooks):
         make(webhooks, most=1)
     assert len(list(webhooks.all("local"))) == 1
 
 
-def test_a_deleted_webhook_leaves_nothing(desk: Desk, webhooks: Webhooks) -> None:
+def test_a_deleted_webhook_leaves_nothing(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks)
     webhooks.test(webhook)
     webhooks.delete("local", webhook.id)
-    assert list(desk.store.list("")) == []
-    assert desk.ledger.redis.keys("hdb:*") == []
+    assert list(harness.store.list("")) == []
+    assert harness.ledger.redis.keys("hdb:*") == []
     for gone in (webhook.id, "whk_x", "../x", new_id("whk")):
         with pytest.raises(WebhookNotFound):
             webhooks.get("local", gone)
     with pytest.raises(WebhookNotFound):
         webhooks.get("other", webhook.id)
     webhooks.disable(webhook)
-    assert list(desk.store.list("")) == []
+    assert list(harness.store.list("")) == []
 
 
 def test_old_secrets_count_for_a_while(webhooks: Webhooks) -> None:
@@ -257,7 +259,7 @@ def test_a_secret_does_not_show(webhooks: Webhooks) -> None:
     assert "s3cret" not in repr(webhook)
 
 
-def test_the_log_has_an_end(desk: Desk, webhooks: Webhooks) -> None:
+def test_the_log_has_an_end(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks)
     for number in range(KEPT_DELIVERIES + 5):
         at = time.time() - 1000 + number
@@ -272,19 +274,19 @@ def test_the_log_has_an_end(desk: Desk, webhooks: Webhooks) -> None:
     assert len(webhooks.log("local", webhook.id, limit=7)) == 7
 
 
-def test_what_is_over_for_long_is_forgotten(desk: Desk, webhooks: Webhooks) -> None:
+def test_what_is_over_for_long_is_forgotten(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks)
     for hours, state in ((1, "delivered"), (24 * 9, "delivered"), (24 * 9, "pending")):
         at = time.time() - hours * 3600
         delivery = webhooks.queue(webhook, Happening("local", Event.TEST, at, state, {}))
         webhooks.put_delivery(delivery.model_copy(update={"state": DeliveryState(state)}))
     assert KEPT_SECONDS < 24 * 9 * 3600
-    drop_old(desk.store)
+    drop_old(harness.store)
     assert [d.state for d in webhooks.log("local", webhook.id, limit=9)] == ["delivered", "pending"]
 
 
-def test_ended_without_a_time_of_its_end(desk: Desk, webhooks: Webhooks) -> None:
+def test_ended_without_a_time_of_its_end(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks)
-    _, job = desk.new_subject()
-    desk.jobs.settle(job.model_copy(update={"state": JobState.FAILED, "finished_at": None}))
+    _, job = harness.new_subject()
+    harness.jobs.settle(job.model_copy(update={"state": JobState.FAILED, "finished_at": None}))
     assert told(webhooks, webhook) == ["job.failed"]

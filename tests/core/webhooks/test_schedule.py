@@ -8,18 +8,18 @@ import pytest
 from core.webhooks.schedule import Due, Schedule
 
 if TYPE_CHECKING:
-    from tests.harness import Desk
+    from tests.harness import ServiceHarness
 
 A1, A2, B1 = Due("acme", "whk_a", "msg_1"), Due("acme", "whk_a", "msg_2"), Due("other", "whk_b", "msg_1")
 
 
 @pytest.fixture
-def schedule(desk: Desk) -> Schedule:
-    return Schedule(desk.ledger.redis)
+def schedule(harness: ServiceHarness) -> Schedule:
+    return Schedule(harness.ledger.redis)
 
 
-def keys(desk: Desk) -> list[str]:
-    return sorted(desk.ledger.redis.keys("hdb:*"))
+def keys(harness: ServiceHarness) -> list[str]:
+    return sorted(harness.ledger.redis.keys("hdb:*"))
 
 
 def test_what_is_due_is_taken_once(schedule: Schedule) -> None:
@@ -84,14 +84,14 @@ def test_what_failed_comes_again_in_its_time(schedule: Schedule) -> None:
     assert schedule.take(1) == [B1]
 
 
-def test_a_webhook_that_failed_is_left_in_peace(desk: Desk, schedule: Schedule) -> None:
+def test_a_webhook_that_failed_is_left_in_peace(harness: ServiceHarness, schedule: Schedule) -> None:
     schedule.add(A1)
     schedule.add(A2)
     schedule.take(1)
     schedule.end(A1, again=1, peace=3600)
     assert schedule.take(1) == []
-    desk.ledger.redis.delete("hdb:acme:delivering:whk_a")
-    desk.ledger.redis.zadd("hdb:deliveries", {"acme/whk_a": 1})
+    harness.ledger.redis.delete("hdb:acme:delivering:whk_a")
+    harness.ledger.redis.zadd("hdb:deliveries", {"acme/whk_a": 1})
     assert schedule.take(1) == [A2]
 
 
@@ -111,15 +111,15 @@ def test_who_comes_late_does_not_bring_back_what_is_over(schedule: Schedule) -> 
     assert not schedule.knows(A1)
 
 
-def test_nothing_is_left_in_redis(desk: Desk, schedule: Schedule) -> None:
+def test_nothing_is_left_in_redis(harness: ServiceHarness, schedule: Schedule) -> None:
     schedule.add(A1)
     schedule.take(1)
     schedule.end(A1)
-    assert keys(desk) == []
+    assert keys(harness) == []
     schedule.add(A1)
     schedule.take(1)
     schedule.forget("acme", "whk_a")
-    assert keys(desk) == []
+    assert keys(harness) == []
 
 
 def test_one_turn_in_so_many_seconds(schedule: Schedule) -> None:
