@@ -21,7 +21,7 @@ from core.jobs import pages
 from core.jobs.archive import Accepted
 from core.jobs.service import Jobs
 from core.storage import keys
-from core.webhooks import registry as webhooks
+from core.webhooks import publish
 
 _log = logging.getLogger(__name__)
 _TURN = 20
@@ -107,7 +107,7 @@ class BatchScheduler:
         if after != before:
             self.batches.put_tally(tenant, batch_id, after)
         if finished_at and not after.told:  # with the time that is written down: told again, it is the same message
-            webhooks.tell_batch(self.store, self.jobs.ledger.redis, tenant, batch_id, finished_at, canceled=canceled)
+            publish.batch_ended(self.store, self.jobs.ledger.redis, tenant, batch_id, finished_at, canceled=canceled)
             self.batches.put_tally(tenant, batch_id, after.model_copy(update={"told": True}))
         for subject_id in blanked:
             self.store.delete(f"{keys.blanked(tenant, batch_id)}{subject_id}")

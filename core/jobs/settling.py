@@ -13,7 +13,7 @@ from core.jobs.ledger import Ledger
 from core.records import Job, JobKind, JobState, PersonalizeResult, Receipt, Subject, SubjectStatus
 from core.storage import keys
 from core.tenants import usage
-from core.webhooks import registry as webhooks
+from core.webhooks import publish
 
 _log = logging.getLogger(__name__)
 _STATUS = {
@@ -37,7 +37,7 @@ def settle(archive: Archive, ledger: Ledger, job: Job, *, keep_photos: bool) -> 
         _settle_subject(archive, first, keep_photos=keep_photos)
     usage.note(archive.store, first)
     listing.note(archive.store, first)
-    webhooks.tell_ended(archive.store, ledger.redis, first)
+    publish.job_ended(archive.store, ledger.redis, first)
     archive.drop_other_attempts(first)
     archive.drop_accepted(job.tenant, job.id)
     ledger.expire(job.ref)
@@ -62,7 +62,7 @@ def erase(archive: Archive, ledger: Ledger, receipt: Receipt, *, also: Sequence[
         _log.warning("erase.without_redis", extra={"subject_id": receipt.subject_id})
     archive.erase(receipt, job_ids)
     if not receipt.told:
-        webhooks.tell_deleted(archive.store, ledger.redis, receipt)
+        publish.subject_deleted(archive.store, ledger.redis, receipt)
         receipt = receipt.model_copy(update={"told": True, "late": late})
         archive.put_receipt(receipt)
     return receipt

@@ -1,4 +1,4 @@
-"""`python -m core.webhooks`: the dispatcher, until it is told to stop (SIGINT, SIGTERM)."""
+"""`python -m core.webhooks`: the webhook dispatcher, until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from core.storage import open_store
 from core.webhooks.dispatcher import Dispatcher
 from core.webhooks.registry import Webhooks
 from core.webhooks.schedule import Schedule
-from core.webhooks.sender import Post
+from core.webhooks.sender import Sender
 
 _log = logging.getLogger("core.webhooks")
 
 
 async def serve(settings: Settings) -> None:
-    """Deliver until a signal comes; then end what was begun."""
+    """Run the dispatcher until a signal comes; attempts in flight are then finished."""
     redis = connect(settings)
     dispatcher = Dispatcher(
         Webhooks(open_store(settings), redis),
         Schedule(redis),
-        Post(allow_private=settings.webhooks_allow_private),
+        Sender(allow_private=settings.webhooks_allow_private),
     )
     stop = anyio.Event()
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -40,7 +40,7 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Read the settings and run."""
+    """Read the settings and run; wrong settings end the process with a message."""
     try:
         settings = load_settings()
         configure_logging(settings.log_level)

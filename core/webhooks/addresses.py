@@ -1,8 +1,8 @@
-"""Which addresses may be told: public ones, over TLS. Nobody can have this service look into its own network.
+"""Which addresses webhooks may have: public ones, over TLS. No URL makes this service connect to its own network.
 
-A URL is taken only when it can be read in one way: a plain name or a plain address, without user, fragment or escapes.
-Its name is resolved once; all its addresses must be public; and the connection goes to the addresses that were checked
-(post.py), so that a name that resolves differently a moment later changes nothing.
+A URL is accepted only when it can be read in one way: a plain name or a plain address, without user, fragment or
+escapes. Its name is resolved once, all its addresses must be public, and the connection goes to the addresses that were
+checked (sender.py), so that a name that resolves differently a moment later changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from core.errors import Unavailable, WebhookRefused
 MAX_URL = 2048
 PORTS = frozenset({443, 8443})
 MOST_ADDRESSES = 3
-"""Of a name: more are not tried. Of both families, where it has both: one of them may lead nowhere from here."""
+"""So many addresses of a name are tried, of both families where it has both: one may be unreachable from here."""
 
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
 """The addresses of a name, for a port. Raises OSError when there are none."""
@@ -72,8 +72,8 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where to send: read from a URL, not yet looked up. `path` has the query."""
+class ParsedUrl:
+    """A URL in parts, its name not yet resolved. `path` includes the query."""
 
     scheme: str
     host: str
@@ -90,27 +90,27 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A target whose `addresses` may be connected to."""
+class CheckedUrl:
+    """A URL whose `addresses` may be connected to."""
 
-    target: Target
+    url: ParsedUrl
     addresses: tuple[str, ...]
 
 
 def system_resolver(name: str, port: int) -> Sequence[str]:
-    """What the system says. It may take as long as the system lets it, and nothing can stop it."""
+    """The system's resolver. It may take as long as the system lets it, and cannot be stopped."""
     return [str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
 
 
 class BoundedResolver:
-    """A resolver that does only so much at once: names whose servers never answer must not take all threads."""
+    """A resolver with a limit of lookups at once: names whose servers never answer must not take all threads."""
 
     def __init__(self, most: int, resolve: Resolver = system_resolver) -> None:
         self._free = BoundedSemaphore(most)
         self._resolve = resolve
 
     def __call__(self, name: str, port: int) -> Sequence[str]:
-        """See Resolver. Raises Unavailable, at once, when too much is being looked up."""
+        """See Resolver. Raises Unavailable, at once, when the limit is reached."""
         if not self._free.acquire(blocking=False):
             raise Unavailable("Too many names are being looked up; try again in a moment.", retry_after=5.0)
         try:
@@ -119,20 +119,20 @@ class BoundedResolver:
             self._free.release()
 
 
-def check(url: str, resolve: Resolver = system_resolver, *, allow_private: bool = False) -> Checked:
-    """The target of a URL and the addresses to connect to. Raises WebhookRefused.
+def check_url(url: str, resolve: Resolver = system_resolver, *, allow_private: bool = False) -> CheckedUrl:
+    """Parse a URL and resolve its name to the addresses to connect to. Raises WebhookRefused.
 
     `allow_private`: for development, any address, any port, and plain HTTP.
     """
-    target = parse(url, allow_private=allow_private)
-    addresses = [str(target.address)] if target.address else _resolve(target, resolve)
+    parsed = parse_url(url, allow_private=allow_private)
+    addresses = [str(parsed.address)] if parsed.address else _resolve(parsed, resolve)
     if not allow_private and not all(is_public(address) for address in addresses):
-        raise _refused(f"{target.host} is not a public address; only those on the internet are told.")
-    return Checked(target, tuple(_alternating(addresses)[:MOST_ADDRESSES]))
+        raise _refused(f"{parsed.host} is not a public address; messages are sent to those on the internet only.")
+    return CheckedUrl(parsed, tuple(_alternating(addresses)[:MOST_ADDRESSES]))
 
 
-def parse(url: str, *, allow_private: bool = False) -> Target:
-    """Read a URL, strictly; nothing is looked up. Raises WebhookRefused."""
+def parse_url(url: str, *, allow_private: bool = False) -> ParsedUrl:
+    """Parse a URL strictly; its name is not resolved. Raises WebhookRefused."""
     found = _URL.fullmatch(url) if len(url) <= MAX_URL else None
     if found is None:
         raise _refused(
@@ -140,12 +140,12 @@ def parse(url: str, *, allow_private: bool = False) -> Target:
             "a name with other letters is written in its xn-- form."
         )
     if found["scheme"] != "https" and not (allow_private and found["scheme"] == "http"):
-        raise _refused("Only https is spoken: send a URL that starts with https://.")
+        raise _refused("Only https is supported: send a URL that starts with https://.")
     port = int(found["port"] or (443 if found["scheme"] == "https" else 80))
     if port not in PORTS and not (allow_private and 0 < port < 65536):
         raise _refused(f"Only the ports {' and '.join(map(str, sorted(PORTS)))} are connected to.")
     host = _host(found["host"].lower(), allow_private=allow_private)
-    return Target(found["scheme"], host, port, (found["path"] or "/") + (found["query"] or ""))
+    return ParsedUrl(found["scheme"], host, port, (found["path"] or "/") + (found["query"] or ""))
 
 
 def is_public(address: str) -> bool:
@@ -164,14 +164,14 @@ def is_public(address: str) -> bool:
 
 
 def _host(host: str, *, allow_private: bool) -> str:
-    """The name, or the address without brackets."""
+    """The host's name, or its address without brackets. Raises WebhookRefused."""
     if host.startswith("["):
         try:
             return str(IPv6Address(host[1:-1]))
         except ValueError:
             raise _refused(f"{host} is not an IPv6 address.") from None
     labels = host.split(".")
-    if _is_number(labels[-1]):  # what else ends in a number is read as an address by some, and by each in its own way
+    if _is_number(labels[-1]):  # other forms are read as an address by some programs, and by each in its own way
         try:
             return str(IPv4Address(host))
         except ValueError:
@@ -187,18 +187,18 @@ def _is_number(label: str) -> bool:
     return label.isdecimal() or re.fullmatch(r"0x[0-9a-f]*", label) is not None
 
 
-def _resolve(target: Target, resolve: Resolver) -> list[str]:
+def _resolve(url: ParsedUrl, resolve: Resolver) -> list[str]:
     try:
-        addresses = list(dict.fromkeys(resolve(target.host, target.port)))
+        addresses = list(dict.fromkeys(resolve(url.host, url.port)))
     except (OSError, UnicodeError):
         addresses = []
     if not addresses:
-        raise _refused(f"{target.host} has no address.")
+        raise _refused(f"{url.host} has no address.")
     return addresses
 
 
 def _alternating(addresses: Sequence[str]) -> list[str]:
-    """IPv6 and IPv4 by turns, beginning with what the resolver puts first, each in its order."""
+    """The addresses with IPv6 and IPv4 alternating, beginning with the family that the resolver puts first."""
     first_is_v6 = ":" in addresses[0]
     same = [address for address in addresses if (":" in address) is first_is_v6]
     other = [address for address in addresses if (":" in address) is not first_is_v6]

@@ -1,4 +1,4 @@
-"""Messages to webhooks: what can be told, what one message says, and how the attempts to deliver it went."""
+"""Messages to webhooks: the types of event, and what the message about one event says."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from core.ids import derived_id
-from core.records import DeliveryState, Record
 
 
-class Event(StrEnum):
-    """What can be told. `tell` takes any of them; a new kind is a line here, and a call where it happens."""
+class WebhookEvent(StrEnum):
+    """The types of event that webhooks can receive. A new type is a line here, and a function in publish.py."""
 
     JOB_SUCCEEDED = "job.succeeded"
     JOB_FAILED = "job.failed"
@@ -22,49 +21,26 @@ class Event(StrEnum):
     BATCH_COMPLETED = "batch.completed"
     BATCH_CANCELED = "batch.canceled"
     TEST = "webhook.test"
-    """Asked for by the tenant, and sent whatever else the webhook is for."""
-
-
-class Attempt(Record):
-    """One try. `status` is what was answered, or None: then `error` says why nothing was."""
-
-    at: float
-    seconds: float
-    status: int | None = None
-    error: str | None = None
-
-
-class Delivery(Record):
-    """One message to one webhook. `body` is sent as it stands; `id` is the message's, at every webhook the same."""
-
-    id: str
-    tenant: str
-    webhook_id: str
-    type: str
-    body: str
-    created_at: float
-    state: DeliveryState = DeliveryState.PENDING
-    attempts: tuple[Attempt, ...] = ()
-    next_at: float | None = None
+    """Requested by the tenant, and sent whatever events the webhook is for."""
 
 
 @dataclass(frozen=True)
-class Happening:
-    """Something to tell: `data` are ids and states. `about` names it, so that it is the same message again."""
+class Message:
+    """One event as a message. `data` has only ids and states; `key` names the job, subject or batch it is about."""
 
     tenant: str
-    event: Event
+    event: WebhookEvent
     at: float
-    about: str
+    key: str
     data: dict[str, str]
 
     @property
-    def message_id(self) -> str:
-        """The same whenever it is noted."""
-        return derived_id("msg", self.at, f"{self.tenant} {self.event} {self.about}")
+    def id(self) -> str:
+        """The message's id, derived from the event: publishing the same event again makes the same id."""
+        return derived_id("msg", self.at, f"{self.tenant} {self.event} {self.key}")
 
     @property
     def body(self) -> str:
-        """The payload: type, time, data."""
+        """The JSON payload: type, timestamp, data."""
         when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return json.dumps({"type": self.event, "timestamp": when, "data": self.data}, separators=(",", ":"))

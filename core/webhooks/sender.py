@@ -1,7 +1,7 @@
-"""One attempt: resolve, check, connect to what was checked, send, read the status. No redirects, no proxies, no more.
+"""One attempt: resolve, check, connect to the checked address, send, read the status. No redirects, no proxies.
 
-httpcore is used as it is, without httpx above it, which follows the environment's proxies and logs URLs: all that is
-wanted here is one request over a connection whose other end was chosen beforehand.
+httpcore is used directly: httpx would follow the environment's proxies and log URLs, and all that is needed here is one
+request over a connection to an address that was chosen beforehand.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import httpcore
 from anyio import fail_after, to_thread
 
 from core.errors import WebhookRefused
-from core.webhooks.addresses import BoundedResolver, Checked, Resolver, Target, check
-from core.webhooks.messages import Attempt
+from core.webhooks.addresses import BoundedResolver, CheckedUrl, ParsedUrl, Resolver, check_url
+from core.webhooks.records import Attempt
 
 TIMEOUT_SECONDS = 10.0
 """For everything together, from resolving the name to the answer's status."""
 MOST_LOOKUPS = 32
-"""Names that are looked up at once, those included that nobody waits for any more."""
+"""Names that are looked up at once, including those whose attempt has timed out."""
 CONNECT_SECONDS = 3.0
-"""For one address, when there are others."""
+"""For connecting to one address when there are others to try."""
 MOST_BYTES = 4096
-"""Of an answer's body: so much is read, so that the connection ends in good order, and dropped."""
+"""So much of an answer's body is read, and dropped, so that the connection closes in good order."""
 
 Clock: TypeAlias = Callable[[], float]
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to one target only, at its checked addresses, whatever its name resolves to by now."""
+    """Connects only to the addresses of one checked URL, whatever its name resolves to by now."""
 
-    def __init__(self, checked: Checked, backend: httpcore.AsyncNetworkBackend) -> None:
+    def __init__(self, checked: CheckedUrl, backend: httpcore.AsyncNetworkBackend) -> None:
         """`backend` makes the connections, to addresses only."""
         self._checked = checked
         self._backend = backend
@@ -49,8 +49,8 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """See AsyncNetworkBackend. The addresses are tried one after the other."""
-        target = self._checked.target
-        if (host, port) != (target.host, target.port):
+        url = self._checked.url
+        if (host, port) != (url.host, url.port):
             raise httpcore.ConnectError("another host than the one that was checked")
         for address in self._checked.addresses[:-1]:
             try:
@@ -61,7 +61,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         return await self._backend.connect_tcp(last, port, timeout, local_address, socket_options)
 
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
-        """Never."""
+        """See AsyncNetworkBackend. Always raises ConnectError."""
         raise httpcore.ConnectError("there are no webhooks on sockets")
 
     async def sleep(self, seconds: float) -> None:
@@ -69,8 +69,8 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         await self._backend.sleep(seconds)
 
 
-class Post:
-    """Sends messages. Another `resolve`, `backend` or `tls` (whose certificates are believed) is for tests."""
+class Sender:
+    """Sends messages. Another `resolve`, `backend` or `tls` (with other trusted certificates) is for tests."""
 
     def __init__(
         self,
@@ -82,23 +82,23 @@ class Post:
         timeout: float = TIMEOUT_SECONDS,
         clock: Clock = time.time,
     ) -> None:
-        self._check = partial(check, resolve=resolve or BoundedResolver(MOST_LOOKUPS), allow_private=allow_private)
+        self._check = partial(check_url, resolve=resolve or BoundedResolver(MOST_LOOKUPS), allow_private=allow_private)
         self._backend = backend or httpcore.AnyIOBackend()
         self._timeout = timeout
         self._clock = clock
         self._tls = tls or ssl.create_default_context(cafile=certifi.where())
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Attempt:
-        """What came of it. Never raises for what the other side does; Unavailable when too many names hang.
+        """POST the body, and return the attempt. Raises only Unavailable, when too many names are being looked up.
 
-        Once there is a status it counts, however the rest of the answer ends.
+        Once a status was received it is the result, however the rest of the answer ends.
         """
         began, started = self._clock(), time.monotonic()
         answered: list[int] = []
         error = None
         try:
             with fail_after(self._timeout):
-                # The resolver's thread is left to itself when time is up: there is no way to stop it.
+                # The resolver's thread is abandoned when time is up: there is no way to stop it.
                 checked = await to_thread.run_sync(self._check, url, abandon_on_cancel=True)
                 await self._request(checked, headers, body, answered.append)
         except WebhookRefused as refused:
@@ -115,7 +115,7 @@ class Post:
         return Attempt(at=began, seconds=seconds, error=error)
 
     async def _request(
-        self, checked: Checked, headers: Mapping[str, str], body: bytes, answered: Callable[[int], None]
+        self, checked: CheckedUrl, headers: Mapping[str, str], body: bytes, answered: Callable[[int], None]
     ) -> None:
         pool = httpcore.AsyncConnectionPool(
             ssl_context=self._tls,
@@ -124,7 +124,10 @@ class Post:
             network_backend=PinnedBackend(checked, self._backend),
         )
         sent = {**headers, "content-length": str(len(body))}
-        async with pool, pool.stream("POST", _url(checked.target), headers=list(sent.items()), content=body) as answer:
+        async with (
+            pool,
+            pool.stream("POST", _httpcore_url(checked.url), headers=list(sent.items()), content=body) as answer,
+        ):
             answered(answer.status)
             left = MOST_BYTES
             async for part in answer.aiter_stream():
@@ -133,14 +136,14 @@ class Post:
                     break
 
 
-def _url(target: Target) -> httpcore.URL:
-    """The parts as they were checked: nothing is read from text again."""
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    return httpcore.URL(scheme=target.scheme, host=host, port=target.port, target=target.path)
+def _httpcore_url(url: ParsedUrl) -> httpcore.URL:
+    """The URL made of the parts that were checked: the text is not parsed again."""
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return httpcore.URL(scheme=url.scheme, host=host, port=url.port, target=url.path)
 
 
 def _is_tls(failure: BaseException) -> bool:
-    """Whether it came of TLS, a certificate for another name, say; the layers in between wrap it."""
+    """Whether TLS failed, because of a certificate for another name, say; the layers in between wrap its error."""
     cause: BaseException | None = failure
     while cause and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__

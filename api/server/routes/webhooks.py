@@ -16,7 +16,7 @@ from api.server.idempotency import Idempotent
 from api.server.json_only import JsonOnly
 from core import errors
 from core.settings import Settings
-from core.webhooks.addresses import Resolver, check
+from core.webhooks.addresses import Resolver, check_url
 from hyperdreambooth.schemas.webhooks import (
     DeliveryAnswer,
     DeliveryList,
@@ -174,7 +174,7 @@ def list_deliveries(
 
 async def _refuse_private(url: str, resolve: Resolver, settings: Settings) -> None:
     """Raises WebhookRefused, also when the name's servers take too long; their thread is left to itself then."""
-    look = partial(check, url, resolve, allow_private=settings.webhooks_allow_private)
+    look = partial(check_url, url, resolve, allow_private=settings.webhooks_allow_private)
     try:
         with anyio.fail_after(RESOLVE_SECONDS):
             await to_thread.run_sync(look, abandon_on_cancel=True)

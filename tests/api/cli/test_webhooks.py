@@ -5,7 +5,7 @@ import json
 import pytest
 
 from api.server.dependencies import the_resolver
-from core.webhooks.messages import Attempt
+from core.webhooks.records import Attempt
 from core.webhooks.registry import Webhooks
 
 URL = "https://hooks.example.com/in"

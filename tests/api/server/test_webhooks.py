@@ -12,10 +12,10 @@ from api.server.dependencies import the_resolver
 from core.storage import keys
 from core.webhooks.addresses import BoundedResolver
 from core.webhooks.dispatcher import Dispatcher
-from core.webhooks.messages import Event
+from core.webhooks.messages import WebhookEvent
 from core.webhooks.registry import Webhooks
 from core.webhooks.schedule import Schedule
-from core.webhooks.sender import Post
+from core.webhooks.sender import Sender
 from core.webhooks.testing import FakeBackend, FakeResolver
 from hyperdreambooth.schemas.webhooks import EventName
 
@@ -49,7 +49,7 @@ def deliver(desk, resolver, network):
     webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
 
     def deliver():
-        dispatcher = Dispatcher(webhooks, schedule, Post(resolve=resolver, backend=network))
+        dispatcher = Dispatcher(webhooks, schedule, Sender(resolve=resolver, backend=network))
         while taken := schedule.take(10):
             for due in taken:
                 anyio.run(dispatcher.deliver, due)
@@ -154,7 +154,7 @@ def test_too_many_names_at_once_are_put_off(client):
 
 
 def test_tests_do_not_pile_up(client, webhook, monkeypatch):
-    monkeypatch.setattr("core.webhooks.registry.MOST_WAITING", 3)
+    monkeypatch.setattr("core.webhooks.registry.MOST_PENDING", 3)
     statuses = [client.post(f"/v1/webhooks/{webhook['id']}/test").status_code for _ in range(4)]
     assert statuses == [202, 202, 202, 429]
 
@@ -204,7 +204,7 @@ def test_gone_disables_it(client, webhook, deliver, network):
 
 
 def test_a_disabled_one_can_be_enabled_again(client, webhook, deliver, network, monkeypatch):
-    monkeypatch.setattr("core.webhooks.dispatcher.PEACE_SECONDS", 0.0)
+    monkeypatch.setattr("core.webhooks.dispatcher.COOLDOWN_SECONDS", 0.0)
     path = f"/v1/webhooks/{webhook['id']}"
     network.answer = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
     client.post(f"{path}/test")
@@ -283,13 +283,13 @@ def test_neither_secret_nor_address_is_logged(client, webhook, deliver, caplog):
     client.post(f"/v1/webhooks/{webhook['id']}/test")
     deliver()
     said = " ".join(str(vars(record)) for record in caplog.records)
-    assert "delivery.tried" in said
+    assert "webhook.attempted" in said
     assert webhook["secret"] not in said
     assert "s3cret" not in said
 
 
 def test_every_event_can_be_asked_for():
-    assert set(get_args(EventName)) == set(Event) - {Event.TEST}
+    assert set(get_args(EventName)) == set(WebhookEvent) - {WebhookEvent.TEST}
 
 
 def test_a_webhooks_document_is_its_tenants(client, webhook, store):

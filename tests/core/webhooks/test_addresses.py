@@ -1,4 +1,4 @@
-"""What must never be connected to. Each is tried at creation's check and at a delivery, without a connection."""
+"""What must never be connected to. Each is tried at creation's check_url and at a delivery, without a connection."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from core.errors import Unavailable, WebhookRefused
-from core.webhooks.addresses import MAX_URL, BoundedResolver, Checked, Target, check, is_public
-from core.webhooks.sender import Post
+from core.webhooks.addresses import MAX_URL, BoundedResolver, CheckedUrl, ParsedUrl, check_url, is_public
+from core.webhooks.sender import Sender
 from core.webhooks.testing import FakeBackend, FakeResolver
 
 PUBLIC = "93.184.215.14"
@@ -202,10 +202,10 @@ def test_the_table_is_long_enough() -> None:
 @pytest.mark.parametrize("url", REFUSED)
 def test_it_is_refused_at_creation_and_never_connected_to(url: str) -> None:
     with pytest.raises(WebhookRefused) as refused:
-        check(url, FakeResolver(NAMES))
+        check_url(url, FakeResolver(NAMES))
     assert refused.value.field == "url"
     backend = FakeBackend()
-    attempt = anyio.run(Post(resolve=FakeResolver(NAMES), backend=backend).send, url, {}, b"{}")
+    attempt = anyio.run(Sender(resolve=FakeResolver(NAMES), backend=backend).send, url, {}, b"{}")
     assert attempt.status is None
     assert (attempt.error or "").startswith("refused: ")
     assert backend.connections == []
@@ -214,27 +214,27 @@ def test_it_is_refused_at_creation_and_never_connected_to(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "target", "addresses"),
     [
-        ("https://example.com", Target("https", "example.com", 443, "/"), (PUBLIC,)),
-        ("https://EXAMPLE.com:8443/a/b?c=%20d", Target("https", "example.com", 8443, "/a/b?c=%20d"), (PUBLIC,)),
+        ("https://example.com", ParsedUrl("https", "example.com", 443, "/"), (PUBLIC,)),
+        ("https://EXAMPLE.com:8443/a/b?c=%20d", ParsedUrl("https", "example.com", 8443, "/a/b?c=%20d"), (PUBLIC,)),
         (
             "https://both.example.com/",
-            Target("https", "both.example.com", 443, "/"),
+            ParsedUrl("https", "both.example.com", 443, "/"),
             (PUBLIC, V6),
         ),
-        (f"https://{PUBLIC}/x", Target("https", PUBLIC, 443, "/x"), (PUBLIC,)),
-        ("https://[2606:4700::1111]/", Target("https", "2606:4700::1111", 443, "/"), ("2606:4700::1111",)),
-        ("https://example.com?x=1", Target("https", "example.com", 443, "/?x=1"), (PUBLIC,)),
+        (f"https://{PUBLIC}/x", ParsedUrl("https", PUBLIC, 443, "/x"), (PUBLIC,)),
+        ("https://[2606:4700::1111]/", ParsedUrl("https", "2606:4700::1111", 443, "/"), ("2606:4700::1111",)),
+        ("https://example.com?x=1", ParsedUrl("https", "example.com", 443, "/?x=1"), (PUBLIC,)),
     ],
 )
-def test_what_is_public_is_taken_as_it_was_checked(url: str, target: Target, addresses: tuple[str, ...]) -> None:
-    assert check(url, FakeResolver(NAMES)) == Checked(target, addresses)
+def test_what_is_public_is_taken_as_it_was_checked(url: str, target: ParsedUrl, addresses: tuple[str, ...]) -> None:
+    assert check_url(url, FakeResolver(NAMES)) == CheckedUrl(target, addresses)
 
 
 def test_both_families_are_tried() -> None:
     six = [f"2606:4700::{number}" for number in range(1, 5)]
     resolver = FakeResolver({"a.example.com": [[*six, PUBLIC]], "b.example.com": [[PUBLIC, "1.1.1.1", *six]]})
-    assert check("https://a.example.com/", resolver).addresses == (six[0], PUBLIC, six[1])
-    assert check("https://b.example.com/", resolver).addresses == (PUBLIC, six[0], "1.1.1.1")
+    assert check_url("https://a.example.com/", resolver).addresses == (six[0], PUBLIC, six[1])
+    assert check_url("https://b.example.com/", resolver).addresses == (PUBLIC, six[0], "1.1.1.1")
 
 
 def test_names_that_hang_do_not_take_all_threads() -> None:
@@ -246,22 +246,22 @@ def test_names_that_hang_do_not_take_all_threads() -> None:
         return [PUBLIC]
 
     resolver = BoundedResolver(2, hang)
-    threads = [threading.Thread(target=check, args=("https://example.com/", resolver)) for _ in range(2)]
+    threads = [threading.Thread(target=check_url, args=("https://example.com/", resolver)) for _ in range(2)]
     for thread in threads:
         thread.start()
         begun.acquire()
     with pytest.raises(Unavailable):
-        check("https://example.com/", resolver)
+        check_url("https://example.com/", resolver)
     over.set()
     for thread in threads:
         thread.join()
-    assert check("https://example.com/", resolver).addresses == (PUBLIC,)
+    assert check_url("https://example.com/", resolver).addresses == (PUBLIC,)
 
 
 def test_an_address_is_not_looked_up() -> None:
     resolver = FakeResolver({})
-    check(f"https://{PUBLIC}/", resolver)
-    assert resolver.asked == []
+    check_url(f"https://{PUBLIC}/", resolver)
+    assert resolver.lookups == []
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_an_address_is_not_looked_up() -> None:
 )
 def test_development_may_be_private(url: str) -> None:
     names = {"localhost": [["127.0.0.1"]], "redis": [["172.18.0.2"]]}
-    assert check(url, FakeResolver(names), allow_private=True).addresses
+    assert check_url(url, FakeResolver(names), allow_private=True).addresses
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_development_may_be_private(url: str) -> None:
 )
 def test_what_can_be_read_in_two_ways_is_refused_in_development_too(url: str) -> None:
     with pytest.raises(WebhookRefused):
-        check(url, FakeResolver({"localhost": [["127.0.0.1"]]}), allow_private=True)
+        check_url(url, FakeResolver({"localhost": [["127.0.0.1"]]}), allow_private=True)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from core.records import DeliveryState
 from core.settings import Settings
 from core.storage import open_store
 from core.webhooks.registry import Webhooks
-from core.webhooks.testing import Heard, receiver
+from core.webhooks.testing import ReceivedMessage, receiver
 
 pytestmark = pytest.mark.process
 
@@ -52,17 +52,17 @@ def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: Loca
     redis = connect(settings)
     redis.flushall()
     webhooks = Webhooks(open_store(settings), redis)
-    heard: list[Heard] = []
+    received: list[ReceivedMessage] = []
 
     def behave(number: int) -> int:
         time.sleep(3.0 if number == 1 else 0.0)
         return 200
 
-    with receiver(heard, behave) as url:
+    with receiver(received, behave) as url:
         webhook = webhooks.create("acme", url, None, description=None, most=10)
         delivery = webhooks.test(webhook)
         with dispatcher(settings) as first:
-            wait_for(lambda: len(heard) == 1)
+            wait_for(lambda: len(received) == 1)
             first.kill()
         redis.flushall()  # and Redis comes back empty
         with dispatcher(settings) as second:
@@ -74,7 +74,7 @@ def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: Loca
             wait_for(is_delivered)
             second.send_signal(signal.SIGTERM)
             assert second.wait(10) == 0
-    assert [message.headers["webhook-id"] for message in heard] == [delivery.id] * 2
+    assert [message.headers["webhook-id"] for message in received] == [delivery.id] * 2
     assert list(webhooks.undelivered()) == []
     redis.close()
 

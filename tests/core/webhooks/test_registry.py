@@ -10,8 +10,9 @@ from core.errors import InternalFault, StoreUnavailable, TooManyWebhooks, Webhoo
 from core.ids import derived_id, is_id, new_id, time_of
 from core.records import DeliveryState, JobKind, JobState
 from core.storage import keys
-from core.webhooks.messages import Delivery, Event, Happening
-from core.webhooks.registry import KEPT_DELIVERIES, KEPT_SECONDS, MOST_FORMER, Webhook, Webhooks, drop_old
+from core.webhooks.messages import Message, WebhookEvent
+from core.webhooks.records import MOST_FORMER, Delivery, Webhook
+from core.webhooks.registry import KEPT_DELIVERIES, KEPT_SECONDS, Webhooks, drop_old
 from core.webhooks.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -263,10 +264,10 @@ def test_the_log_has_an_end(harness: ServiceHarness, webhooks: Webhooks) -> None
     webhook = make(webhooks)
     for number in range(KEPT_DELIVERIES + 5):
         at = time.time() - 1000 + number
-        delivery = webhooks.queue(webhook, Happening("local", Event.TEST, at, str(number), {}))
+        delivery = webhooks.enqueue(webhook, Message("local", WebhookEvent.TEST, at, str(number), {}))
         if number != 2:
             webhooks.put_delivery(delivery.model_copy(update={"state": DeliveryState.GIVEN_UP}))
-    webhooks.shorten_log("local", webhook.id)
+    webhooks.trim_log("local", webhook.id)
     log = webhooks.log("local", webhook.id, limit=1000)
     assert len(log) == KEPT_DELIVERIES + 1
     assert log[-1].state is DeliveryState.PENDING
@@ -278,7 +279,7 @@ def test_what_is_over_for_long_is_forgotten(harness: ServiceHarness, webhooks: W
     webhook = make(webhooks)
     for hours, state in ((1, "delivered"), (24 * 9, "delivered"), (24 * 9, "pending")):
         at = time.time() - hours * 3600
-        delivery = webhooks.queue(webhook, Happening("local", Event.TEST, at, state, {}))
+        delivery = webhooks.enqueue(webhook, Message("local", WebhookEvent.TEST, at, state, {}))
         webhooks.put_delivery(delivery.model_copy(update={"state": DeliveryState(state)}))
     assert KEPT_SECONDS < 24 * 9 * 3600
     drop_old(harness.store)

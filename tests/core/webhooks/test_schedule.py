@@ -25,8 +25,8 @@ def keys(harness: ServiceHarness) -> list[str]:
 def test_what_is_due_is_taken_once(schedule: Schedule) -> None:
     assert schedule.add(A1)
     assert not schedule.add(A1)
-    assert schedule.knows(A1)
-    assert not schedule.knows(B1)
+    assert schedule.has(A1)
+    assert not schedule.has(B1)
     assert schedule.take(10) == [A1]
     assert schedule.take(10) == []
 
@@ -67,7 +67,7 @@ def test_what_comes_new_does_not_wait_for_what_is_due_later(schedule: Schedule) 
     assert schedule.take(10) == [A2]
     schedule.end(A2)
     assert schedule.take(10) == []
-    assert schedule.knows(A1)
+    assert schedule.has(A1)
 
 
 def test_what_failed_comes_again_in_its_time(schedule: Schedule) -> None:
@@ -88,7 +88,7 @@ def test_a_webhook_that_failed_is_left_in_peace(harness: ServiceHarness, schedul
     schedule.add(A1)
     schedule.add(A2)
     schedule.take(1)
-    schedule.end(A1, again=1, peace=3600)
+    schedule.end(A1, again=1, cooldown=3600)
     assert schedule.take(1) == []
     harness.ledger.redis.delete("hdb:acme:delivering:whk_a")
     harness.ledger.redis.zadd("hdb:deliveries", {"acme/whk_a": 1})
@@ -108,7 +108,7 @@ def test_who_comes_late_does_not_bring_back_what_is_over(schedule: Schedule) -> 
     schedule.end(A1)
     schedule.end(A1, again=0)
     assert schedule.take(1) == []
-    assert not schedule.knows(A1)
+    assert not schedule.has(A1)
 
 
 def test_nothing_is_left_in_redis(harness: ServiceHarness, schedule: Schedule) -> None:
@@ -118,10 +118,10 @@ def test_nothing_is_left_in_redis(harness: ServiceHarness, schedule: Schedule) -
     assert keys(harness) == []
     schedule.add(A1)
     schedule.take(1)
-    schedule.forget("acme", "whk_a")
+    schedule.remove("acme", "whk_a")
     assert keys(harness) == []
 
 
 def test_one_turn_in_so_many_seconds(schedule: Schedule) -> None:
-    assert schedule.turn("deliveries", 60)
-    assert not schedule.turn("deliveries", 60)
+    assert schedule.acquire_interval("deliveries", 60)
+    assert not schedule.acquire_interval("deliveries", 60)

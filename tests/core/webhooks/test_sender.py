@@ -17,16 +17,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from core.webhooks.messages import Attempt
-from core.webhooks.sender import MOST_BYTES, Post
+from core.webhooks.records import Attempt
+from core.webhooks.sender import MOST_BYTES, Sender
 from core.webhooks.testing import FakeBackend, FakeResolver
 
 PUBLIC, OTHER = "93.184.215.14", "93.184.215.15"
 URL = "https://hooks.example.com/in?shop=1"
 
 
-def sent(post: Post, url: str = URL, body: bytes = b'{"type":"webhook.test"}') -> Attempt:
-    return anyio.run(post.send, url, {"webhook-id": "msg_1"}, body)
+def sent(sender: Sender, url: str = URL, body: bytes = b'{"type":"webhook.test"}') -> Attempt:
+    return anyio.run(sender.send, url, {"webhook-id": "msg_1"}, body)
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def received(connection: socket.socket) -> bytes:
 
 def test_the_connection_goes_to_the_checked_address_with_the_names_certificate() -> None:
     backend = FakeBackend()
-    attempt = sent(Post(resolve=FakeResolver({"hooks.example.com": [[PUBLIC]]}), backend=backend))
+    attempt = sent(Sender(resolve=FakeResolver({"hooks.example.com": [[PUBLIC]]}), backend=backend))
     assert (attempt.status, attempt.error) == (204, None)
     assert backend.connections == [(PUBLIC, 443)]
     assert backend.names == ["hooks.example.com"]
@@ -75,17 +75,17 @@ def test_the_connection_goes_to_the_checked_address_with_the_names_certificate()
 def test_a_name_that_resolves_differently_the_second_time_changes_nothing() -> None:
     resolver = FakeResolver({"hooks.example.com": [[PUBLIC], ["127.0.0.1"]]})
     backend = FakeBackend()
-    post = Post(resolve=resolver, backend=backend)
-    assert sent(post).status == 204
-    assert resolver.asked == ["hooks.example.com"]
+    sender = Sender(resolve=resolver, backend=backend)
+    assert sent(sender).status == 204
+    assert resolver.lookups == ["hooks.example.com"]
     assert backend.connections == [(PUBLIC, 443)]
-    assert (sent(post).error or "").startswith("refused: ")
+    assert (sent(sender).error or "").startswith("refused: ")
     assert backend.connections == [(PUBLIC, 443)]
 
 
 def test_a_redirect_is_not_followed() -> None:
     backend = FakeBackend(b"HTTP/1.1 302 Found\r\nLocation: https://127.0.0.1/\r\nContent-Length: 0\r\n\r\n")
-    assert sent(Post(resolve=FakeResolver({"hooks.example.com": [[PUBLIC]]}), backend=backend)).status == 302
+    assert sent(Sender(resolve=FakeResolver({"hooks.example.com": [[PUBLIC]]}), backend=backend)).status == 302
     assert len(backend.connections) == 1
 
 
@@ -93,13 +93,13 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     backend = FakeBackend()
-    assert sent(Post(resolve=FakeResolver({"hooks.example.com": [[PUBLIC]]}), backend=backend)).status == 204
+    assert sent(Sender(resolve=FakeResolver({"hooks.example.com": [[PUBLIC]]}), backend=backend)).status == 204
     assert backend.connections == [(PUBLIC, 443)]
 
 
 def test_each_address_is_tried_once() -> None:
     backend = FakeBackend(httpcore.ConnectError("refused"))
-    attempt = sent(Post(resolve=FakeResolver({"hooks.example.com": [[PUBLIC, OTHER, PUBLIC]]}), backend=backend))
+    attempt = sent(Sender(resolve=FakeResolver({"hooks.example.com": [[PUBLIC, OTHER, PUBLIC]]}), backend=backend))
     assert (attempt.status, attempt.error) == (None, "the connection failed")
     assert backend.connections == [(PUBLIC, 443), (OTHER, 443)]
 
@@ -107,7 +107,7 @@ def test_each_address_is_tried_once() -> None:
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x00" * 50, b"HTTP/1.1 abc\r\n\r\n"])
 def test_what_does_not_speak_http_is_an_error(answer: bytes) -> None:
     backend = FakeBackend(answer)
-    attempt = sent(Post(resolve=FakeResolver({"hooks.example.com": [[PUBLIC]]}), backend=backend))
+    attempt = sent(Sender(resolve=FakeResolver({"hooks.example.com": [[PUBLIC]]}), backend=backend))
     assert (attempt.status, attempt.error) == (None, "the answer is not HTTP")
 
 
@@ -119,7 +119,7 @@ def test_a_real_answer() -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     with server(answer) as url:
-        attempt = sent(Post(allow_private=True), url)
+        attempt = sent(Sender(allow_private=True), url)
     assert (attempt.status, attempt.error) == (200, None)
     assert b"webhook-id: msg_1" in seen[0]
 
@@ -138,7 +138,7 @@ def test_an_endless_answer_is_not_read() -> None:
             pass
 
     with server(flood) as url:
-        attempt = sent(Post(allow_private=True), url)
+        attempt = sent(Sender(allow_private=True), url)
     assert attempt.status == 200
     assert total < 1000 * MOST_BYTES, "what fits into the buffers on the way, and no more"
 
@@ -152,7 +152,7 @@ def test_once_there_is_a_status_it_counts(how: str) -> None:
             time.sleep(1)
 
     with server(begin) as url:
-        attempt = sent(Post(allow_private=True, timeout=0.5), url)
+        attempt = sent(Sender(allow_private=True, timeout=0.5), url)
     assert (attempt.status, attempt.error) == (200, None)
 
 
@@ -168,7 +168,7 @@ def test_a_drop_at_a_time_takes_no_longer_than_is_allowed() -> None:
             pass
 
     with server(drip) as url:
-        attempt = sent(Post(allow_private=True, timeout=0.5), url)
+        attempt = sent(Sender(allow_private=True, timeout=0.5), url)
     assert (attempt.status, attempt.error) == (None, "no answer within 0.5 s")
     assert attempt.seconds < 3
 
@@ -182,7 +182,7 @@ def test_a_resolver_that_hangs_is_left_to_itself() -> None:
 
     backend = FakeBackend()
     threading.Timer(1.0, over.set).start()  # the end of the loop waits for its threads
-    attempt = sent(Post(resolve=hang, backend=backend, timeout=0.2))
+    attempt = sent(Sender(resolve=hang, backend=backend, timeout=0.2))
     assert attempt.error == "no answer within 0.2 s"
     assert backend.connections == []
 
@@ -193,7 +193,7 @@ def test_plain_http_where_tls_is_spoken() -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     with server(answer) as url:
-        attempt = sent(Post(allow_private=True), url.replace("http://", "https://"))
+        attempt = sent(Sender(allow_private=True), url.replace("http://", "https://"))
     assert (attempt.status, attempt.error) == (None, "TLS failed")
 
 
@@ -242,13 +242,13 @@ def test_the_certificate_must_be_the_names(
 
     with server(answer) as url:
         resolver = FakeResolver({name: [["127.0.0.1"]]})
-        post = Post(allow_private=True, resolve=resolver, tls=believing if is_believed else None)
-        attempt = sent(post, url.replace("http://127.0.0.1", f"https://{name}"))
+        sender = Sender(allow_private=True, resolve=resolver, tls=believing if is_believed else None)
+        attempt = sent(sender, url.replace("http://127.0.0.1", f"https://{name}"))
     assert (attempt.status, attempt.error) == expected
 
 
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    attempt = sent(Post(allow_private=True), f"http://127.0.0.1:{port}/")
+    attempt = sent(Sender(allow_private=True), f"http://127.0.0.1:{port}/")
     assert (attempt.status, attempt.error) == (None, "the connection failed")

@@ -13,8 +13,7 @@ from core.webhooks.addresses import MAX_URL
 from hyperdreambooth.schemas.service import EXAMPLE_TIME, Answer, Asked
 
 if TYPE_CHECKING:
-    from core.webhooks.messages import Attempt, Delivery
-    from core.webhooks.registry import Webhook
+    from core.webhooks.records import Attempt, Delivery, Webhook
 
 WEBHOOK_ID = "whk_01k2c9f4m3e8n5r7t2v6x0z4a"
 MESSAGE_ID = "msg_01k2c9hq5w1d6g9j3m8q4s7vb"
