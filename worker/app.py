@@ -50,7 +50,7 @@ def _answer(kind: JobKind, ref: str) -> None:
         for child in _child:
             child.answer(kind, ref)
     except BrokerUnavailable:
-        _log.warning("bell.unanswered", extra={"ref": ref})  # the reaper rings again
+        _log.warning("notification.not_handled", extra={"ref": ref})  # the reaper rings again
 
 
 @signals.setup_logging.connect

@@ -70,6 +70,6 @@ def start_child(settings: Settings, parent_stops: Callable[[], bool]) -> Child |
     try:
         return Child(settings, parent_stops)
     except HyperDreamBoothError as error:
-        _log.error("engine.not_loaded", extra={"code": error.code, "detail": error.detail})
+        _log.error("engine.load_failed", extra={"code": error.code, "detail": error.detail})
         os.kill(os.getppid(), signal.SIGTERM)
         return None

@@ -121,7 +121,7 @@ class Maintenance:
 
     def _settle(self, ref: str) -> None:
         if job := self.jobs.ledger.get(ref):
-            _log.info("job.over", extra={"job_id": job.id, "state": job.state.value})
+            _log.info("job.settled_late", extra={"job_id": job.id, "state": job.state.value})
             self.jobs.settle(job)
 
     def _notify(self, ref: str) -> None:
@@ -134,4 +134,4 @@ class Maintenance:
         try:
             act(ref)
         except HyperDreamBoothError:
-            _log.warning("reaper.failed", extra={"what": what, "ref": ref}, exc_info=True)
+            _log.warning("maintenance.failed", extra={"what": what, "ref": ref}, exc_info=True)

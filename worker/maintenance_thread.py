@@ -46,7 +46,7 @@ class MaintenanceThread(threading.Thread):
             self._redis_away = False
         except BrokerUnavailable:
             if not self._redis_away:  # said once an outage
-                _log.warning("reaper.without_redis")
+                _log.warning("maintenance.redis_unavailable")
             self._redis_away = True
         except Exception:  # noqa: BLE001 - what goes wrong now may go right in two seconds
-            _log.exception("reaper.broke")
+            _log.exception("maintenance.crashed")

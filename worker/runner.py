@@ -88,7 +88,7 @@ class JobRunner:
         if assignments:
             first = assignments[0].job
             with log_context(job_id=first.id, request_id=first.request_id):
-                _log.info("jobs.claimed", extra={"kind": kind.value, "jobs": len(assignments)})
+                _log.info("job.claimed", extra={"kind": kind.value, "jobs": len(assignments)})
                 if kind is JobKind.PERSONALIZE or not self._described:
                     self._describe_bundle()
                 self._run(assignments)
@@ -102,7 +102,7 @@ class JobRunner:
             layouts.write_down(store, str(pins["fingerprint"]), str(pins["basis"]), layout)
             self._described = True
         except StoreUnavailable:
-            _log.warning("layout.not_written", exc_info=True)
+            _log.warning("worker.layout_not_stored", exc_info=True)
 
     def _run(self, assignments: list[Assignment]) -> None:
         """Run jobs; whatever happens, each of them is ended or given back."""
@@ -115,19 +115,19 @@ class JobRunner:
             except JobCanceled:
                 lease.give_back(counted=False)  # what is left by now was not canceled: the worker has to stop
             except SoftTimeLimitExceeded:
-                _log.warning("jobs.out_of_time")
+                _log.warning("job.out_of_time")
                 self._fail(lease, OutOfTime("The job took longer than is allowed; ask for fewer steps or pictures."))
             except Unavailable as error:
                 attempts = max(each.claim.attempt for each in assignments)
                 lease.give_back(counted=True, error=error, delay=_RETRY_SECONDS * attempts)
             except HyperDreamBoothError as error:
-                _log.info("jobs.refused", extra={"code": error.code})
+                _log.info("job.rejected", extra={"code": error.code})
                 if len(assignments) == 1:
                     self._fail(lease, error)
                 else:
                     lease.give_back(counted=True, error=error)  # each alone, so that the others do not suffer
             except Exception as error:  # noqa: BLE001 - a job's fault must not take the worker along
-                _log.exception("jobs.broke")
+                _log.exception("job.crashed")
                 lease.give_back(counted=True, error=InternalFault(f"The worker failed with {type(error).__name__}."))
 
     def _personalize(self, lease: Lease, assignment: Assignment, request: PersonalizeRequest) -> None:

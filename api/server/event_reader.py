@@ -123,7 +123,7 @@ def _events(stream: Any) -> list[Event]:
     try:
         return [read_event(event_id, fields) for event_id, fields in stream]
     except (TypeError, ValueError, KeyError):
-        _log.exception("feed.unreadable", extra={"answer": type(stream).__name__})
+        _log.exception("events.unreadable", extra={"answer": type(stream).__name__})
         return []
 
 

@@ -297,7 +297,7 @@ async def _keep(scope: Scope, promise: Promise, start: Message, body: bytes) -> 
     try:
         await to_thread.run_sync(partial(answers.remember, promise.tenant, promise.digest, answer, about))
     except HyperDreamBoothError:
-        _log.warning("answer.not_remembered", exc_info=True)
+        _log.warning("idempotency.store_failed", exc_info=True)
 
 
 async def _unlock(scope: Scope, promise: Promise) -> None:
@@ -306,7 +306,7 @@ async def _unlock(scope: Scope, promise: Promise) -> None:
     try:
         await to_thread.run_sync(answers.unlock, promise.tenant, promise.digest, promise.token)
     except HyperDreamBoothError:
-        _log.warning("lock.left", exc_info=True)
+        _log.warning("idempotency.unlock_failed", exc_info=True)
 
 
 def _is_json(request: Request) -> bool:

@@ -48,7 +48,7 @@ class Limiter:
             return await self._rates.take(tenant, rate)
         except BrokerUnavailable:
             self._ask_after = time.monotonic() + UNASKED_SECONDS
-            _log.warning("limits.without_redis")
+            _log.warning("rate_limits.redis_unavailable")
             return None
 
     async def give_back(self, tenant: str, rate: Rate) -> None:
@@ -56,7 +56,7 @@ class Limiter:
         try:
             await self._rates.give_back(tenant, rate)
         except BrokerUnavailable:
-            _log.warning("limits.without_redis")
+            _log.warning("rate_limits.redis_unavailable")
 
     def _holds_for(self, tenant: str, rate: Rate) -> bool:
         return rate.limit > 0 and (tenant != LOCAL_TENANT or self._limit_local)

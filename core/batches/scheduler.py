@@ -86,7 +86,7 @@ class BatchScheduler:
         except BrokerUnavailable:
             raise
         except Exception:  # noqa: BLE001 - whatever it is
-            _log.warning("scheduler.failed", extra={"batch_id": batch_id}, exc_info=True)
+            _log.warning("batch.schedule_failed", extra={"batch_id": batch_id}, exc_info=True)
             return 0
 
     def _advance(self, tenant: str, batch_id: str, *, room: int) -> int:

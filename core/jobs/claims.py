@@ -110,7 +110,7 @@ class Work:
             try:
                 self.jobs.settle(job)
             except HyperDreamBoothError:  # the request is still pending: the reaper writes it down later
-                _log.warning("job.unsettled", exc_info=True)
+                _log.warning("job.settle_failed", exc_info=True)
         if state is not JobState.SUCCEEDED:
             self._drop(work)
 
@@ -118,7 +118,7 @@ class Work:
         try:
             self.jobs.archive.drop_attempt(work.job.tenant, work.job.id, work.claim.fence)
         except HyperDreamBoothError:
-            _log.warning("attempt.left", exc_info=True)
+            _log.warning("job.cleanup_failed", exc_info=True)
 
     def _patiently(self, call: Callable[[], AnswerT]) -> AnswerT:
         """Call until Redis answers: a restart of it must not lose a result. The claim guards against doubles."""

@@ -260,7 +260,7 @@ class Jobs:
         try:
             self.notifier.notify(kind.value, ref)
         except BrokerUnavailable:
-            _log.warning("bell.lost", extra={"ref": ref})
+            _log.warning("notification.failed", extra={"ref": ref})
 
     def _check_subjects(self, tenant: str, request: Request) -> None:
         """A deletion that began meanwhile either finds the job, which is marked by now, or is seen here."""

@@ -59,7 +59,7 @@ def erase(archive: Archive, ledger: Ledger, receipt: Receipt, *, also: Sequence[
     try:
         ledger.erase([f"{receipt.tenant}/{job_id}" for job_id in job_ids])
     except BrokerUnavailable:
-        _log.warning("erase.without_redis", extra={"subject_id": receipt.subject_id})
+        _log.warning("subject.erase_incomplete", extra={"subject_id": receipt.subject_id})
     archive.erase(receipt, job_ids)
     if not receipt.told:
         publish.subject_deleted(archive.store, ledger.redis, receipt)

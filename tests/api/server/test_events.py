@@ -294,7 +294,7 @@ def test_a_stream_that_cannot_be_read_concerns_nobody_else(http, job, desk, phot
     ]
     for follower in followers:
         follower.start()
-    until(lambda: "feed.unreadable" in caplog.text and heard[0].types == ["queued"])
+    until(lambda: "events.unreadable" in caplog.text and heard[0].types == ["queued"])
     desk.cancel("local", job.id)
     followers[0].join()
     assert heard[0].types == ["queued", "canceled"]
