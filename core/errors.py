@@ -15,7 +15,7 @@
     │  ├ SubjectNotFound  ├ JobNotFound  ├ BatchNotFound  ├ ImageNotFound  ├ ObjectNotFound  ├ KeyNotFound
     │  └ WebhookNotFound
     ├ Conflict
-    │  ├ SubjectNotReady  ├ SubjectBusy  ├ JobOver  ├ BatchOver  ├ AnswerErased  ├ TooManyWebhooks  └ WebhookDisabled
+    │  ├ SubjectNotReady  ├ SubjectBusy  ├ JobOver  ├ BatchOver  ├ ResponseErased  ├ TooManyWebhooks  └ WebhookDisabled
     ├ Unavailable
     │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ TooManyFollowers  ├ BrokerUnavailable  └ StoreUnavailable
     ├ JobStopped
@@ -260,7 +260,7 @@ class BatchOver(Conflict):
     code = "batch-over"
 
 
-class AnswerErased(Conflict):
+class ResponseErased(Conflict):
     """What this Idempotency-Key made was deleted."""
 
     code = "answer-erased"

@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from api.server import errors
 from api.server.auth import Authenticator
 from api.server.event_reader import Feed
-from api.server.idempotency import RememberAnswers, Replay, replayed
 from api.server.job_reader import JobReader
 from api.server.limits import Limiter, LimitHeaders
 from api.server.metrics import Metrics, Observe
@@ -30,11 +29,12 @@ from api.server.routes import (
     webhooks,
     weights,
 )
+from api.server.saved_responses import Replay, SaveResponses, replayed
 from core.jobs.service import Jobs, open_jobs
 from core.queue.connection import connect_async
 from core.settings import Settings, load_settings
 from core.tenants.api_keys import ApiKeys
-from core.tenants.idempotency import Answers
+from core.tenants.idempotency import SavedResponses
 from core.webhooks.addresses import BoundedResolver
 from core.webhooks.registry import Webhooks
 
@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     app.state.desk = desk
     app.state.door = door
     app.state.limiter = Limiter(settings, partial(connect_async, settings, patience=LIMIT_SECONDS))
-    app.state.answers = Answers(desk.archive.store, desk.ledger.redis)
+    app.state.saved_responses = SavedResponses(desk.archive.store, desk.ledger.redis)
     app.state.feed = Feed(partial(connect_async, settings))
     app.state.job_reader = JobReader(desk.archive, partial(connect_async, settings))
     app.state.metrics = Metrics()
@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) ->
     errors.install(app)
     app.add_exception_handler(Replay, replayed)
     install_openapi(app)
-    app.add_middleware(RememberAnswers)
+    app.add_middleware(SaveResponses)
     app.add_middleware(LimitHeaders)
     app.add_middleware(Observe)
     app.add_middleware(BodyLimit)

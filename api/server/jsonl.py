@@ -30,9 +30,9 @@ def media_type(request: Request) -> str:
 
 
 async def describe_body(request: Request) -> None:
-    """Before Idempotent: JSONL is not to be read as a whole, and the answer names none of the subjects."""
+    """Before Idempotent: JSONL is not to be read as a whole, and the response names none of the subjects."""
     request.state.body_is_streamed = media_type(request) in KINDS
-    request.state.answer_names_nobody = True
+    request.state.response_names_no_subject = True
 
 
 BatchBody = Depends(describe_body)

@@ -11,7 +11,7 @@ from core.ids import is_id
 from core.jobs import listing
 from core.records import Job, JobKind, JobState, Receipt, Record, Request, Subject
 from core.storage import Store, keys
-from core.tenants.idempotency import blank
+from core.tenants import idempotency
 
 _JSON = "application/json"
 RecordT = TypeVar("RecordT", bound=Record)
@@ -177,7 +177,7 @@ class Archive:
         for job_id in job_ids:
             self.erase_job(tenant, job_id)
         self._blank_in_batches(tenant, receipt.subject_id)
-        blank(self.store, tenant, receipt.subject_id)
+        idempotency.erase(self.store, tenant, receipt.subject_id)
         self.store.delete_prefix(keys.subject(tenant, receipt.subject_id))
         self.store.delete_prefix(keys.markers(tenant, receipt.subject_id))
 

@@ -21,7 +21,7 @@ from core.errors import BrokerUnavailable, ObjectNotFound, QueueFull, TooManyWeb
 from core.ids import is_id, new_id, time_of
 from core.records import DeliveryState, Record
 from core.storage import Store, keys
-from core.tenants.idempotency import blank
+from core.tenants.idempotency import erase
 from core.webhooks.messages import Message, WebhookEvent
 from core.webhooks.records import Delivery, Webhook, new_secret
 from core.webhooks.schedule import Due, Schedule
@@ -111,7 +111,7 @@ class Webhooks:
         """Delete the webhook with its secret and all its deliveries, pending ones included. Raises WebhookNotFound."""
         webhook = self.get(tenant, webhook_id)
         self.store.delete(keys.webhook(tenant, webhook.id))
-        blank(self.store, tenant, webhook.id)
+        erase(self.store, tenant, webhook.id)
         self.delete_deliveries(tenant, webhook.id)
 
     def delete_deliveries(self, tenant: str, webhook_id: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from api.server import forms, idempotency
 from api.server.testing import as_file, drawn_face
 from core.errors import NoFace, StoreUnavailable
-from core.tenants import idempotency as answers
+from core.tenants import idempotency as responses
 
 PROMPT = "a pencil sketch of a [V] face"
 CONSENT = {"consent": "true", "name": "Ada"}
@@ -40,7 +40,7 @@ def assert_refused(answer, status, code, field=None):
 
 def test_the_same_request_gets_the_same_answer_and_makes_nothing(ask, store, notifier):
     first = ask()
-    before, rung = list(store.list("")), list(notifier.notified)
+    before, notified = list(store.list("")), list(notifier.notified)
     again = ask()
     assert (first.status_code, again.status_code) == (202, 202)
     assert again.content == first.content
@@ -48,7 +48,7 @@ def test_the_same_request_gets_the_same_answer_and_makes_nothing(ask, store, not
     assert again.headers["content-type"] == first.headers["content-type"]
     assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
     assert again.headers["x-request-id"] != first.headers["x-request-id"]
-    assert (list(store.list("")), notifier.notified) == (before, rung)
+    assert (list(store.list("")), notifier.notified) == (before, notified)
 
 
 def test_photos_are_compared_by_what_is_in_them(client, photo, notifier):
@@ -91,7 +91,7 @@ def test_the_longest_key_is_good(ask):
     assert ask("~" * 255).status_code == 202
 
 
-def test_neither_key_nor_prompt_is_found_among_the_answers(ask, store):
+def test_neither_key_nor_prompt_is_saved(ask, store):
     ask("a-very-secret-key")
     kept = [(key.encode(), store.get(key)) for key in store.list("idempotency/")]
     assert kept
@@ -106,13 +106,13 @@ def test_an_answer_outlives_redis(ask, desk):
 
 @pytest.mark.parametrize("count", [100])
 def test_many_at_once_make_one_job(ask, notifier, count):
-    rung = len(notifier.notified)
+    notified = len(notifier.notified)
     with ThreadPoolExecutor(count) as pool:
         answers = list(pool.map(lambda _: ask(), range(count)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
     assert [("idempotent-replayed" in answer.headers) for answer in answers].count(False) == 1
-    assert len(notifier.notified) == rung + 1
+    assert len(notifier.notified) == notified + 1
 
 
 def slow_finder(finder, monkeypatch):
@@ -128,7 +128,7 @@ def slow_finder(finder, monkeypatch):
     return begun, go
 
 
-def test_who_waits_too_long_is_told_to_come_back(client, photo, finder, monkeypatch):
+def test_a_repeated_request_that_waits_too_long_is_told_to_come_back(client, photo, finder, monkeypatch):
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.3)
     begun, go = slow_finder(finder, monkeypatch)
     with ThreadPoolExecutor(1) as pool:
@@ -148,8 +148,8 @@ def test_who_waits_too_long_is_told_to_come_back(client, photo, finder, monkeypa
 
 
 def test_a_request_that_takes_longer_than_its_lock_is_still_the_only_one(client, photo, finder, monkeypatch):
-    monkeypatch.setattr(idempotency, "HOLD_SECONDS", 0.2)
-    monkeypatch.setattr(answers, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(idempotency, "EXTEND_SECONDS", 0.2)
+    monkeypatch.setattr(responses, "LOCK_SECONDS", 1)
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 2.5)
     begun, go = slow_finder(finder, monkeypatch)
     with ThreadPoolExecutor(1) as pool:
@@ -191,7 +191,7 @@ def test_a_store_that_cannot_remember_does_not_spoil_the_answer(client, ask, mon
     def fail(*_, **__):
         raise StoreUnavailable
 
-    monkeypatch.setattr(client.app.state.answers, "remember", fail)
+    monkeypatch.setattr(client.app.state.saved_responses, "save", fail)
     assert ask().status_code == 202
 
 
