@@ -5,7 +5,7 @@ bytes of HyperDreamBooth, its ablations and the methods it is held against; with
 with one setting changed or a worse photo. Subjects that are not faces come from a folder, with ``--noun``. Writes
 ``tables.md``, ``tables.json``, ``differences.md`` (of the rows from the first one, person by person), ``groups.md``,
 ``styles.md`` and a grid of pictures for each row into ``--output``; run again with the same arguments, it goes on where
-it was interrupted.
+it was interrupted. ``python -m core.lab.evaluation report`` measures nothing: it writes the tables of docs/results.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from core.hyperdreambooth.faces.onnx_recogniser import OnnxRecogniser, path_of
 from core.hyperdreambooth.model.bundle import Bundle, load_bundle
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.lab.classifier import load_classifier
+from core.lab.evaluation import results
 from core.lab.evaluation.gain import gain_table, gains
 from core.lab.evaluation.groups import group_table
 from core.lab.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
@@ -55,7 +57,11 @@ EMBEDDED = Path(__file__).parents[2] / "bundles" / "faces-64"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, measure, write."""
+    """Parse, measure, write; ``report`` as the first argument writes docs/results.md instead."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["report"]:
+        results.main(arguments[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m core.lab.evaluation", description=__doc__)
     parser.add_argument("--bundle", default=str(EMBEDDED), help="a folder or a hub id (default: the embedded bundle)")
     parser.add_argument("--faces", type=Path, required=True, help=FACES_HELP)
