@@ -22,7 +22,7 @@ from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, stopped_by_
 from deploy.process import ProcessFailed
 from hyperdreambooth.cli.progress import ProgressLine
 from hyperdreambooth.client import Client, JobFailed, Problem
-from hyperdreambooth.schemas.service import JobAnswer
+from hyperdreambooth.schemas import JobAnswer
 
 PROMPTS = (
     "a [V] face",

@@ -24,7 +24,7 @@ from core.errors import (
     UnsupportedMediaType,
     UploadTooLarge,
 )
-from hyperdreambooth.schemas.service import FieldProblem, Problem
+from hyperdreambooth.schemas import FieldProblem, Problem
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_TYPE = "urn:hyperdreambooth:problem:"

@@ -17,7 +17,7 @@ from core.errors import JobNotFound, Unavailable
 from core.jobs.events import Event, EventType, last_event, order_of
 from core.jobs.service import Jobs
 from core.records import Job, JobState
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 QUIET_SECONDS = 15.0
 """After so long without an event a comment is sent, and the job's record is asked whether something was missed."""

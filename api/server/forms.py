@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from api.server.errors import InvalidFields, MalformedRequest, invalid_fields
 from api.server.uploads import MAX_PHOTOS, FaceFinder, Form, face_crop
 from core import errors
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 FieldsT = TypeVar("FieldsT", bound=BaseModel)
 

@@ -10,9 +10,18 @@ from fastapi.openapi.utils import get_openapi
 from api.server import idempotency
 from api.server.errors import PROBLEM_JSON, problems
 from api.server.examples import example_of
-from hyperdreambooth.schemas.batches import BATCH_ID, BatchCounts, BatchRequest
-from hyperdreambooth.schemas.service import IMAGE_ID, JOB_ID, SUBJECT_ID, JobEvent, PersonalizeOptions, Problem
-from hyperdreambooth.schemas.webhooks import WEBHOOK_ID
+from hyperdreambooth.schemas import (
+    BATCH_ID,
+    IMAGE_ID,
+    JOB_ID,
+    SUBJECT_ID,
+    WEBHOOK_ID,
+    BatchCounts,
+    BatchRequest,
+    JobEvent,
+    PersonalizeOptions,
+    Problem,
+)
 
 JSON = "application/json"
 

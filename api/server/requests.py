@@ -10,7 +10,7 @@ from collections.abc import Callable
 from api.server.errors import MalformedRequest
 from core import errors
 from core.records import GenerateRequest, Share, Subject, WeightsStage
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 GENERATION_ERRORS = (
     MalformedRequest,

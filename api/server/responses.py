@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from core.records import Failure, GenerateResult, Image, Job, JobKind, JobState, Receipt, Subject
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 
 def when(seconds: float | None) -> datetime | None:

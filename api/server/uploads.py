@@ -31,7 +31,7 @@ from core.errors import (
     UnsupportedMediaType,
     UploadTooLarge,
 )
-from hyperdreambooth.schemas.service import FieldProblem
+from hyperdreambooth.schemas import FieldProblem
 
 if TYPE_CHECKING:
     from core.hyperdreambooth.faces.detection import Face

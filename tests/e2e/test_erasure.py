@@ -18,9 +18,9 @@ import pytest
 from redis import Redis
 
 from api.server.testing import as_file, drawn_face
-from core.records import JobState
 from deploy.local import LocalService
 from hyperdreambooth.client import Client
+from hyperdreambooth.schemas import JobStatus
 from worker.testing import Rehearsal, read_diary
 
 pytestmark = pytest.mark.process
@@ -167,7 +167,7 @@ def test_while_generating(scene, photo):
     scene.play(steps=400, step_seconds=0.05)
     made, waiting = (scene.client.generate(subject, PROMPT, negative_prompt=NEGATIVE, seed=seed) for seed in (1, 2))
     scene.ids |= {made.id, waiting.id}
-    until(lambda: scene.client.job(made.id).status is JobState.RUNNING and scene.client.job(made.id).step)
+    until(lambda: scene.client.job(made.id).status is JobStatus.RUNNING and scene.client.job(made.id).step)
     scene.remember(subject)
     scene.delete(subject)
     until(lambda: read_diary(scene.service.folder)[-1]["event"] == "generate.stopped")

@@ -13,11 +13,10 @@ import pytest
 from PIL import Image
 
 from api.server.testing import as_file, drawn_face, side_by_side
-from core.records import JobState
 from core.settings import EMBEDDED_BUNDLE
 from deploy.local import DEMO_FACE, LocalService
 from hyperdreambooth.client import Client, JobFailed, Problem
-from hyperdreambooth.schemas.service import SubjectAnswer
+from hyperdreambooth.schemas import JobStatus, SubjectAnswer
 from worker.testing import read_diary
 
 pytestmark = pytest.mark.process
@@ -62,7 +61,7 @@ def test_from_photo_to_pictures(service, client, photo):
     subject = client.create_subject(photo, consent=True, name="Nobody", steps=5)
     seen = []
     client.wait(subject.job_id, on_progress=seen.append, timeout=60)
-    assert seen[-1].status is JobState.SUCCEEDED
+    assert seen[-1].status is JobStatus.SUCCEEDED
     ready = client.subject(subject.id)
     assert (ready.status, ready.photos_kept) == ("ready", 0)
     assert len(client.weights(subject.id)) == ready.weights.bytes
@@ -93,7 +92,7 @@ def test_a_subject_deleted_while_its_job_runs_leaves_nothing(service, client, ph
 def test_a_running_job_can_be_called_off(service, client, photo):
     (service.folder / "rehearsal.json").write_text(SLOWLY)
     subject = client.create_subject(photo, consent=True)
-    until(lambda: client.job(subject.job_id).status is JobState.RUNNING)
+    until(lambda: client.job(subject.job_id).status is JobStatus.RUNNING)
     client.cancel(subject.job_id)
     with pytest.raises(JobFailed, match="canceled"):
         client.wait(subject.job_id, timeout=20)

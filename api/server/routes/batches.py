@@ -27,8 +27,8 @@ from core.batches.service import Batches, ItemError, ItemStanding, Standing
 from core.batches.upload import BatchUpload
 from core.records import GenerateResult, ItemStatus
 from core.settings import Settings
-from hyperdreambooth.schemas import batches as schemas
-from hyperdreambooth.schemas.service import SUBJECT_ID, FieldProblem
+from hyperdreambooth import schemas
+from hyperdreambooth.schemas import SUBJECT_ID, FieldProblem
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=COMMON)
 
@@ -36,7 +36,7 @@ MAX_SEND_SECONDS = 900.0
 """How long a batch may take to be sent."""
 _LINES = '{"custom_id": "ada-1", "subject_id": "' + SUBJECT_ID + '", "prompt": "a pencil sketch of a [V] face"}\n'
 _RESULT = schemas.BatchItemAnswer(
-    index=0, line=1, custom_id="ada-1", status=ItemStatus.CANCELED, job_id=None, seed=7, images=None
+    index=0, line=1, custom_id="ada-1", status=schemas.ItemStatus.CANCELED, job_id=None, seed=7, images=None
 ).model_dump_json()
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -160,14 +160,15 @@ def list_items(
     batch_id: str,
     desk: Desk,
     tenant: Tenant,
-    status: Annotated[ItemStatus | None, Query(description="Only items that stand like this.")] = None,
+    status: Annotated[schemas.ItemStatus | None, Query(description="Only items with this status.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[str, _cursor("^[0-9]{0,5}$")] = "",
 ) -> schemas.BatchItemPage:
     """The items in their order, a page at a time: how each stands, and what is wrong with it."""
     batches = Batches(desk)
     standing = batches.read(tenant, batch_id)
-    indices = batches.pick(standing, status=status, start=int(cursor or 0), limit=limit + 1)
+    only = ItemStatus(status) if status else None
+    indices = batches.pick(standing, status=only, start=int(cursor or 0), limit=limit + 1)
     items = [_item_answer(each, standing) for each in batches.items(standing, indices[:limit])]
     return schemas.BatchItemPage(items=items, next_cursor=str(indices[limit]) if len(indices) > limit else None)
 

@@ -14,7 +14,7 @@ from api.server.event_stream import FIRST, EventStream, told
 from core import errors
 from core.jobs.events import EVENT_ID, order_of
 from core.records import Job
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=COMMON)
 
@@ -42,7 +42,7 @@ _ITEM: dict[str, Any] = {
     "required": ["id", "event", "data"],
     "properties": {
         "id": {"type": "string"},
-        "event": {"$ref": "#/components/schemas/EventType"},
+        "event": {"$ref": "#/components/schemas/JobEventType"},
         "data": {
             "type": "string",
             "contentMediaType": "application/json",

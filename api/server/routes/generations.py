@@ -13,7 +13,7 @@ from api.server.idempotency import Idempotent
 from api.server.json_only import JsonOnly
 from api.server.requests import GENERATION_ERRORS, generate_request
 from api.server.responses import job_answer
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COMMON)
 

@@ -19,7 +19,7 @@ from core import errors
 from core.ids import is_id
 from core.jobs.pages import Standing, Wanted
 from core.records import Job, JobKind, JobState
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=COMMON)
 
@@ -37,8 +37,8 @@ LOOK_SECONDS = (0.1, 0.5)
 def list_jobs(
     desk: Desk,
     tenant: Tenant,
-    status: Annotated[JobState | None, Query(description="Only jobs that stand like this.")] = None,
-    kind: Annotated[JobKind | None, Query(alias="type", description="Only jobs that do this.")] = None,
+    status: Annotated[schemas.JobStatus | None, Query(description="Only jobs with this status.")] = None,
+    kind: Annotated[schemas.JobKind | None, Query(description="Only jobs of this kind.")] = None,
     subject_id: Annotated[str | None, Query(description="Only jobs of this subject.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[
@@ -51,7 +51,8 @@ def list_jobs(
 ) -> schemas.JobPage:
     """The jobs, newest first, a page at a time. Jobs of subjects that were deleted are not there any more."""
     _refuse_other_ids(subject_id, cursor)
-    page = desk.page(tenant, Wanted(status, kind, subject_id), limit=limit, after=cursor)
+    wanted = Wanted(JobState(status) if status else None, JobKind(kind) if kind else None, subject_id)
+    page = desk.page(tenant, wanted, limit=limit, after=cursor)
     return schemas.JobPage(
         jobs=[job_answer(job, position=position) for job, position in page.jobs], next_cursor=page.after
     )

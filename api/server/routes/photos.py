@@ -18,7 +18,7 @@ from api.server.uploads import read_form
 from core import errors
 from core.records import Consent
 from core.subjects import add_photos as photos
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
 

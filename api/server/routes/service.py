@@ -10,7 +10,7 @@ from api.server.auth import Tenant
 from api.server.dependencies import Desk, ServiceSettings
 from api.server.errors import COMMON
 from core.hyperdreambooth.model.config import BundleConfig
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 router = APIRouter(tags=["service"])
 

@@ -20,7 +20,7 @@ from core import errors
 from core.ids import is_id
 from core.jobs.service import Jobs
 from core.records import Consent, Subject
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
 

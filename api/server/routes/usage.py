@@ -17,7 +17,7 @@ from api.server.errors import COMMON, problems
 from core import errors
 from core.records import JobKind
 from core.tenants.usage import Ended, ended
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 router = APIRouter(tags=["service"], responses=COMMON)
 

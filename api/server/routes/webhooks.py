@@ -14,6 +14,7 @@ from api.server.dependencies import NameResolver, ServiceSettings, TheWebhooks
 from api.server.errors import COMMON, MalformedRequest, problems
 from api.server.idempotency import Idempotent
 from api.server.json_only import JsonOnly
+from api.server.webhook_responses import created_answer, delivery_answer, webhook_answer
 from core import errors
 from core.settings import Settings
 from core.webhooks.addresses import Resolver, check_url
@@ -24,9 +25,6 @@ from hyperdreambooth.schemas.webhooks import (
     WebhookCreated,
     WebhookList,
     WebhookRequest,
-    created_answer,
-    delivery_answer,
-    webhook_answer,
 )
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=COMMON)

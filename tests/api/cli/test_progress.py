@@ -4,8 +4,8 @@ import io
 from typing import Any
 
 from hyperdreambooth.cli.progress import ProgressLine
-from hyperdreambooth.schemas.service import JobAnswer
-from tests.api.server.conftest import job_document
+from hyperdreambooth.schemas import JobAnswer
+from tests.api.conftest import job_document
 
 
 class Terminal(io.StringIO):

@@ -13,9 +13,9 @@ import pytest
 from api.server.dependencies import the_resolver
 from core.batches.scheduler import BatchScheduler
 from core.batches.service import Batches
-from core.records import ItemStatus, JobKind, JobState
 from hyperdreambooth.client import AsyncClient, Client, JobFailed, Problem, Retry
-from tests.api.server.conftest import job_document
+from hyperdreambooth.schemas import ItemStatus, JobKind, JobStatus
+from tests.api.conftest import job_document
 
 ONCE = Retry(tries=1)
 
@@ -42,8 +42,8 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     subject = remote.create_subject(file, consent=True, name="Ada", steps=7)
     personalized(subject.job_id)
     seen: list[Any] = []
-    assert remote.wait(subject, on_progress=seen.append).status is JobState.SUCCEEDED
-    assert [job.status for job in seen] == [JobState.SUCCEEDED]
+    assert remote.wait(subject, on_progress=seen.append).status is JobStatus.SUCCEEDED
+    assert [job.status for job in seen] == [JobStatus.SUCCEEDED]
     assert remote.subject(subject).weights.bytes == 7
     assert remote.weights(subject.id) == b"refined"
     job = remote.generate(subject, "a [V] face", n=2, seed=1)
@@ -54,7 +54,7 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     assert remote.image(images[0].id, kind="webp")[8:12] == b"WEBP"
     assert [found.id for found in remote.subjects()] == [subject.id]
     assert [found.id for found in remote.jobs()] == [job.id, subject.job_id]
-    assert [found.id for found in remote.jobs(kind=JobKind.GENERATE, status=JobState.SUCCEEDED, subject=subject)] == [
+    assert [found.id for found in remote.jobs(kind=JobKind.GENERATE, status=JobStatus.SUCCEEDED, subject=subject)] == [
         job.id
     ]
     assert [event.type for event in remote.events(job)][-1] == "succeeded"
@@ -133,7 +133,7 @@ def test_lists_are_read_to_their_end(remote, client, desk, photo, monkeypatch):
 
 def test_personalize_waits_and_gives_the_subject_as_it_is_then(remote, photo, personalized):
     def look(job):
-        if job.status is JobState.QUEUED:
+        if job.status is JobStatus.QUEUED:
             personalized(job.id)
 
     subject = remote.personalize([photo, photo], consent=True, on_progress=look, timeout=30)
@@ -159,8 +159,8 @@ def test_progress_is_told_when_it_changes(remote, photo, claim, personalized):
             threading.Timer(0.1, personalized, [subject.job_id]).start()
 
     remote.wait(subject.job_id, on_progress=look)
-    assert seen[0] is JobState.QUEUED
-    assert seen[-1] is JobState.SUCCEEDED
+    assert seen[0] is JobStatus.QUEUED
+    assert seen[-1] is JobStatus.SUCCEEDED
 
 
 def test_problems_carry_what_the_service_said(remote, photo):
@@ -182,7 +182,7 @@ def test_a_job_that_ends_badly_is_an_error(remote, photo):
     job_id = remote.create_subject(photo, consent=True).job_id
     with pytest.raises(TimeoutError, match=job_id):
         remote.wait(job_id, timeout=0.1, on_progress=lambda job: None)
-    assert remote.cancel(job_id).status is JobState.CANCELED
+    assert remote.cancel(job_id).status is JobStatus.CANCELED
     with pytest.raises(JobFailed, match="canceled") as caught:
         remote.wait(job_id)
     assert caught.value.job.id == job_id
@@ -212,4 +212,4 @@ def test_a_coroutine_may_listen():
             await remote.wait("job_1", on_progress=look)
 
     anyio.run(run)
-    assert seen == [JobState.SUCCEEDED]
+    assert seen == [JobStatus.SUCCEEDED]

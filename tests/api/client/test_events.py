@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from core.records import JobState
 from hyperdreambooth.client import Problem, Retry
 from hyperdreambooth.client.events import EventParser
-from tests.api.server.conftest import job_document
+from hyperdreambooth.schemas import JobStatus
+from tests.api.conftest import job_document
 
 AT = '"job_id":"job_1","version":1,"at":"2024-05-04T10:20:30Z","status":"running"'
 STREAM = (
@@ -140,7 +140,7 @@ def test_whoever_waits_hears_of_progress(ask, with_job):
         )
     )
     seen = []
-    assert ask(service).wait("job_1", on_progress=seen.append).status is JobState.SUCCEEDED
+    assert ask(service).wait("job_1", on_progress=seen.append).status is JobStatus.SUCCEEDED
     assert [(each.status.value, each.attempt, each.step) for each in seen[:4]] == [
         ("queued", 0, None),
         ("running", 2, None),
@@ -148,7 +148,7 @@ def test_whoever_waits_hears_of_progress(ask, with_job):
         ("running", 2, 8),
     ]
     assert seen[3].preview.id == "img_1"
-    assert seen[-1].status is JobState.SUCCEEDED
+    assert seen[-1].status is JobStatus.SUCCEEDED
     assert len(service.asked) == (2 if with_job else 3)
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from api.server.requests import shares_of
-from hyperdreambooth.schemas.service import BlendPart
+from hyperdreambooth.schemas import BlendPart
 
 PROMPT = "a pencil sketch of a [V] face"
 

@@ -29,7 +29,7 @@ from core.queue.local_redis import LocalRedis
 from core.records import Image, Job, JobKind, JobState, Preview
 from core.settings import Settings
 from core.testing import MemoryNotifier, MemoryStore
-from tests.api.server.conftest import served
+from tests.api.conftest import served
 
 SEED = 20240504
 

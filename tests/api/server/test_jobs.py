@@ -157,10 +157,10 @@ def test_jobs_can_be_filtered(client, listed, subject_id):
 
     assert found(status="queued") == [listed[0], listed[1], listed[2]]
     assert found(status="canceled") == [listed[3]]
-    assert found(status="succeeded", type="generate") == []
-    assert found(type="personalize") == [listed[0], listed[4]]
+    assert found(status="succeeded", kind="generate") == []
+    assert found(kind="personalize") == [listed[0], listed[4]]
     assert found(subject_id=subject_id) == listed[1:]
-    assert found(subject_id=subject_id, status="queued", type="generate") == listed[1:3]
+    assert found(subject_id=subject_id, status="queued", kind="generate") == listed[1:3]
     client.delete(f"/v1/subjects/{subject_id}")
     assert found() == [listed[0]]
     assert found(subject_id=subject_id) == []
@@ -170,7 +170,7 @@ def test_jobs_can_be_filtered(client, listed, subject_id):
     ("query", "field"),
     [
         ({"status": "done"}, "status"),
-        ({"type": "train"}, "type"),
+        ({"kind": "train"}, "kind"),
         ({"subject_id": "../x"}, "subject_id"),
         ({"cursor": "../x"}, "cursor"),
         ({"cursor": "sub_" + "0" * 25}, "cursor"),

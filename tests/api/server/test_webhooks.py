@@ -17,7 +17,7 @@ from core.webhooks.registry import Webhooks
 from core.webhooks.schedule import Schedule
 from core.webhooks.sender import Sender
 from core.webhooks.testing import FakeBackend, FakeResolver
-from hyperdreambooth.schemas.webhooks import EventName
+from hyperdreambooth.schemas.webhooks import WebhookEventName
 
 URL = "https://hooks.example.com/in?token=s3cret"
 PUBLIC = "93.184.215.14"
@@ -289,7 +289,7 @@ def test_neither_secret_nor_address_is_logged(client, webhook, deliver, caplog):
 
 
 def test_every_event_can_be_asked_for():
-    assert set(get_args(EventName)) == set(WebhookEvent) - {WebhookEvent.TEST}
+    assert set(get_args(WebhookEventName)) == set(WebhookEvent) - {WebhookEvent.TEST}
 
 
 def test_a_webhooks_document_is_its_tenants(client, webhook, store):

@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from core.records import ItemStatus, JobState
+from hyperdreambooth import schemas
 from hyperdreambooth.cli.output import Output, note, when
 from hyperdreambooth.cli.progress import ProgressLine
 from hyperdreambooth.client import Client
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth.schemas import ItemStatus, JobStatus
 from hyperdreambooth.schemas.batches import BatchAnswer
 
 _MOST_SAID = 10
@@ -105,7 +105,7 @@ def job(client: Client, asked: Namespace, out: Output) -> None:
     if found.error:
         lines += [found.error.detail]
     if asked.out is not None:
-        if found.status is not JobState.SUCCEEDED:
+        if found.status is not JobStatus.SUCCEEDED:
             raise NoPictures(f"The job is {found.status}: it has no pictures. Wait for it with --wait.")
         lines += _pictures(client, found, asked)
     out.show(found, *lines)
@@ -202,9 +202,9 @@ def _over(batch: BatchAnswer) -> int:
 
 
 def _progress(found: schemas.JobAnswer) -> str:
-    if found.status is JobState.RUNNING and found.stage:
+    if found.status is JobStatus.RUNNING and found.stage:
         return f"{found.stage} {found.step} of {found.total}"
-    if found.status is JobState.QUEUED and found.position is not None:
+    if found.status is JobStatus.QUEUED and found.position is not None:
         return f"{found.position} before it"
     return ""
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import httpx
 
 from core.errors import HyperDreamBoothError
-from core.records import JobKind, JobState
 from hyperdreambooth.cli import commands, keys, service, webhooks
 from hyperdreambooth.cli.output import Output, complain, complain_of
 from hyperdreambooth.client import Client, JobFailed, Problem
 from hyperdreambooth.client.sync import DEFAULT_URL
-from hyperdreambooth.schemas.webhooks import EventName
+from hyperdreambooth.schemas import JobKind, JobStatus
+from hyperdreambooth.schemas.webhooks import WebhookEventName
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[ArgumentParser]  # noqa: SLF001 - it has no other name
@@ -123,7 +123,7 @@ def _add_making(add: Callable[..., ArgumentParser]) -> None:
 def _add_looking(add: Callable[..., ArgumentParser]) -> None:
     add("subjects", commands.subjects, "list the subjects, newest first")
     jobs = add("jobs", commands.jobs, "list the jobs, newest first")
-    jobs.add_argument("--status", type=JobState, choices=list(JobState), metavar="STATUS", help=", ".join(JobState))
+    jobs.add_argument("--status", type=JobStatus, choices=list(JobStatus), metavar="STATUS", help=", ".join(JobStatus))
     jobs.add_argument("--kind", type=JobKind, choices=list(JobKind), metavar="KIND", help=", ".join(JobKind))
     jobs.add_argument("--subject", metavar="SUBJECT", help="only those of this subject, by its id")
     jobs.add_argument("-n", type=int, default=20, metavar="N", help="how many at most (20)")
@@ -148,7 +148,7 @@ def _add_looking(add: Callable[..., ArgumentParser]) -> None:
 def _add_webhooks(add: Callable[..., ArgumentParser]) -> None:
     create = add("create", webhooks.create, "make a webhook, and print its id and its secret, once")
     create.add_argument("address", metavar="URL", help="a public https address")
-    names = get_args(EventName)
+    names = get_args(WebhookEventName)
     create.add_argument(
         "--event", dest="events", action="append", choices=names, metavar="NAME", help=f"{', '.join(names)} (all)"
     )

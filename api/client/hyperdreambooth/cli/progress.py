@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from core.records import JobState
-from hyperdreambooth.schemas.service import JobAnswer
+from hyperdreambooth.schemas import JobAnswer, JobStatus
 
 
 class ProgressLine:
@@ -19,7 +18,7 @@ class ProgressLine:
 
     def __call__(self, job: JobAnswer) -> None:
         """The job is as far as it says."""
-        if job.status is JobState.QUEUED and job.position:
+        if job.status is JobStatus.QUEUED and job.position:
             self._show(f"{'waiting':<14} {job.position} before it", ("waiting", job.position))
         if job.stage and job.step is not None and job.total:
             self.at(job.stage, job.step, job.total)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from core.records import JobState
 from hyperdreambooth.cli.output import Output, table
 from hyperdreambooth.client import Client
-from hyperdreambooth.schemas.service import Usage
+from hyperdreambooth.schemas import JobStatus, Usage
 
-_ENDED = [state for state in JobState if state.is_final]
+_ENDED = [state for state in JobStatus if state.is_final]
 
 
 def models(client: Client, _: Namespace, out: Output) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar, Unpack
 import anyio
 import httpx
 
-from core.records import ItemStatus, JobKind, JobState
+from hyperdreambooth import schemas
 from hyperdreambooth.client import calls
 from hyperdreambooth.client.call import Call, Page, given, id_of
 from hyperdreambooth.client.calls import (
@@ -35,9 +35,9 @@ from hyperdreambooth.client.problem import Problem
 from hyperdreambooth.client.retry import DEFAULT_RETRY, Attempts, Retry
 from hyperdreambooth.client.sync import DEFAULT_TIMEOUT, DEFAULT_URL
 from hyperdreambooth.client.watch import BATCH_INTERVAL, Deadline, Following, Watch, must_be_polled
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth.schemas import ItemStatus, JobKind, JobStatus
 from hyperdreambooth.schemas.batches import BatchAnswer, BatchDeleted, BatchItemAnswer
-from hyperdreambooth.schemas.webhooks import DeliveryAnswer, EventName, WebhookAnswer, WebhookCreated
+from hyperdreambooth.schemas.webhooks import DeliveryAnswer, WebhookAnswer, WebhookCreated, WebhookEventName
 
 T = TypeVar("T")
 PageT = TypeVar("PageT", bound=Page)
@@ -199,7 +199,7 @@ class AsyncClient:
         return await self._send(calls.delete_batch(batch))
 
     async def jobs(
-        self, *, status: JobState | None = None, kind: JobKind | None = None, subject: SubjectRef | None = None
+        self, *, status: JobStatus | None = None, kind: JobKind | None = None, subject: SubjectRef | None = None
     ) -> AsyncIterator[schemas.JobAnswer]:
         """See Client."""
         async for page in self._pages(partial(calls.jobs, status=status, kind=kind, subject=subject)):
@@ -239,7 +239,7 @@ class AsyncClient:
         return await self._send(calls.image(image, kind))
 
     async def create_webhook(
-        self, url: str, *, events: Sequence[EventName] | None = None, description: str | None = None
+        self, url: str, *, events: Sequence[WebhookEventName] | None = None, description: str | None = None
     ) -> WebhookCreated:
         """See Client."""
         return await self._send(calls.create_webhook(url, events, description))

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 import httpx
 
-from core.records import ItemStatus, JobKind, JobState
+from hyperdreambooth import schemas
 from hyperdreambooth.client.call import (
     Call,
     answer_as,
@@ -23,9 +23,7 @@ from hyperdreambooth.client.call import (
     parse,
     path_of,
 )
-from hyperdreambooth.schemas import batches as batch_schemas
-from hyperdreambooth.schemas import service as schemas
-from hyperdreambooth.schemas import webhooks as schemas_webhooks
+from hyperdreambooth.schemas import ItemStatus, JobKind, JobStatus
 
 Photo: TypeAlias = bytes | Path
 Stage: TypeAlias = Literal["preview", "refined"]
@@ -40,9 +38,9 @@ JobRef: TypeAlias = str | schemas.JobAnswer | schemas.SubjectAnswer
 """A job or its id; a subject stands for the job that personalises it."""
 ImageRef: TypeAlias = str | schemas.ImageInfo
 """A picture or its id."""
-WebhookRef: TypeAlias = str | schemas_webhooks.WebhookAnswer
+WebhookRef: TypeAlias = str | schemas.WebhookAnswer
 """A webhook or its id."""
-BatchRef: TypeAlias = str | batch_schemas.BatchAnswer
+BatchRef: TypeAlias = str | schemas.BatchAnswer
 """A batch or its id."""
 
 
@@ -125,49 +123,49 @@ def generate(whose: Whose, prompt: str, options: GenerateOptions) -> Call[schema
     return create("generations", read=answer_as(schemas.JobAnswer), json={**whom, "prompt": prompt, **given(options)})
 
 
-def create_batch(asked: Mapping[str, Any]) -> Call[batch_schemas.BatchAnswer]:
+def create_batch(asked: Mapping[str, Any]) -> Call[schemas.BatchAnswer]:
     """Many generations."""
-    return create("batches", read=answer_as(batch_schemas.BatchAnswer), json=asked)
+    return create("batches", read=answer_as(schemas.BatchAnswer), json=asked)
 
 
-def upload_batch(lines: bytes | Path) -> Call[batch_schemas.BatchAnswer]:
+def upload_batch(lines: bytes | Path) -> Call[schemas.BatchAnswer]:
     """A generation in each line."""
     data = lines.read_bytes() if isinstance(lines, Path) else lines
     kind = {"Content-Type": "application/jsonl"}
-    return create("batches", read=answer_as(batch_schemas.BatchAnswer), content=data, headers=kind)
+    return create("batches", read=answer_as(schemas.BatchAnswer), content=data, headers=kind)
 
 
-def batches(cursor: str | None) -> Call[batch_schemas.BatchPage]:
+def batches(cursor: str | None) -> Call[schemas.BatchPage]:
     """Some of the batches."""
-    return get("batches", read=answer_as(batch_schemas.BatchPage), params=page(cursor))
+    return get("batches", read=answer_as(schemas.BatchPage), params=page(cursor))
 
 
-def batch(ref: BatchRef) -> Call[batch_schemas.BatchAnswer]:
+def batch(ref: BatchRef) -> Call[schemas.BatchAnswer]:
     """A batch as it stands."""
-    return get("batches", id_of(ref), read=answer_as(batch_schemas.BatchAnswer))
+    return get("batches", id_of(ref), read=answer_as(schemas.BatchAnswer))
 
 
-def batch_items(cursor: str | None, ref: BatchRef, status: ItemStatus | None) -> Call[batch_schemas.BatchItemPage]:
+def batch_items(cursor: str | None, ref: BatchRef, status: ItemStatus | None) -> Call[schemas.BatchItemPage]:
     """Some of a batch's items."""
     params = page(cursor) | given({"status": status})
-    return get("batches", id_of(ref), "items", read=answer_as(batch_schemas.BatchItemPage), params=params)
+    return get("batches", id_of(ref), "items", read=answer_as(schemas.BatchItemPage), params=params)
 
 
-def batch_results(ref: BatchRef) -> Call[list[batch_schemas.BatchItemAnswer]]:
+def batch_results(ref: BatchRef) -> Call[list[schemas.BatchItemAnswer]]:
     """All of a batch's items."""
-    return get("batches", id_of(ref), "results", read=lines_as(batch_schemas.BatchItemAnswer))
+    return get("batches", id_of(ref), "results", read=lines_as(schemas.BatchItemAnswer))
 
 
-def cancel_batch(ref: BatchRef) -> Call[batch_schemas.BatchAnswer]:
+def cancel_batch(ref: BatchRef) -> Call[schemas.BatchAnswer]:
     """Stop a batch. Not to be repeated, as `cancel`."""
     path = path_of("batches", id_of(ref), "cancel")
-    return Call("POST", path, answer_as(batch_schemas.BatchAnswer), repeatable=False)
+    return Call("POST", path, answer_as(schemas.BatchAnswer), repeatable=False)
 
 
-def delete_batch(ref: BatchRef) -> Call[batch_schemas.BatchDeleted]:
+def delete_batch(ref: BatchRef) -> Call[schemas.BatchDeleted]:
     """Erase a batch. Not to be repeated: the second time it is a 404."""
     path = path_of("batches", id_of(ref))
-    return Call("DELETE", path, answer_as(batch_schemas.BatchDeleted), repeatable=False)
+    return Call("DELETE", path, answer_as(schemas.BatchDeleted), repeatable=False)
 
 
 def job(ref: JobRef, *, wait: int = 0) -> Call[schemas.JobAnswer]:
@@ -199,12 +197,12 @@ def events(ref: JobRef, last_event_id: str, silence: float) -> Call[httpx.Respon
 def jobs(
     cursor: str | None,
     *,
-    status: JobState | None = None,
+    status: JobStatus | None = None,
     kind: JobKind | None = None,
     subject: SubjectRef | None = None,
 ) -> Call[schemas.JobPage]:
     """Some of the jobs."""
-    only = given({"status": status, "type": kind, "subject_id": None if subject is None else id_of(subject)})
+    only = given({"status": status, "kind": kind, "subject_id": None if subject is None else id_of(subject)})
     return get("jobs", read=answer_as(schemas.JobPage), params=page(cursor) | only)
 
 
@@ -219,21 +217,21 @@ def image(ref: ImageRef, kind: ImageKind) -> Call[bytes]:
 
 
 def create_webhook(
-    url: str, events: Sequence[schemas_webhooks.EventName] | None, description: str | None
-) -> Call[schemas_webhooks.WebhookCreated]:
+    url: str, events: Sequence[schemas.WebhookEventName] | None, description: str | None
+) -> Call[schemas.WebhookCreated]:
     """Somewhere to tell of what happens."""
     asked = given({"url": url, "events": None if events is None else list(events), "description": description})
-    return create("webhooks", read=answer_as(schemas_webhooks.WebhookCreated), json=asked)
+    return create("webhooks", read=answer_as(schemas.WebhookCreated), json=asked)
 
 
-def webhooks() -> Call[list[schemas_webhooks.WebhookAnswer]]:
+def webhooks() -> Call[list[schemas.WebhookAnswer]]:
     """All webhooks."""
-    return get("webhooks", read=lambda answer: parse(schemas_webhooks.WebhookList, answer).webhooks)
+    return get("webhooks", read=lambda answer: parse(schemas.WebhookList, answer).webhooks)
 
 
-def webhook(ref: WebhookRef) -> Call[schemas_webhooks.WebhookAnswer]:
+def webhook(ref: WebhookRef) -> Call[schemas.WebhookAnswer]:
     """A webhook."""
-    return get("webhooks", id_of(ref), read=answer_as(schemas_webhooks.WebhookAnswer))
+    return get("webhooks", id_of(ref), read=answer_as(schemas.WebhookAnswer))
 
 
 def delete_webhook(ref: WebhookRef) -> Call[None]:
@@ -241,27 +239,27 @@ def delete_webhook(ref: WebhookRef) -> Call[None]:
     return Call("DELETE", path_of("webhooks", id_of(ref)), lambda _: None, repeatable=False)
 
 
-def test_webhook(ref: WebhookRef) -> Call[schemas_webhooks.DeliveryAnswer]:
+def test_webhook(ref: WebhookRef) -> Call[schemas.DeliveryAnswer]:
     """A message that only says hello."""
-    return create("webhooks", id_of(ref), "test", read=answer_as(schemas_webhooks.DeliveryAnswer))
+    return create("webhooks", id_of(ref), "test", read=answer_as(schemas.DeliveryAnswer))
 
 
-def rotate_webhook(ref: WebhookRef, overlap_hours: int) -> Call[schemas_webhooks.WebhookCreated]:
+def rotate_webhook(ref: WebhookRef, overlap_hours: int) -> Call[schemas.WebhookCreated]:
     """A new secret."""
-    read = answer_as(schemas_webhooks.WebhookCreated)
+    read = answer_as(schemas.WebhookCreated)
     return create("webhooks", id_of(ref), "rotate", read=read, params={"overlap_hours": overlap_hours})
 
 
-def enable_webhook(ref: WebhookRef) -> Call[schemas_webhooks.WebhookAnswer]:
+def enable_webhook(ref: WebhookRef) -> Call[schemas.WebhookAnswer]:
     """Told again."""
-    return Call("POST", path_of("webhooks", id_of(ref), "enable"), answer_as(schemas_webhooks.WebhookAnswer))
+    return Call("POST", path_of("webhooks", id_of(ref), "enable"), answer_as(schemas.WebhookAnswer))
 
 
-def deliveries(ref: WebhookRef, limit: int) -> Call[list[schemas_webhooks.DeliveryAnswer]]:
+def deliveries(ref: WebhookRef, limit: int) -> Call[list[schemas.DeliveryAnswer]]:
     """What a webhook was told."""
 
-    def read(answer: httpx.Response) -> list[schemas_webhooks.DeliveryAnswer]:
-        return parse(schemas_webhooks.DeliveryList, answer).deliveries
+    def read(answer: httpx.Response) -> list[schemas.DeliveryAnswer]:
+        return parse(schemas.DeliveryList, answer).deliveries
 
     return get("webhooks", id_of(ref), "deliveries", read=read, params={"limit": limit})
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 
 class Event(schemas.JobEvent):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 from pydantic import ValidationError
 
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth import schemas
 
 
 class Problem(Exception):

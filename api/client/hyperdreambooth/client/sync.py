@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from core.records import ItemStatus, JobKind, JobState
+from hyperdreambooth import schemas
 from hyperdreambooth.client import calls
 from hyperdreambooth.client.call import Call, Page, given, id_of
 from hyperdreambooth.client.calls import (
@@ -32,9 +32,9 @@ from hyperdreambooth.client.events import Event
 from hyperdreambooth.client.problem import Problem
 from hyperdreambooth.client.retry import DEFAULT_RETRY, Attempts, Retry
 from hyperdreambooth.client.watch import BATCH_INTERVAL, Deadline, Following, Watch, must_be_polled
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth.schemas import ItemStatus, JobKind, JobStatus
 from hyperdreambooth.schemas.batches import BatchAnswer, BatchDeleted, BatchItemAnswer
-from hyperdreambooth.schemas.webhooks import DeliveryAnswer, EventName, WebhookAnswer, WebhookCreated
+from hyperdreambooth.schemas.webhooks import DeliveryAnswer, WebhookAnswer, WebhookCreated, WebhookEventName
 
 T = TypeVar("T")
 PageT = TypeVar("PageT", bound=Page)
@@ -205,7 +205,7 @@ class Client:
         return self._send(calls.delete_batch(batch))
 
     def jobs(
-        self, *, status: JobState | None = None, kind: JobKind | None = None, subject: SubjectRef | None = None
+        self, *, status: JobStatus | None = None, kind: JobKind | None = None, subject: SubjectRef | None = None
     ) -> Iterator[schemas.JobAnswer]:
         """Jobs, newest first, read a page at a time; only those that stand so, do this, or are of this subject."""
         for page in self._pages(partial(calls.jobs, status=status, kind=kind, subject=subject)):
@@ -244,7 +244,7 @@ class Client:
         return self._send(calls.image(image, kind))
 
     def create_webhook(
-        self, url: str, *, events: Sequence[EventName] | None = None, description: str | None = None
+        self, url: str, *, events: Sequence[WebhookEventName] | None = None, description: str | None = None
     ) -> WebhookCreated:
         """Have what happens posted to a public https address; the answer has the `secret` for `verify_webhook`."""
         return self._send(calls.create_webhook(url, events, description))

@@ -6,13 +6,13 @@ import time
 
 import httpx
 
-from core.records import JobState
+from hyperdreambooth import schemas
 from hyperdreambooth.client import calls
 from hyperdreambooth.client.call import Call
 from hyperdreambooth.client.calls import JobRef
 from hyperdreambooth.client.events import Event, EventParser
 from hyperdreambooth.client.problem import JobFailed, Problem, unexpected
-from hyperdreambooth.schemas import service as schemas
+from hyperdreambooth.schemas import JobStatus
 
 LONGEST_WAIT = 20
 """Seconds of one read that waits for the end: short enough for proxies."""
@@ -101,7 +101,7 @@ class Watch:
     def result(self) -> schemas.JobAnswer:
         """The job that has succeeded. Raises JobFailed when it has not."""
         assert self._seen is not None
-        if self._seen.status is not JobState.SUCCEEDED:
+        if self._seen.status is not JobStatus.SUCCEEDED:
             raise JobFailed(self._seen)
         return self._seen
 

@@ -1,74 +1,81 @@
-"""Batches over the wire: requests with their limits, answers with their examples."""
+"""Batches: many generations in one request, done when nothing else waits."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from enum import StrEnum
+from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
-from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from core.records import MAX_ITEMS, BatchStatus, ItemStatus
-from hyperdreambooth.schemas.service import (
+from hyperdreambooth.schemas.base import (
+    BATCH_ID,
     EXAMPLE_TIME,
     JOB_ID,
     OTHER_SUBJECT_ID,
     SUBJECT_ID,
-    WHOSE,
     Answer,
-    Asked,
-    Failure,
-    FieldProblem,
-    GenerationRequest,
-    ImageInfo,
-    Images,
-    NegativePrompt,
-    Prompt,
-    Seed,
-    Side,
-    Steps,
+    RequestModel,
     SubjectId,
 )
+from hyperdreambooth.schemas.generations import SUBJECT_OR_BLEND, GenerationOptions, GenerationRequest, Prompt
+from hyperdreambooth.schemas.images import IMAGE, ImageInfo
+from hyperdreambooth.schemas.problems import Failure, FieldProblem
 
-BATCH_ID = "bat_01k2c9f4kx5w2r8m3tq7v6n0p"
-_IMAGE: JsonDict = {
-    "id": f"img_{JOB_ID.removeprefix('job_')}-0",
-    "url": f"/v1/images/img_{JOB_ID.removeprefix('job_')}-0",
-    "seed": 7,
-    "width": 64,
-    "height": 64,
-}
+MAX_ITEMS = 10_000
+"""Items in a batch."""
 CustomId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
+class BatchStatus(StrEnum):
+    """The status of a batch."""
+
+    RUNNING = "running"
+    """Some of its items are still to be done."""
+    CANCELING = "canceling"
+    """Nothing more is begun; what runs is being stopped."""
+    COMPLETED = "completed"
+    """All its items are over, however they ended."""
+    CANCELED = "canceled"
+    """It was canceled, and all its items are over."""
+
+
+class ItemStatus(StrEnum):
+    """The status of an item of a batch."""
+
+    QUEUED = "queued"
+    """To be done."""
+    RUNNING = "running"
+    """A worker makes its pictures."""
+    SUCCEEDED = "succeeded"
+    """Its pictures are there."""
+    FAILED = "failed"
+    """There will be no pictures; `error` says why."""
+    CANCELED = "canceled"
+    """The batch was canceled before it was done."""
+    INVALID = "invalid"
+    """It could not be accepted; `error` says why."""
+
+
 class BatchItem(GenerationRequest):
-    """A generation, and what its caller calls it."""
+    """A generation, with a name of the caller's own."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"custom_id": "ada-1", "subject_id": SUBJECT_ID, "prompt": "a pencil sketch of a [V] face"}],
-            "oneOf": WHOSE,
+            "oneOf": SUBJECT_OR_BLEND,
         }
     )
 
     custom_id: CustomId | None = Field(default=None, description="Your own name for it; it comes back in the results.")
 
 
-class BatchDefaults(Asked):
-    """What holds for every item that does not say otherwise; the fields are those of a generation."""
-
-    n: Images = 1
-    seed: Seed | None = None
-    steps: Steps | None = None
-    guidance_scale: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = None
-    width: Side | None = None
-    height: Side | None = None
-    negative_prompt: NegativePrompt = ""
-    stage: Literal["preview", "refined"] = "refined"
+class BatchDefaults(GenerationOptions):
+    """Options for every item that does not have its own."""
 
 
-class BatchRequest(Asked):
+class BatchRequest(RequestModel):
     """Every prompt with every subject, and items of their own: 10,000 in all; at least one of the two."""
 
     model_config = ConfigDict(
@@ -115,7 +122,7 @@ class BatchRequest(Asked):
 
 
 class BatchCounts(Answer):
-    """How many items stand how; a moment old."""
+    """How many items have each status; a moment old."""
 
     total: int = Field(examples=[4])
     queued: int = Field(examples=[0])
@@ -136,7 +143,7 @@ class BatchLinks(Answer):
 
 
 class BatchAnswer(Answer):
-    """A batch as it stands."""
+    """A batch: its status, and how many of its items have each status."""
 
     id: str = Field(examples=[BATCH_ID])
     status: BatchStatus = Field(description="`completed` when all items are over, however they ended.")
@@ -163,7 +170,7 @@ class ItemFailure(Failure):
 
 
 class BatchItemAnswer(Answer):
-    """An item of a batch as it stands."""
+    """An item of a batch: its status, and its pictures or its error."""
 
     index: int = Field(description="Its place in the batch, from 0.", examples=[0])
     line: int | None = Field(description="The line it stood in, of a JSONL body, from 1.", examples=[1])
@@ -171,7 +178,7 @@ class BatchItemAnswer(Answer):
     status: ItemStatus = Field(examples=["succeeded"])
     job_id: str | None = Field(description="Its job, once there is one.", examples=[JOB_ID])
     seed: int | None = Field(description="Of its first picture.", examples=[7])
-    images: list[ImageInfo] | None = Field(examples=[[_IMAGE]])
+    images: list[ImageInfo] | None = Field(examples=[[IMAGE]])
     error: ItemFailure | None = None
 
 

@@ -1,25 +1,20 @@
-"""What goes over the wire about webhooks, and how it comes out of the records."""
+"""Webhooks: addresses that signed messages about events are posted to, and the log of those deliveries."""
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints
 
-from core.records import DeliveryState
-from core.webhooks.addresses import MAX_URL
-from hyperdreambooth.schemas.service import EXAMPLE_TIME, Answer, Asked
+from hyperdreambooth.schemas.base import EXAMPLE_TIME, WEBHOOK_ID, Answer, RequestModel
 
-if TYPE_CHECKING:
-    from core.webhooks.records import Attempt, Delivery, Webhook
-
-WEBHOOK_ID = "whk_01k2c9f4m3e8n5r7t2v6x0z4a"
 MESSAGE_ID = "msg_01k2c9hq5w1d6g9j3m8q4s7vb"
+MAX_URL = 2048
 URL = "https://example.com/hooks/pictures"
 
-EventName = Literal[
+WebhookEventName: TypeAlias = Literal[
     "job.succeeded",
     "job.failed",
     "job.canceled",
@@ -30,17 +25,30 @@ EventName = Literal[
 ]
 
 
-class WebhookRequest(Asked):
-    """Where to tell, and of what."""
+class DeliveryStatus(StrEnum):
+    """The status of a message to a webhook; all but the first are final."""
+
+    PENDING = "pending"
+    """To be sent, for the first time or again."""
+    DELIVERED = "delivered"
+    """The other side answered with a 2xx."""
+    GIVEN_UP = "given_up"
+    """It did not for 24 hours, or said 410 (Gone)."""
+    DROPPED = "dropped"
+    """The webhook was disabled before."""
+
+
+class WebhookRequest(RequestModel):
+    """An address for messages, and the events that they are about."""
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL)] = Field(
         description="A public https address, on port 443 or 8443. Redirects are not followed.",
         examples=[URL],
         json_schema_extra={"format": "uri"},
     )
-    events: Annotated[list[EventName], Field(min_length=1, max_length=20)] | None = Field(
+    events: Annotated[list[WebhookEventName], Field(min_length=1, max_length=20)] | None = Field(
         default=None,
-        description="What to tell; when left out everything, also what is added later.",
+        description="Which events; when left out all, also those that are added later.",
         examples=[["job.succeeded", "job.failed"]],
     )
     description: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = Field(
@@ -49,7 +57,7 @@ class WebhookRequest(Asked):
 
 
 class WebhookAnswer(Answer):
-    """A webhook. `events` null: everything. With a `disabled_at` nothing is sent: the address said 410."""
+    """A webhook. `events` null: all. With a `disabled_at` nothing is sent: the address said 410."""
 
     id: str = Field(examples=[WEBHOOK_ID])
     url: str = Field(examples=[URL])
@@ -93,7 +101,7 @@ class DeliveryAnswer(Answer):
     id: str = Field(examples=[MESSAGE_ID])
     webhook_id: str = Field(examples=[WEBHOOK_ID])
     type: str = Field(examples=["job.succeeded"])
-    status: DeliveryState = Field(examples=["pending"])
+    status: DeliveryStatus = Field(examples=["pending"])
     created_at: datetime = Field(description="When it happened.", examples=[EXAMPLE_TIME])
     attempts: list[AttemptAnswer]
     next_attempt_at: datetime | None = Field(default=None, examples=["2024-05-04T10:20:41.700000Z"])
@@ -103,49 +111,3 @@ class DeliveryList(Answer):
     """Deliveries, the newest first."""
 
     deliveries: list[DeliveryAnswer]
-
-
-def webhook_answer(webhook: Webhook) -> WebhookAnswer:
-    """A webhook without its secrets."""
-    until = max((each.until for each in webhook.former), default=0.0)
-    return WebhookAnswer(
-        id=webhook.id,
-        url=webhook.url,
-        events=None if webhook.events is None else list(webhook.events),
-        description=webhook.description,
-        created_at=_time(webhook.created_at),
-        disabled_at=None if webhook.disabled_at is None else _time(webhook.disabled_at),
-        old_secrets_until=_time(until) if until > time.time() else None,
-    )
-
-
-def created_answer(webhook: Webhook) -> WebhookCreated:
-    """A webhook with its secret."""
-    return WebhookCreated(**webhook_answer(webhook).model_dump(), secret=webhook.secret)
-
-
-def delivery_answer(delivery: Delivery) -> DeliveryAnswer:
-    """A delivery and its attempts."""
-    return DeliveryAnswer(
-        id=delivery.id,
-        webhook_id=delivery.webhook_id,
-        type=delivery.type,
-        status=delivery.state,
-        created_at=_time(delivery.created_at),
-        attempts=[_attempt(number, attempt) for number, attempt in enumerate(delivery.attempts, start=1)],
-        next_attempt_at=None if delivery.next_at is None else _time(delivery.next_at),
-    )
-
-
-def _attempt(number: int, attempt: Attempt) -> AttemptAnswer:
-    return AttemptAnswer(
-        attempt=number,
-        at=_time(attempt.at),
-        seconds=attempt.seconds,
-        status_code=attempt.status,
-        error=attempt.error,
-    )
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

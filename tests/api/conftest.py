@@ -31,7 +31,7 @@ from core.records import Image as StoredImage
 from core.settings import Settings
 from core.storage.keys import image_id
 from core.testing import MemoryNotifier, MemoryStore
-from hyperdreambooth.schemas.service import JobAnswer
+from hyperdreambooth.schemas import JobAnswer
 from worker.pictures import encode
 
 
