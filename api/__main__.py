@@ -16,11 +16,11 @@ from core.log import configure_logging
 from core.settings import load_settings
 
 SHUTDOWN_SECONDS = 5
-"""For requests that are being answered when it is told to stop; those that wait for a job would take a minute."""
+"""How long requests in progress may take after a signal to stop; those that wait for a job would take a minute."""
 
 
 class Server(uvicorn.Server):
-    """A server that ends the streams of events at once when it is told to stop: they would last until it is cut off."""
+    """A server that ends the event streams at a signal to stop: they would last until SHUTDOWN_SECONDS are over."""
 
     feed: Feed
 
@@ -31,9 +31,9 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Serve until told to stop.
+    """Serve until a signal to stop, and return the exit status.
 
-    2 when the settings are wrong, or the store cannot be asked for keys; 3 when it cannot listen there.
+    2 when the settings are wrong, or the store cannot be read for keys; 3 when the address cannot be listened on.
     """
     try:
         settings = load_settings()

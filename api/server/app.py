@@ -10,12 +10,13 @@ from fastapi import FastAPI
 
 from api.server import errors
 from api.server.auth import Authenticator
+from api.server.body_limits import BodyLimit
 from api.server.event_reader import Feed
 from api.server.job_reader import JobReader
 from api.server.limits import Limiter, LimitHeaders
 from api.server.metrics import Metrics, Observe
-from api.server.middleware import BodyLimit, RequestId
 from api.server.openapi import install_openapi
+from api.server.request_id import RequestId
 from api.server.routes import (
     batches,
     events,
@@ -39,38 +40,37 @@ from core.webhooks.addresses import BoundedResolver
 from core.webhooks.registry import Webhooks
 
 LIMIT_SECONDS = 0.25
-"""How long Redis may take to say whether a tenant has asked too much: longer than that, and nobody is counted."""
+"""How long Redis may take to count a request: after that it is not counted."""
 LOOKUPS = 8
-"""Names of webhooks that are looked up at the same time."""
+"""Names of webhooks that are looked up at the same time while webhooks are created."""
 DECODERS = 1
 """Photos that are decoded at the same time: one of 25 megapixels takes 300 MB for a second, of the 512 MB there are."""
-
 EXPORTERS = 1
-"""Weights that are multiplied out for other programs at the same time: a second or two of a core each, at most."""
+"""Weights that are exported for other programs at the same time: a second or two of a core each, at most."""
 
 
-def create_app(settings: Settings | None = None, *, desk: Jobs | None = None) -> FastAPI:
-    """The service. Without settings they come from the environment; another `desk` is for tests.
+def create_app(settings: Settings | None = None, *, job_service: Jobs | None = None) -> FastAPI:
+    """The FastAPI application. `settings` default to those of the environment; another `job_service` is for tests.
 
     Raises:
-        SettingsError: the settings are wrong, or would leave the door open.
+        SettingsError: the settings are wrong, or would serve other machines without a key.
     """
     settings = settings or load_settings()
-    desk = desk or open_jobs(settings)
-    door = Authenticator(settings, ApiKeys(desk.archive.store))
-    door.refuse_open(settings)
+    job_service = job_service or open_jobs(settings)
+    authenticator = Authenticator(settings, ApiKeys(job_service.archive.store))
+    authenticator.refuse_open(settings)
     app = FastAPI(title="HyperDreamBooth", version=_version(), redoc_url=None)
     app.state.settings = settings
-    app.state.desk = desk
-    app.state.door = door
+    app.state.job_service = job_service
+    app.state.authenticator = authenticator
     app.state.limiter = Limiter(settings, partial(connect_async, settings, patience=LIMIT_SECONDS))
-    app.state.saved_responses = SavedResponses(desk.archive.store, desk.ledger.redis)
+    app.state.saved_responses = SavedResponses(job_service.archive.store, job_service.ledger.redis)
     app.state.feed = Feed(partial(connect_async, settings))
-    app.state.job_reader = JobReader(desk.archive, partial(connect_async, settings))
+    app.state.job_reader = JobReader(job_service.archive, partial(connect_async, settings))
     app.state.metrics = Metrics()
     app.state.decoders = CapacityLimiter(DECODERS)
     app.state.exporters = CapacityLimiter(EXPORTERS)
-    app.state.webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
+    app.state.webhooks = Webhooks(job_service.archive.store, job_service.ledger.redis)
     app.state.resolver = BoundedResolver(LOOKUPS)
     # Routes are tried in turn, and jobs are read most.
     for routes in (jobs, subjects, photos, weights, generations, batches, events, images, webhooks, usage, service):

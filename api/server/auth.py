@@ -1,7 +1,8 @@
-"""Who may ask: holders of an API key, or, as long as there are no keys, this machine alone.
+"""Authentication: callers need an API key, or, as long as there are no keys, must be on this machine.
 
 Keys are those of HDB_API_KEYS, for the tenant `local`, and those in the store, each for its own tenant
-(core/tenants/api_keys.py, `hdb keys`). What the store says is believed for 30 seconds: a revoked key may live as long.
+(core/tenants/api_keys.py, `hdb keys`). What the store says of a key is cached for 30 seconds: a revoked key may be
+accepted for so long.
 """
 
 from __future__ import annotations
@@ -20,43 +21,43 @@ from anyio import to_thread
 from fastapi import Depends, Request
 
 from api.server.errors import Forbidden, Unauthorized
-from api.server.limits import Limiter, judge
+from api.server.limits import Limiter, enforce
 from core.errors import KeyNotFound, SettingsError
 from core.records import LOCAL_TENANT
 from core.settings import Settings
 from core.tenants.api_keys import ApiKey, ApiKeys, hash_of, key_id
 
-BELIEVED_SECONDS = 30.0
-_MOST_BELIEVED = 10_000
-"""Key ids that are remembered, also of keys that do not exist: guessing must not fill the memory."""
+CACHE_SECONDS = 30.0
+_MAX_CACHED = 10_000
+"""Key ids that are cached, including those of keys that do not exist: guessing keys must not fill the memory."""
 
 
 class Authenticator:
-    """Knows which key opens what, and remembers for a while what the store said of keys."""
+    """Finds the tenant of an API key, with a cache before the store."""
 
     def __init__(self, settings: Settings, keys: ApiKeys, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._local = [hashlib.sha256(key.get_secret_value().encode()).hexdigest() for key in settings.api_keys]
         self._keys = keys
         self._clock = clock
-        self._believed: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[float, Any]] = OrderedDict()
 
     def refuse_open(self, settings: Settings) -> None:
-        """Raise SettingsError when others could reach a service that asks for no key."""
+        """Raise SettingsError when other machines could reach a service that has no keys."""
         if not self._local and not is_loopback(settings.api_host) and self._keys.is_empty():
             raise SettingsError(
                 f"Without API keys the service listens on loopback only, not on {settings.api_host}: make a key "
                 "(hdb keys create), set HDB_API_KEYS, or HDB_API_HOST=127.0.0.1."
             )
 
-    async def asks_for_keys(self) -> bool:
+    async def requires_key(self) -> bool:
         """Whether there are keys at all; revoked ones count. Raises StoreUnavailable."""
-        return bool(self._local) or not await self._believe("", self._keys.is_empty)
+        return bool(self._local) or not await self._cached("", self._keys.is_empty)
 
     async def tenant_of(self, authorization: str) -> str:
-        """The tenant that an Authorization header names. Raises Unauthorized, StoreUnavailable."""
+        """The tenant of the key in an Authorization header. Raises Unauthorized, StoreUnavailable."""
         scheme, _, given = authorization.partition(" ")
         given = given.strip()
-        # Digests are compared, and every one of them, so that the time it takes tells nothing.
+        # Digests are compared, and every one of them, so that the time it takes does not depend on the key.
         digest = hash_of(given)
         is_local = any([hmac.compare_digest(digest, known) for known in self._local])  # noqa: C419  (no shortcut)
         known = await self._stored(given)
@@ -72,23 +73,23 @@ class Authenticator:
         if identifier is None:
             return None
 
-        def look() -> ApiKey | None:
+        def read() -> ApiKey | None:
             try:
                 return self._keys.get(identifier)
             except KeyNotFound:
                 return None
 
-        return await self._believe(identifier, look)  # type: ignore[no-any-return]
+        return await self._cached(identifier, read)  # type: ignore[no-any-return]
 
-    async def _believe(self, name: str, look: Callable[[], Any]) -> Any:
-        """What `look` says, or said within the last BELIEVED_SECONDS."""
-        until, answer = self._believed.get(name, (0.0, None))
+    async def _cached(self, name: str, read: Callable[[], Any]) -> Any:
+        """What `read` returns, or returned under this name within the last CACHE_SECONDS."""
+        until, answer = self._cache.get(name, (0.0, None))
         if until <= self._clock():
-            answer = await to_thread.run_sync(look)
-            self._believed[name] = (self._clock() + BELIEVED_SECONDS, answer)
-            self._believed.move_to_end(name)
-            if len(self._believed) > _MOST_BELIEVED:
-                self._believed.popitem(last=False)
+            answer = await to_thread.run_sync(read)
+            self._cache[name] = (self._clock() + CACHE_SECONDS, answer)
+            self._cache.move_to_end(name)
+            if len(self._cache) > _MAX_CACHED:
+                self._cache.popitem(last=False)
         return answer
 
 
@@ -104,29 +105,30 @@ def is_loopback(host: str) -> bool:
 async def require_tenant(request: Request) -> str:
     """The tenant of a request.
 
-    Raises Unauthorized for a missing or wrong key, Forbidden for strangers without keys, StoreUnavailable.
+    Raises Unauthorized for a missing or wrong key, Forbidden for other machines when there are no keys,
+    StoreUnavailable.
     """
-    door: Authenticator = request.app.state.door
-    if await door.asks_for_keys():
-        return await door.tenant_of(request.headers.get("authorization", ""))
-    refuse_strangers(request)
+    authenticator: Authenticator = request.app.state.authenticator
+    if await authenticator.requires_key():
+        return await authenticator.tenant_of(request.headers.get("authorization", ""))
+    require_local(request)
     return LOCAL_TENANT
 
 
-async def require_insider(request: Request) -> None:
-    """Let this machine in, and others that have a key. Raises Unauthorized, Forbidden, StoreUnavailable."""
+async def require_local_or_key(request: Request) -> None:
+    """Let this machine pass, and others that have a key. Raises Unauthorized, Forbidden, StoreUnavailable."""
     try:
-        refuse_strangers(request)
+        require_local(request)
     except Forbidden:
         await require_tenant(request)
 
 
-def refuse_strangers(request: Request) -> None:
-    """Refuse other machines, and web pages that a browser on this machine has open (by their name or their origin)."""
+def require_local(request: Request) -> None:
+    """Raise Forbidden for other machines, and for web pages of other sites in a browser on this machine."""
     client = request.client.host if request.client else ""
     origin = request.headers.get("origin")
-    asked = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    if (client and not is_loopback(client)) or not is_loopback(asked):
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    if (client and not is_loopback(client)) or not is_loopback(host):
         raise Forbidden("Without API keys only this machine is served, as 127.0.0.1 or localhost.")
     if origin is not None and not is_loopback(urlsplit(origin).hostname or ""):
         raise Forbidden("Without API keys no web page of another site is served.")
@@ -136,23 +138,23 @@ async def counted_tenant(request: Request) -> str:
     """The tenant of a request, which is counted. Raises RateLimited, and what `require_tenant` raises."""
     tenant = await require_tenant(request)
     limiter: Limiter = request.app.state.limiter
-    judge(request, await limiter.take(tenant, limiter.requests))
+    enforce(request, await limiter.take(tenant, limiter.requests))
     return tenant
 
 
 Tenant = Annotated[str, Depends(counted_tenant)]
-"""What every route under /v1 takes: the tenant whose things it may see, once its limits allow the request."""
+"""The parameter of every route under /v1: the tenant whose resources it may see, once its rate limits allow that."""
 
 
 async def count_personalization(request: Request, tenant: Tenant) -> None:
-    """Count a request that personalises. Raises RateLimited."""
+    """Count a request that personalizes. Raises RateLimited."""
     limiter: Limiter = request.app.state.limiter
-    verdict = await limiter.take(tenant, limiter.personalizations)
-    judge(request, verdict)
-    if verdict:
+    status = await limiter.take(tenant, limiter.personalizations)
+    enforce(request, status)
+    if status:
         request.state.personalizes_for = tenant
 
 
 Personalizes = Depends(count_personalization)
-"""`dependencies=[Idempotent, Personalizes]` on a route that personalises, in this order: what is only answered again
-costs no personalisation. What was refused costs none either."""
+"""`dependencies=[Idempotent, Personalizes]` on a route that personalizes, in this order: a repeated request that is
+answered from its saved response is not counted. A refused request is not counted either."""

@@ -1,4 +1,4 @@
-"""What routes ask for: the desk, the settings, the face finder. Tests override them (`dependency_overrides`)."""
+"""What routes depend on: the job service, the settings, and so on. Tests override them (`dependency_overrides`)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from core.webhooks.addresses import Resolver
 from core.webhooks.registry import Webhooks
 
 
-async def the_desk(request: Request) -> Jobs:
-    """The desk of this application."""
-    desk: Jobs = request.app.state.desk
-    return desk
+async def the_job_service(request: Request) -> Jobs:
+    """The job service of this application."""
+    job_service: Jobs = request.app.state.job_service
+    return job_service
 
 
 async def the_settings(request: Request) -> Settings:
@@ -63,7 +63,7 @@ async def the_feed(request: Request) -> Feed:
     return feed
 
 
-Desk = Annotated[Jobs, Depends(the_desk)]
+JobService = Annotated[Jobs, Depends(the_job_service)]
 ServiceSettings = Annotated[Settings, Depends(the_settings)]
 Finder = Annotated[FaceFinder, Depends(the_face_finder)]
 RequestIdOf = Annotated[str, Depends(the_request_id)]

@@ -1,7 +1,7 @@
-"""Following jobs: one task with one connection to Redis reads the events of all jobs that somebody follows.
+"""Reading the events of jobs for everybody who follows one: one task with one connection to Redis.
 
-A follower says which event it has seen last, and gets what came after that: nothing is pushed to it, so nothing can be
-lost or doubled on the way, and a slow one holds up nobody. While nobody follows there is neither task nor connection.
+A follower names the last event it has seen, and gets those after it. Nothing is pushed to it, so nothing can be lost or
+duplicated on the way, and a slow follower delays no other. While nobody follows there is neither task nor connection.
 """
 
 from __future__ import annotations
@@ -21,49 +21,53 @@ from core.jobs.events import MOST_EVENTS, Event, event_key, order_of, read_event
 from core.queue.connection import redis_errors
 
 _log = logging.getLogger(__name__)
-LOOK_SECONDS = 0.2
-"""Time between two looks at what is followed."""
-REST_SECONDS = 0.05
-"""The same when somebody new has come: they are many when many follow."""
+POLL_SECONDS = 0.2
+"""Time between two reads of the streams that are followed."""
+MIN_POLL_SECONDS = 0.05
+"""The same when a read was requested meanwhile: many are when many follow."""
 OUTAGE_SECONDS = 1.0
+"""The same after an outage of Redis."""
 MOST_FOLLOWERS = 1000
 """Of one process; each costs a socket and a little memory."""
 
 
 @dataclass(eq=False)
-class _Waiter:
-    """Somebody who wants what came after an event; `once`: also when that is nothing. `found` is None in an outage."""
+class _Read:
+    """A requested read of what comes after an event. `found` is None in an outage.
+
+    `once`: it is done after one read of the stream, whether there were events or not.
+    """
 
     key: str
     after: str
     once: bool
     found: list[Event] | None = None
-    served: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Reader:
+class EventReader:
     """Reads for all followers of one event loop."""
 
     def __init__(self, redis: Redis, is_ending: Callable[[], bool] = lambda: False) -> None:
-        """`is_ending`: nobody is kept waiting any more."""
+        """While `is_ending()`, every read ends at once."""
         self._redis = redis
         self._is_ending = is_ending
-        self._waiting: set[_Waiter] = set()
-        self._arrived = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name="feed")
+        self._pending: set[_Read] = set()
+        self._requested = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="event-reader")
 
     async def now(self, ref: str, after: str) -> list[Event] | None:
-        """The events of the job `ref` after the event `after` that are there; None when Redis does not answer."""
-        waiter = _Waiter(event_key(ref), after, once=True)
-        await self._wait(waiter)
-        return waiter.found
+        """The events of the job `ref` after the event `after`, as of now; None in an outage of Redis."""
+        read = _Read(event_key(ref), after, once=True)
+        await self._wait(read)
+        return read.found
 
     async def next(self, ref: str, after: str, seconds: float) -> list[Event]:
-        """The same, and when there are none, what comes within so many seconds."""
-        waiter = _Waiter(event_key(ref), after, once=False)
+        """The same, and when there are none, those that come within so many seconds."""
+        read = _Read(event_key(ref), after, once=False)
         with move_on_after(seconds):
-            await self._wait(waiter)
-        return waiter.found or []
+            await self._wait(read)
+        return read.found or []
 
     async def close(self) -> None:
         """End the task and the connection."""
@@ -72,42 +76,42 @@ class Reader:
             await self._task
         await self._redis.aclose()
 
-    async def _wait(self, waiter: _Waiter) -> None:
-        self._waiting.add(waiter)
-        self._arrived.set()
+    async def _wait(self, read: _Read) -> None:
+        self._pending.add(read)
+        self._requested.set()
         try:
-            await waiter.served.wait()
+            await read.done.wait()
         finally:
-            self._waiting.discard(waiter)
+            self._pending.discard(read)
 
     async def _run(self) -> None:
         while True:
-            self._arrived.clear()
-            waiting = list(self._waiting)
+            self._requested.clear()
+            pending = list(self._pending)
             try:
-                await self._serve(waiting)
-                pause = REST_SECONDS
+                await self._serve(pending)
+                pause = MIN_POLL_SECONDS
             except BrokerUnavailable:
                 pause = OUTAGE_SECONDS
-            for waiter in waiting:
-                if waiter.once or self._is_ending():
-                    waiter.served.set()
+            for read in pending:
+                if read.once or self._is_ending():
+                    read.done.set()
             await asyncio.sleep(pause)
-            with move_on_after(LOOK_SECONDS if self._waiting else None):
-                await self._arrived.wait()
+            with move_on_after(POLL_SECONDS if self._pending else None):
+                await self._requested.wait()
 
-    async def _serve(self, waiting: list[_Waiter]) -> None:
-        events = await self._read(waiting)
-        for waiter in waiting:
-            waiter.found = [each for each in events[waiter.key] if order_of(each.id) > order_of(waiter.after)]
-            if waiter.found:
-                waiter.served.set()
+    async def _serve(self, pending: list[_Read]) -> None:
+        events = await self._read(pending)
+        for read in pending:
+            read.found = [each for each in events[read.key] if order_of(each.id) > order_of(read.after)]
+            if read.found:
+                read.done.set()
 
-    async def _read(self, waiting: Iterable[_Waiter]) -> dict[str, list[Event]]:
-        """The events of each stream, as far back as one of those who wait wants them. Raises BrokerUnavailable."""
+    async def _read(self, pending: Iterable[_Read]) -> dict[str, list[Event]]:
+        """The events of each stream, from the earliest event that a pending read asks for. Raises BrokerUnavailable."""
         starts: dict[str, str] = {}
-        for waiter in waiting:
-            starts[waiter.key] = min(starts.get(waiter.key, waiter.after), waiter.after, key=order_of)
+        for read in pending:
+            starts[read.key] = min(starts.get(read.key, read.after), read.after, key=order_of)
         if not starts:
             return {}
         with redis_errors():
@@ -119,7 +123,7 @@ class Reader:
 
 
 def _events(stream: Any) -> list[Event]:
-    """What Redis answered for one stream. What is wrong with it must not concern those who follow other jobs."""
+    """What Redis answered for one stream; none when it is unreadable, so that followers of other jobs are served."""
     try:
         return [read_event(event_id, fields) for event_id, fields in stream]
     except (TypeError, ValueError, KeyError):
@@ -133,9 +137,9 @@ class Feed:
     def __init__(self, connect: Callable[[], Redis]) -> None:
         """`connect` makes a client that decodes to str, and answers or raises within a second."""
         self._connect = connect
-        self._reader: Reader | None = None
+        self._reader: EventReader | None = None
         self.is_ending = False
-        """Set when the process is told to stop: the streams end, and their followers begin new ones elsewhere."""
+        """Set when the process is about to end: the streams end, and their followers connect again elsewhere."""
         self.followers = 0
 
     def refuse_too_many(self) -> None:
@@ -144,11 +148,11 @@ class Feed:
             raise TooManyFollowers("Poll the job with Prefer: wait, or try again later.", retry_after=10.0)
 
     @contextlib.asynccontextmanager
-    async def follow(self) -> AsyncIterator[Reader]:
-        """Follow something: `async with feed.follow() as reader`."""
+    async def follow(self) -> AsyncIterator[EventReader]:
+        """A reader for as long as the caller follows: `async with feed.follow() as reader`."""
         self.followers += 1
         try:
-            self._reader = reader = self._reader or Reader(self._connect(), lambda: self.is_ending)
+            self._reader = reader = self._reader or EventReader(self._connect(), lambda: self.is_ending)
             yield reader
         finally:
             self.followers -= 1

@@ -1,9 +1,9 @@
-"""What a tenant may ask for in a time. `Tenant` and `Personalizes` (auth.py) are the dependencies that count.
+"""Rate limits of the API. `Tenant` and `Personalizes` (auth.py) are the dependencies that count requests.
 
 The headers are those of draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy` says what is granted (q in w seconds),
-`RateLimit` what is left (r) and when all of it is there again (t, in seconds).
+`RateLimit` what is left (r) and when all of it is available again (t, in seconds).
 
-A Redis that does not answer is no reason to refuse a read: then nothing is counted, and for a moment not even asked.
+An outage of Redis is no reason to refuse a read: requests are not counted then.
 """
 
 from __future__ import annotations
@@ -21,62 +21,62 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from core.errors import BrokerUnavailable, RateLimited
 from core.records import LOCAL_TENANT
 from core.settings import Settings
-from core.tenants.rate_limits import Rate, Rates, Verdict
+from core.tenants.rate_limits import Rate, RateLimits, RateStatus
 
-UNASKED_SECONDS = 5.0
-"""After Redis did not answer: so long requests are not counted, so that each does not wait for it in vain."""
+OUTAGE_SECONDS = 5.0
+"""After Redis did not answer, requests are not counted for so long, so that each does not wait for it in vain."""
 
 _log = logging.getLogger(__name__)
 
 
 class Limiter:
-    """The limits of the settings over the buckets in Redis."""
+    """The rate limits of the settings, counted in Redis."""
 
     def __init__(self, settings: Settings, connect: Callable[[], Redis]) -> None:
         """`connect` makes a client that answers or raises within a fraction of a second."""
         self.requests = Rate("requests", settings.requests_per_minute, 60)
         self.personalizations = Rate("personalizations", settings.personalizations_per_hour, 3600)
         self._limit_local = settings.limit_local
-        self._rates = Rates(connect)
-        self._ask_after = 0.0
+        self._limits = RateLimits(connect)
+        self._outage_until = 0.0
 
-    async def take(self, tenant: str, rate: Rate) -> Verdict | None:
-        """Take one; None where there is no limit or nobody to ask. Raises RateLimited."""
-        if not self._holds_for(tenant, rate) or time.monotonic() < self._ask_after:
+    async def take(self, tenant: str, rate: Rate) -> RateStatus | None:
+        """Count one request of the tenant; None when nothing is counted (no limit, or an outage of Redis)."""
+        if not self._applies_to(tenant, rate) or time.monotonic() < self._outage_until:
             return None
         try:
-            return await self._rates.take(tenant, rate)
+            return await self._limits.take(tenant, rate)
         except BrokerUnavailable:
-            self._ask_after = time.monotonic() + UNASKED_SECONDS
+            self._outage_until = time.monotonic() + OUTAGE_SECONDS
             _log.warning("rate_limits.redis_unavailable")
             return None
 
     async def give_back(self, tenant: str, rate: Rate) -> None:
-        """One was taken in vain; if Redis has gone meanwhile, so be it."""
+        """Uncount one request that came to nothing. An outage of Redis is ignored."""
         try:
-            await self._rates.give_back(tenant, rate)
+            await self._limits.give_back(tenant, rate)
         except BrokerUnavailable:
             _log.warning("rate_limits.redis_unavailable")
 
-    def _holds_for(self, tenant: str, rate: Rate) -> bool:
+    def _applies_to(self, tenant: str, rate: Rate) -> bool:
         return rate.limit > 0 and (tenant != LOCAL_TENANT or self._limit_local)
 
 
-def judge(request: Request, verdict: Verdict | None) -> None:
-    """Note the verdict for the answer's headers. Raises RateLimited when nothing was taken."""
-    if verdict is None:
+def enforce(request: Request, status: RateStatus | None) -> None:
+    """Note the status for the answer's headers. Raises RateLimited when the request is over the limit."""
+    if status is None:
         return
-    request.state.verdicts = [*getattr(request.state, "verdicts", []), verdict]
-    if not verdict.taken:
-        rate = verdict.rate
+    request.state.rate_statuses = [*getattr(request.state, "rate_statuses", []), status]
+    if not status.granted:
+        rate = status.rate
         raise RateLimited(
-            f"{rate.limit} {rate.name} in {rate.window} seconds are granted; try again in {verdict.wait} s.",
-            retry_after=verdict.wait,
+            f"{rate.limit} {rate.name} in {rate.window} seconds are granted; try again in {status.wait} s.",
+            retry_after=status.wait,
         )
 
 
 class LimitHeaders:
-    """Adds the limits' headers to the answer of a request that was counted, and gives back what was taken in vain."""
+    """Adds the headers to the answer of a counted request, and uncounts a personalization that was refused."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -92,8 +92,8 @@ class LimitHeaders:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if verdicts := state.get("verdicts"):
-                    _describe(MutableHeaders(scope=message), verdicts)
+                if statuses := state.get("rate_statuses"):
+                    _add_headers(MutableHeaders(scope=message), statuses)
             await send(message)
 
         try:
@@ -105,6 +105,6 @@ class LimitHeaders:
                     await limiter.give_back(tenant, limiter.personalizations)
 
 
-def _describe(headers: MutableHeaders, verdicts: list[Verdict]) -> None:
-    headers["RateLimit-Policy"] = ", ".join(f'"{v.rate.name}";q={v.rate.limit};w={v.rate.window}' for v in verdicts)
-    headers["RateLimit"] = ", ".join(f'"{v.rate.name}";r={v.left};t={v.reset}' for v in verdicts)
+def _add_headers(headers: MutableHeaders, statuses: list[RateStatus]) -> None:
+    headers["RateLimit-Policy"] = ", ".join(f'"{s.rate.name}";q={s.rate.limit};w={s.rate.window}' for s in statuses)
+    headers["RateLimit"] = ", ".join(f'"{s.rate.name}";r={s.left};t={s.reset}' for s in statuses)

@@ -1,4 +1,4 @@
-"""From what was asked over the wire to the desk's requests."""
+"""From what was asked over the wire to the job service's requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the desk's records to what goes over the wire."""
+"""From the job service's records to what goes over the wire."""
 
 from __future__ import annotations
 

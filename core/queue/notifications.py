@@ -1,4 +1,4 @@
-"""Redis and Celery: connections with bounded waits, and the doorbell. `LocalRedis` is in core/queue/local_redis.py."""
+"""Notifications to the workers, by Celery: a message says that there is work, the ledger says which and whose."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ TASKS = {
     "personalize": ("worker.tasks.personalize", "train"),
     "generate": ("worker.tasks.generate", "interactive"),
 }
-"""For each kind of job the name of the task that does it, and the queue of its bell."""
+"""For each kind of job the name of the Celery task that a notification starts, and its queue."""
 
 
 class Notifier(Protocol):
-    """Tells some worker that there is something to do. Losing a ring delays a job and loses nothing."""
+    """Notifies a worker that there is work. A lost notification delays a job, and loses nothing."""
 
     def notify(self, kind: str, ref: str) -> None:
-        """Ring for the job `ref` ("tenant/id") of this kind. Raises BrokerUnavailable, within a second."""
+        """Notify a worker of the job `ref` ("tenant/id") of this kind. Raises BrokerUnavailable, within a second."""
 
 
 class CeleryNotifier:
-    """Rings by a Celery message that carries the job's ref and nothing else; the task is named, never imported."""
+    """Sends a Celery message with the job's ref and nothing else; the task is named, never imported."""
 
     def __init__(self, app: Celery) -> None:
-        """`app` is made with `celery_app(settings, producer=True)`, in the process that rings."""
+        """`app` is made with `celery_app(settings, producer=True)`, in the process that sends."""
         self._app = app
 
     def notify(self, kind: str, ref: str) -> None:
@@ -44,9 +44,9 @@ class CeleryNotifier:
 
 
 def celery_app(settings: Settings, *, producer: bool = False) -> Celery:
-    """Celery as this project uses it. A `producer` only rings, and gives up within a second.
+    """Celery as this project uses it. A `producer` only sends notifications, and gives up within a second.
 
-    The messages are doorbells: who does what, and whether it was done, is in the ledger; nothing here has to be exact.
+    Which worker does which job, and whether it was done, is in the ledger: messages may be lost or delivered twice.
     """
     app = Celery("hyperdreambooth", set_as_current=not producer)
     app.conf.update(

@@ -1,8 +1,8 @@
-"""How much a tenant may ask for in a time: GCRA, a leaky bucket in one number, decided by Redis in one step.
+"""Rate limits by GCRA, a leaky bucket in one number, which Redis reads and changes in one step.
 
-hdb:{tenant}:rate:{policy}     when the bucket is empty again, in microseconds of Redis' clock; gone when it is
+hdb:{tenant}:rate:{policy}     when the bucket is empty again, in microseconds of Redis' clock; expires when it is
 
-A bucket holds a whole window's worth, so that a burst is served at once, and leaks evenly.
+A bucket holds a whole window's requests, so that a burst is served at once, and leaks evenly.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ return answers
 
 @dataclass(frozen=True)
 class Rate:
-    """At most `limit` in any `window` seconds, on average; the name is public."""
+    """At most `limit` requests in `window` seconds, on average; the name is in the answers' headers."""
 
     name: str
     limit: int
@@ -56,20 +56,20 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether one was taken. `left` more can be taken now; `wait` and `reset` are seconds, rounded up.
+class RateStatus:
+    """Whether a request was granted, and how many more are left now; `wait` and `reset` are seconds, rounded up.
 
-    `wait`: until one can be taken. `reset`: until all of them can be.
+    `wait`: until one more is granted. `reset`: until the whole limit is.
     """
 
     rate: Rate
-    taken: bool
+    granted: bool
     left: int
     wait: int
     reset: int
 
 
-class Rates:
+class RateLimits:
     """The buckets of all tenants. Raises BrokerUnavailable."""
 
     def __init__(self, connect: Callable[[], Redis]) -> None:
@@ -77,15 +77,15 @@ class Rates:
         self._take = CoalescedScript(connect, _TAKE)
         self._give_back = CoalescedScript(connect, _GIVE_BACK)
 
-    async def take(self, tenant: str, rate: Rate) -> Verdict:
-        """Take one, if there is one."""
-        taken, left, wait, reset = await self._take(*_asked(tenant, rate))
-        return Verdict(rate, bool(taken), left, math.ceil(wait / 1e6), math.ceil(reset / 1e6))
+    async def take(self, tenant: str, rate: Rate) -> RateStatus:
+        """Count one request if it is granted."""
+        granted, left, wait, reset = await self._take(*_arguments(tenant, rate))
+        return RateStatus(rate, bool(granted), left, math.ceil(wait / 1e6), math.ceil(reset / 1e6))
 
     async def give_back(self, tenant: str, rate: Rate) -> None:
-        """One was taken in vain."""
-        await self._give_back(*_asked(tenant, rate))
+        """Uncount one request."""
+        await self._give_back(*_arguments(tenant, rate))
 
 
-def _asked(tenant: str, rate: Rate) -> tuple[str, int, int]:
+def _arguments(tenant: str, rate: Rate) -> tuple[str, int, int]:
     return f"hdb:{tenant}:rate:{rate.name}", rate.limit, rate.window * 1_000_000

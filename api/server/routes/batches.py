@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from api.server.auth import Tenant
 from api.server.caching import NOT_MODIFIED, cacheable
-from api.server.dependencies import Desk, RequestIdOf, ServiceSettings
+from api.server.dependencies import JobService, RequestIdOf, ServiceSettings
 from api.server.errors import COMMON, MalformedRequest, invalid_fields, problems
 from api.server.idempotency import Idempotent, idempotent_once_read
 from api.server.jsonl import KINDS, BatchBody, add_item, add_lines, media_type
@@ -76,7 +76,7 @@ _FAILURES = (errors.BatchNotFound, errors.StoreUnavailable)
 async def create_batch(
     request: Request,
     response: Response,
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     settings: ServiceSettings,
     request_id: RequestIdOf,
@@ -89,7 +89,7 @@ async def create_batch(
     """
     if media_type(request) not in ("application/json", *KINDS):
         raise errors.UnsupportedMediaType(f"Send Content-Type: application/json, or {KINDS[0]} with an item a line.")
-    open_draft = partial(BatchUpload, desk, tenant, open_limit=settings.batch_limit, request_id=request_id)
+    open_draft = partial(BatchUpload, job_service, tenant, open_limit=settings.batch_limit, request_id=request_id)
     draft = await to_thread.run_sync(open_draft)
     try:
         with anyio.fail_after(MAX_SEND_SECONDS):
@@ -107,14 +107,14 @@ async def create_batch(
 
 @router.get("", summary="List batches", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
 def list_batches(
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     settings: ServiceSettings,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[str, _cursor(r"^(bat_[0-9a-z]{25})?$")] = "",
 ) -> schemas.BatchPage:
     """The batches, newest first, a page at a time."""
-    found, after = Batches(desk).page(tenant, limit=limit, after=cursor)
+    found, after = Batches(job_service).page(tenant, limit=limit, after=cursor)
     return schemas.BatchPage(batches=[_answer(standing, settings) for standing in found], next_cursor=after)
 
 
@@ -138,13 +138,13 @@ def list_batches(
 )
 def read_batch(
     batch_id: str,
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     settings: ServiceSettings,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """How many of its items stand how. Poll with `If-None-Match` and `Retry-After`."""
-    standing = Batches(desk).read(tenant, batch_id)
+    standing = Batches(job_service).read(tenant, batch_id)
     response = Response(_answer(standing, settings).model_dump_json(), media_type="application/json")
     if standing.tally.finished_at is None:
         response.headers["Retry-After"] = "5"
@@ -158,14 +158,14 @@ def read_batch(
 )
 def list_items(
     batch_id: str,
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     status: Annotated[schemas.ItemStatus | None, Query(description="Only items with this status.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[str, _cursor("^[0-9]{0,5}$")] = "",
 ) -> schemas.BatchItemPage:
     """The items in their order, a page at a time: how each stands, and what is wrong with it."""
-    batches = Batches(desk)
+    batches = Batches(job_service)
     standing = batches.read(tenant, batch_id)
     only = ItemStatus(status) if status else None
     indices = batches.pick(standing, status=only, start=int(cursor or 0), limit=limit + 1)
@@ -185,9 +185,9 @@ def list_items(
         **problems(*_FAILURES, errors.BrokerUnavailable),
     },
 )
-def read_results(batch_id: str, desk: Desk, tenant: Tenant) -> StreamingResponse:
+def read_results(batch_id: str, job_service: JobService, tenant: Tenant) -> StreamingResponse:
     """A line for each item as it stands now, also before the batch is over. Pictures of deleted subjects are gone."""
-    batches = Batches(desk)
+    batches = Batches(job_service)
     standing = batches.read(tenant, batch_id)
     items = batches.items(standing, range(standing.batch.total))
     first = next(items, None)  # what cannot be read at all is a problem, not a stream that ends
@@ -208,15 +208,17 @@ def read_results(batch_id: str, desk: Desk, tenant: Tenant) -> StreamingResponse
     summary="Cancel a batch",
     responses=problems(*_FAILURES, errors.BatchOver),
 )
-def cancel_batch(batch_id: str, desk: Desk, tenant: Tenant, settings: ServiceSettings) -> schemas.BatchAnswer:
+def cancel_batch(
+    batch_id: str, job_service: JobService, tenant: Tenant, settings: ServiceSettings
+) -> schemas.BatchAnswer:
     """Nothing more of it is begun, and what is running stops within seconds; pictures that are made stay."""
-    return _answer(Batches(desk).cancel(tenant, batch_id), settings)
+    return _answer(Batches(job_service).cancel(tenant, batch_id), settings)
 
 
 @router.delete("/{batch_id}", status_code=202, summary="Delete a batch", responses=problems(*_FAILURES))
-def delete_batch(batch_id: str, desk: Desk, tenant: Tenant) -> schemas.BatchDeleted:
+def delete_batch(batch_id: str, job_service: JobService, tenant: Tenant) -> schemas.BatchDeleted:
     """Erases its prompts, its jobs and their pictures, also while it is being done. From then on it is 404."""
-    Batches(desk).delete(tenant, batch_id)
+    Batches(job_service).delete(tenant, batch_id)
     return schemas.BatchDeleted(batch_id=batch_id, deleted_at=datetime.fromtimestamp(time.time(), UTC))
 
 

@@ -8,9 +8,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Response
 
 from api.server.auth import Tenant
-from api.server.dependencies import Desk, EventFeed
+from api.server.dependencies import EventFeed, JobService
 from api.server.errors import COMMON, InvalidFields, problems
-from api.server.event_stream import FIRST, EventStream, told
+from api.server.event_stream import FIRST, EventStream, event_lines
 from core import errors
 from core.jobs.events import EVENT_ID, order_of
 from core.records import Job
@@ -85,7 +85,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 )
 async def follow_job(
     job_id: str,
-    desk: Desk,
+    job_service: JobService,
     feed: EventFeed,
     tenant: Tenant,
     last_event_id: Annotated[
@@ -107,10 +107,10 @@ async def follow_job(
     """
     after = _seen(last_event_id)
     feed.refuse_too_many()
-    job: Job = await to_thread.run_sync(desk.job, tenant, job_id)
+    job: Job = await to_thread.run_sync(job_service.job, tenant, job_id)
     if job.state.is_final and job.event_id == after:
         return Response(status_code=204)
-    return EventStream(told(feed, desk, job, after))
+    return EventStream(event_lines(feed, job_service, job, after))
 
 
 def _seen(last_event_id: str) -> str:

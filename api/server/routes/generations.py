@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Response
 
 from api.server.auth import Tenant
-from api.server.dependencies import Desk, RequestIdOf
+from api.server.dependencies import JobService, RequestIdOf
 from api.server.errors import COMMON, problems
 from api.server.idempotency import Idempotent
 from api.server.json_only import JsonOnly
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COM
 def create_generation(
     asked: schemas.GenerationRequest,
     response: Response,
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     request_id: RequestIdOf,
 ) -> schemas.JobAnswer:
@@ -45,7 +45,7 @@ def create_generation(
     A `blend` mixes two to eight subjects: the weighted sum of their changes. Its pictures are erased when any of its
     subjects is deleted.
     """
-    request, warnings = generate_request(asked, partial(desk.subject, tenant))
-    job = desk.create_generation(tenant, request, request_id=request_id)
+    request, warnings = generate_request(asked, partial(job_service.subject, tenant))
+    job = job_service.create_generation(tenant, request, request_id=request_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_answer(job, position=desk.position(job), warnings=warnings)
+    return job_answer(job, position=job_service.position(job), warnings=warnings)

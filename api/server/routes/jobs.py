@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.server.auth import Tenant
 from api.server.caching import NOT_MODIFIED, etag, kept_as, matches
-from api.server.dependencies import Desk
+from api.server.dependencies import JobService
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.job_reader import JobReader
 from api.server.responses import job_answer
@@ -35,7 +35,7 @@ LOOK_SECONDS = (0.1, 0.5)
     responses=problems(errors.InvalidInput, errors.BrokerUnavailable, errors.StoreUnavailable),
 )
 def list_jobs(
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     status: Annotated[schemas.JobStatus | None, Query(description="Only jobs with this status.")] = None,
     kind: Annotated[schemas.JobKind | None, Query(description="Only jobs of this kind.")] = None,
@@ -52,7 +52,7 @@ def list_jobs(
     """The jobs, newest first, a page at a time. Jobs of subjects that were deleted are not there any more."""
     _refuse_other_ids(subject_id, cursor)
     wanted = Wanted(JobState(status) if status else None, JobKind(kind) if kind else None, subject_id)
-    page = desk.page(tenant, wanted, limit=limit, after=cursor)
+    page = job_service.page(tenant, wanted, limit=limit, after=cursor)
     return schemas.JobPage(
         jobs=[job_answer(job, position=position) for job, position in page.jobs], next_cursor=page.after
     )
@@ -109,9 +109,9 @@ async def read_job(
     summary="Cancel a job",
     responses=problems(errors.JobNotFound, errors.JobOver, errors.BrokerUnavailable, errors.StoreUnavailable),
 )
-def cancel_job(job_id: str, desk: Desk, tenant: Tenant) -> schemas.JobAnswer:
+def cancel_job(job_id: str, job_service: JobService, tenant: Tenant) -> schemas.JobAnswer:
     """A queued job is canceled at once, a running one stops within two steps. A job that is over is a 409."""
-    return job_answer(desk.cancel(tenant, job_id))
+    return job_answer(job_service.cancel(tenant, job_id))
 
 
 def tag_of(job: Job, position: int | None) -> str:

@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from api.server.auth import Personalizes, Tenant
-from api.server.dependencies import Desk, Finder, RequestIdOf
+from api.server.dependencies import Finder, JobService, RequestIdOf
 from api.server.errors import COMMON, problems
 from api.server.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
 from api.server.idempotency import Idempotent
@@ -38,7 +38,7 @@ async def add_photos(
     subject_id: str,
     request: Request,
     response: Response,
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     find_face: Finder,
     request_id: RequestIdOf,
@@ -49,7 +49,7 @@ async def add_photos(
     weights are the start. Until the job has succeeded the subject goes on with the weights it has, also when it fails.
     A subject whose personalising failed begins anew.
     """
-    subject = await to_thread.run_sync(desk.subject, tenant, subject_id)
+    subject = await to_thread.run_sync(job_service.subject, tenant, subject_id)
     form = await read_form(request)
     fields, options = read_fields(form, schemas.PhotosForm)
     photos.refuse(subject, len(form.photos))  # before the work; again, and for good, when they are added
@@ -57,7 +57,7 @@ async def add_photos(
     subject, job = await to_thread.run_sync(
         partial(
             photos.add_photos,
-            desk,
+            job_service,
             tenant,
             subject_id,
             crops,

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 
 from api.server.auth import Tenant
-from api.server.dependencies import Desk, ServiceSettings
+from api.server.dependencies import JobService, ServiceSettings
 from api.server.errors import COMMON
 from core.hyperdreambooth.model.config import BundleConfig
 from hyperdreambooth import schemas
@@ -35,9 +35,9 @@ async def health() -> schemas.Health:
         }
     },
 )
-def ready(desk: Desk, response: Response) -> schemas.Readiness:
+def ready(job_service: JobService, response: Response) -> schemas.Readiness:
     """Asks Redis and the store, and says which of them does not answer."""
-    checks = desk.check()
+    checks = job_service.check()
     if all(answer == "ok" for answer in checks.values()):
         return schemas.Readiness(status="ready", checks=checks)
     response.status_code = 503

@@ -10,7 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from api.server.auth import Personalizes, Tenant
-from api.server.dependencies import Desk, Finder, RequestIdOf
+from api.server.dependencies import Finder, JobService, RequestIdOf
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
 from api.server.idempotency import Idempotent
@@ -53,7 +53,12 @@ _FORM = photo_form(
     },
 )
 async def create_subject(
-    request: Request, response: Response, desk: Desk, tenant: Tenant, find_face: Finder, request_id: RequestIdOf
+    request: Request,
+    response: Response,
+    job_service: JobService,
+    tenant: Tenant,
+    find_face: Finder,
+    request_id: RequestIdOf,
 ) -> schemas.SubjectAnswer:
     """Send one or more photos of the same person, and their consent. Personalising starts at once.
 
@@ -66,7 +71,7 @@ async def create_subject(
     crops = await crop_all(form.photos, find_face, request.app.state.decoders)
     subject, job = await to_thread.run_sync(
         partial(
-            desk.create_subject,
+            job_service.create_subject,
             tenant,
             crops,
             consent=Consent(at=time.time(), version=schemas.CONSENT_VERSION),
@@ -83,7 +88,7 @@ async def create_subject(
 
 @router.get("", summary="List subjects", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
 def list_subjects(
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[
@@ -99,7 +104,7 @@ def list_subjects(
         raise InvalidFields(
             [schemas.FieldProblem(field="cursor", message="Send the next_cursor of a page, unchanged.")]
         )
-    found = desk.subjects(tenant, limit=limit + 1, after=cursor)
+    found = job_service.subjects(tenant, limit=limit + 1, after=cursor)
     page = found[:limit]
     return schemas.SubjectPage(
         subjects=[subject_answer(subject) for subject in page],
@@ -112,9 +117,9 @@ def list_subjects(
     summary="Read a subject",
     responses=problems(errors.SubjectNotFound, errors.BrokerUnavailable, errors.StoreUnavailable),
 )
-def read_subject(subject_id: str, desk: Desk, tenant: Tenant) -> schemas.SubjectAnswer:
+def read_subject(subject_id: str, job_service: JobService, tenant: Tenant) -> schemas.SubjectAnswer:
     """How personalising stands, and what came of it."""
-    return _current(desk, tenant, desk.subject(tenant, subject_id))
+    return _current(job_service, tenant, job_service.subject(tenant, subject_id))
 
 
 @router.delete(
@@ -123,19 +128,19 @@ def read_subject(subject_id: str, desk: Desk, tenant: Tenant) -> schemas.Subject
     summary="Delete a subject",
     responses=problems(errors.SubjectNotFound, errors.StoreUnavailable),
 )
-def delete_subject(subject_id: str, desk: Desk, tenant: Tenant) -> schemas.DeletionReceipt:
+def delete_subject(subject_id: str, job_service: JobService, tenant: Tenant) -> schemas.DeletionReceipt:
     """Erases photo, weights, images and jobs, also while a job is running: it stops, and its result is dropped.
 
     From then on everything of the subject is 404. Deleting it again gives the same receipt for 24 hours.
     """
-    return receipt_answer(desk.delete_subject(tenant, subject_id))
+    return receipt_answer(job_service.delete_subject(tenant, subject_id))
 
 
-def _current(desk: Jobs, tenant: str, subject: Subject) -> schemas.SubjectAnswer:
+def _current(job_service: Jobs, tenant: str, subject: Subject) -> schemas.SubjectAnswer:
     """The subject with its job's progress, or what has become of it in the moment between the two reads."""
     if not is_personalizing(subject):
         return subject_answer(subject)
     try:
-        return subject_answer(subject, desk.job(tenant, subject.job_id))
+        return subject_answer(subject, job_service.job(tenant, subject.job_id))
     except errors.JobNotFound:
-        return subject_answer(desk.subject(tenant, subject.id))
+        return subject_answer(job_service.subject(tenant, subject.id))

@@ -11,8 +11,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from api.server.auth import Tenant, require_insider
-from api.server.dependencies import Desk, ServiceMetrics
+from api.server.auth import Tenant, require_local_or_key
+from api.server.dependencies import JobService, ServiceMetrics
 from api.server.errors import COMMON, problems
 from core import errors
 from core.records import JobKind
@@ -27,7 +27,7 @@ _METRICS = {"schema": {"type": "string"}, "example": 'hdb_jobs_queued{kind="gene
 
 @router.get("/v1/usage", summary="Read what was used", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
 def read_usage(
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="How many days back, today included (UTC).")] = 30,
 ) -> schemas.UsageAnswer:
@@ -37,7 +37,7 @@ def read_usage(
     waits and runs now, and null while that cannot be known.
     """
     today = datetime.now(UTC).date()
-    found = ended(desk.archive.store, tenant, days=days)
+    found = ended(job_service.archive.store, tenant, days=days)
     by_day = [(day, list(jobs)) for day, jobs in groupby(found, key=lambda each: each.day)]
     return schemas.UsageAnswer(
         tenant=tenant,
@@ -45,21 +45,21 @@ def read_usage(
         last_day=today,
         total=_sum(found),
         days=[schemas.DayUsage(day=day, **_sum(jobs).model_dump()) for day, jobs in by_day],
-        live=_live(desk, tenant),
+        live=_live(job_service, tenant),
     )
 
 
 @router.get(
     "/metrics",
     summary="Read the metrics",
-    dependencies=[Depends(require_insider)],
+    dependencies=[Depends(require_local_or_key)],
     response_class=Response,
     responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": _METRICS}}},
 )
-def read_metrics(desk: Desk, metrics: ServiceMetrics) -> Response:
+def read_metrics(job_service: JobService, metrics: ServiceMetrics) -> Response:
     """Queue lengths, running jobs, requests and their latencies by route. For this machine, or with a key."""
     try:
-        lengths = desk.queue_lengths()
+        lengths = job_service.queue_lengths()
     except errors.BrokerUnavailable:
         lengths = None
     return Response(metrics.text(lengths), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
@@ -74,8 +74,8 @@ def _sum(found: Sequence[Ended]) -> schemas.Usage:
     )
 
 
-def _live(desk: Desk, tenant: str) -> dict[str, int] | None:
+def _live(job_service: JobService, tenant: str) -> dict[str, int] | None:
     try:
-        return desk.ledger.live(tenant)
+        return job_service.ledger.live(tenant)
     except errors.BrokerUnavailable:
         return None

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.server.auth import Tenant
 from api.server.caching import NOT_MODIFIED, cacheable
-from api.server.dependencies import Desk
+from api.server.dependencies import JobService
 from api.server.errors import COMMON, problems
 from core import errors
 from core.hyperdreambooth.formats import exports, lidb_file
@@ -50,7 +50,7 @@ _ENDINGS = {"lidb": "lidb", "peft": "peft.safetensors", "kohya": "kohya.safetens
 async def read_weights(
     subject_id: str,
     request: Request,
-    desk: Desk,
+    job_service: JobService,
     tenant: Tenant,
     stage: Annotated[
         WeightsStage, Query(description="After finetuning, or as first predicted.")
@@ -69,9 +69,9 @@ async def read_weights(
     `peft` and `kohya` are plain LoRA files of a few MB, made of the same weights on the spot; the metadata names the
     base model and the words that stand for the person.
     """
-    data = await to_thread.run_sync(desk.weights, tenant, subject_id, stage)
+    data = await to_thread.run_sync(job_service.weights, tenant, subject_id, stage)
     if format != "lidb":
-        make = partial(_export, desk.archive.store, data, format)
+        make = partial(_export, job_service.archive.store, data, format)
         data = await to_thread.run_sync(make, limiter=request.app.state.exporters)
     headers = {"Content-Disposition": f'attachment; filename="{subject_id}.{stage}.{_ENDINGS[format]}"'}
     return cacheable(Response(data, headers=headers, media_type="application/octet-stream"), if_none_match)

@@ -25,24 +25,24 @@ def at_once(monkeypatch, personalized, generated):
     monkeypatch.setattr(Client, "wait", work_and_wait)
 
 
-def test_personalize_prints_the_subjects_id(hdb, me, at_once, desk):
+def test_personalize_prints_the_subjects_id(hdb, me, at_once, job_service):
     done = hdb("personalize", me, me, "--consent", "--name", "Ada", "--steps", "7", "--class-noun", "man")
     assert done.status == 0
-    subject = desk.subject("local", done.out.strip())
+    subject = job_service.subject("local", done.out.strip())
     assert (subject.name, subject.class_noun, subject.status) == ("Ada", "man", "ready")
 
 
-def test_more_photos_make_a_new_job(hdb, me, at_once, desk, subject_id):
-    before = desk.subject("local", subject_id)
+def test_more_photos_make_a_new_job(hdb, me, at_once, job_service, subject_id):
+    before = job_service.subject("local", subject_id)
     done = hdb("photos", subject_id, me, me, "--consent", "--keep-photos", "--steps", "5")
     assert (done.status, done.out) == (0, f"{subject_id}\n")
-    after = desk.subject("local", subject_id)
+    after = job_service.subject("local", subject_id)
     assert (after.job_id != before.job_id, after.photos_sent, len(after.photos)) == (True, 3, 2)
 
 
-def test_without_waiting_it_is_the_same_id(hdb, me, desk):
+def test_without_waiting_it_is_the_same_id(hdb, me, job_service):
     done = hdb("personalize", me, "--consent", "--no-wait")
-    assert desk.subject("local", done.out.strip()).status == "personalizing"
+    assert job_service.subject("local", done.out.strip()).status == "personalizing"
 
 
 def test_generate_writes_pictures_and_prints_where(hdb, subject_id, at_once):
@@ -96,14 +96,14 @@ def items(tmp_path, subject_id):
 
 
 @pytest.fixture
-def worked(desk, generated):
+def worked(job_service, generated):
     """Does what is left of a batch of two."""
 
     def work(batch):
-        BatchScheduler(desk, pass_seconds=60).feed()
+        BatchScheduler(job_service, pass_seconds=60).feed()
         for number in range(2):
-            generated(Batches(desk).read("local", batch).batch.job_id(number))
-        BatchScheduler(desk, pass_seconds=60).feed()
+            generated(Batches(job_service).read("local", batch).batch.job_id(number))
+        BatchScheduler(job_service, pass_seconds=60).feed()
         return batch
 
     return work
@@ -145,7 +145,7 @@ def test_subjects_are_a_table(hdb, subject_id):
     assert row.split()[:4] == [subject_id, "ready", "-", "0.50"]
 
 
-def test_jobs_are_a_table(hdb, subject_id, claim, desk):
+def test_jobs_are_a_table(hdb, subject_id, claim, job_service):
     job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
     claim(job).at("generate", 3, 30)
     head, first, second = hdb("jobs").out.splitlines()

@@ -63,7 +63,7 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     assert remote.delete_subject(subject).job_ids == sorted([subject.job_id, job.id])
 
 
-def test_batches(remote, subject_id, desk, generated, monkeypatch):
+def test_batches(remote, subject_id, job_service, generated, monkeypatch):
     monkeypatch.setattr("hyperdreambooth.client.sync.BATCH_INTERVAL", 0.01)
     monkeypatch.setattr("hyperdreambooth.client.aio.BATCH_INTERVAL", 0.01)
     own = {"subject_id": subject_id, "prompt": "a [V] face", "custom_id": "own", "n": 1}
@@ -74,10 +74,10 @@ def test_batches(remote, subject_id, desk, generated, monkeypatch):
     def work(now):
         seen.append(now.counts.succeeded)
         if len(seen) == 1:
-            BatchScheduler(desk, pass_seconds=60).feed()
+            BatchScheduler(job_service, pass_seconds=60).feed()
             for number in range(3):
-                generated(Batches(desk).read("local", batch.id).batch.job_id(number))
-            BatchScheduler(desk, pass_seconds=60).feed()
+                generated(Batches(job_service).read("local", batch.id).batch.job_id(number))
+            BatchScheduler(job_service, pass_seconds=60).feed()
 
     assert remote.wait_for_batch(batch, on_progress=work, timeout=30).status == "completed"
     assert (seen[0], seen[-1]) == (0, 3)
@@ -124,9 +124,9 @@ def test_webhooks(remote, client):
     assert remote.webhooks() == []
 
 
-def test_lists_are_read_to_their_end(remote, client, desk, photo, monkeypatch):
+def test_lists_are_read_to_their_end(remote, client, job_service, photo, monkeypatch):
     monkeypatch.setattr("hyperdreambooth.client.call.PAGE", 2)
-    desk.ledger.limits = desk.ledger.limits.__class__(queue_limit=10)
+    job_service.ledger.limits = job_service.ledger.limits.__class__(queue_limit=10)
     made = [remote.create_subject(photo, consent=True).id for _ in range(5)]
     assert [subject.id for subject in remote.subjects()] == made[::-1]
 

@@ -27,9 +27,11 @@ needs_tools = pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq"
 
 
 @pytest.fixture
-def url(settings: Settings, desk: Jobs) -> Iterator[str]:
+def url(settings: Settings, job_service: Jobs) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(settings, desk=desk), log_level="error", lifespan="on"))
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(settings, job_service=job_service), log_level="error", lifespan="on")
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started:
@@ -40,7 +42,7 @@ def url(settings: Settings, desk: Jobs) -> Iterator[str]:
 
 
 @needs_tools
-def test_the_examples(url, desk, subject_id, generated, tmp_path):
+def test_the_examples(url, job_service, subject_id, generated, tmp_path):
     script = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)).replace(
         "sleep 5", "sleep 0.2"
     )
@@ -48,8 +50,8 @@ def test_the_examples(url, desk, subject_id, generated, tmp_path):
     with subprocess.Popen(["sh", "-eux", "-c", script], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as shell:
         until = time.monotonic() + 60
         while shell.poll() is None and time.monotonic() < until:
-            BatchScheduler(desk).feed()
-            do_first_batch(desk, generated)
+            BatchScheduler(job_service).feed()
+            do_first_batch(job_service, generated)
             time.sleep(0.1)
         out = shell.stdout.read().decode()
     assert shell.returncode == 0
@@ -58,9 +60,9 @@ def test_the_examples(url, desk, subject_id, generated, tmp_path):
     assert '"canceling"' in out
 
 
-def do_first_batch(desk, generated):
-    for standing in Batches(desk).page("local", limit=9)[0][-1:]:
+def do_first_batch(job_service, generated):
+    for standing in Batches(job_service).page("local", limit=9)[0][-1:]:
         for index in range(standing.batch.total):
-            job = desk.ledger.get(f"local/{standing.batch.job_id(index)}")
+            job = job_service.ledger.get(f"local/{standing.batch.job_id(index)}")
             if job and job.state is JobState.QUEUED:
                 generated(job.id)

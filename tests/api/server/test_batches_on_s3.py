@@ -19,8 +19,8 @@ def store(moto, bucket, tmp_path):
 
 
 @pytest.fixture
-def feed(desk):
-    return lambda: BatchScheduler(desk, pass_seconds=60).feed()
+def feed(job_service):
+    return lambda: BatchScheduler(job_service, pass_seconds=60).feed()
 
 
 @pytest.fixture
@@ -59,13 +59,13 @@ def test_a_batch_is_done(client, send, feed, generated, store):
     assert list(store.list("batches/open/")) == []
 
 
-def test_a_redis_that_comes_back_empty_costs_nothing(client, send, feed, generated, desk, monkeypatch):
+def test_a_redis_that_comes_back_empty_costs_nothing(client, send, feed, generated, job_service, monkeypatch):
     monkeypatch.setattr("worker.maintenance._ACCEPTING_SECONDS", 0.0)
     batch = send(3)
     feed()
     generated(results(client, batch)[0]["job_id"])
-    desk.ledger.redis.flushdb()
-    Maintenance(desk).reconcile()
+    job_service.ledger.redis.flushdb()
+    Maintenance(job_service).reconcile()
     feed()
     for line in results(client, batch)[1:3]:
         generated(line["job_id"])

@@ -17,8 +17,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from api.server import event_reader as feeding
-from api.server import event_stream as following
+from api.server import event_reader, event_stream
 from api.server.app import create_app
 from api.server.dependencies import the_face_finder
 from core.jobs.events import event_key, order_of
@@ -67,8 +66,8 @@ class Heard:
 
 
 @pytest.fixture
-def app(settings, desk, finder):
-    app = create_app(settings, desk=desk)
+def app(settings, job_service, finder):
+    app = create_app(settings, job_service=job_service)
     app.dependency_overrides[the_face_finder] = lambda: finder
     return app
 
@@ -80,9 +79,9 @@ def http(app) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def job(http, photo, desk) -> Job:
+def job(http, photo, job_service) -> Job:
     made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
-    return desk.job("local", made["job_id"])
+    return job_service.job("local", made["job_id"])
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -119,10 +118,10 @@ def work(held, steps: int, pause: float) -> None:
     for step in range(1, steps + 1):
         held.at("finetune", step, steps)
         time.sleep(pause)
-    held.work.fail(held.assignment, following.JobNotFound("over"))
+    held.work.fail(held.assignment, event_stream.JobNotFound("over"))
 
 
-def test_a_hundred_disconnects_leave_no_gap_and_no_double(http, job, claim, desk):
+def test_a_hundred_disconnects_leave_no_gap_and_no_double(http, job, claim, job_service):
     dice, heard, steps = random.Random(SEED), Heard(), 150
     worker = threading.Thread(target=work, args=(claim(job.id), steps, 0.05))
     worker.start()
@@ -135,7 +134,9 @@ def test_a_hundred_disconnects_leave_no_gap_and_no_double(http, job, claim, desk
     assert heard.types == ["queued", "running", *["progress"] * steps, "failed"]
     ids = [order_of(name) for name, _, _ in heard.events]
     assert ids == sorted(set(ids))
-    assert [name for name, _, _ in heard.events] == [name for name, _ in desk.ledger.redis.xrange(event_key(job.ref))]
+    assert [name for name, _, _ in heard.events] == [
+        name for name, _ in job_service.ledger.redis.xrange(event_key(job.ref))
+    ]
     assert [data["step"] for _, kind, data in heard.events if kind == "progress"] == list(range(1, steps + 1))
 
 
@@ -152,7 +153,7 @@ def test_the_last_event_brings_the_job_and_ends_the_stream(http, job, personaliz
     assert (again.status_code, again.content) == (204, b"")
 
 
-def test_events_come_as_they_happen(http, job, claim, desk):
+def test_events_come_as_they_happen(http, job, claim, job_service):
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
@@ -160,10 +161,10 @@ def test_events_come_as_they_happen(http, job, claim, desk):
     held = claim(job.id)
     until(lambda: heard.types[-1] == "running", seconds=1.5)
     image = Image(id=f"img_{job.id.removeprefix('job_')}-0", key=held.keep("0.png", b"png"), seed=3, width=8, height=8)
-    desk.ledger.preview(held.assignment.claim, Preview(weights_key="x", image=image))
+    job_service.ledger.preview(held.assignment.claim, Preview(weights_key="x", image=image))
     until(lambda: heard.types[-1] == "preview", seconds=1.5)
     assert heard.events[-1][2]["preview"]["url"] == f"/v1/images/{image.id}"
-    desk.cancel("local", job.id)
+    job_service.cancel("local", job.id)
     until(lambda: heard.types[-1] == "cancel_requested", seconds=1.5)
     held.work.cancel(held.assignment)
     follower.join()
@@ -171,10 +172,10 @@ def test_events_come_as_they_happen(http, job, claim, desk):
 
 
 @pytest.mark.parametrize("redis", ["stream gone", "empty"])
-def test_what_is_over_is_told_once_when_its_events_have_expired(http, job, personalized, desk, redis):
+def test_what_is_over_is_told_once_when_its_events_have_expired(http, job, personalized, job_service, redis):
     personalized(job.id)
-    names = [name for name, _ in desk.ledger.redis.xrange(event_key(job.ref))]
-    _ = desk.ledger.redis.flushall() if redis == "empty" else desk.ledger.redis.delete(event_key(job.ref))
+    names = [name for name, _ in job_service.ledger.redis.xrange(event_key(job.ref))]
+    _ = job_service.ledger.redis.flushall() if redis == "empty" else job_service.ledger.redis.delete(event_key(job.ref))
     heard = followed(http, job)
     assert [(name, kind) for name, kind, _ in heard.events] == [(names[-1], "succeeded")]
     assert heard.events[0][2]["job"]["status"] == "succeeded"
@@ -185,55 +186,57 @@ def test_what_is_over_is_told_once_when_its_events_have_expired(http, job, perso
     assert again.status_code == 204
 
 
-def test_what_waits_so_long_that_its_events_have_expired_is_told_how_it_stands(http, job, desk):
-    desk.ledger.redis.delete(event_key(job.ref))
+def test_what_waits_so_long_that_its_events_have_expired_is_told_how_it_stands(http, job, job_service):
+    job_service.ledger.redis.delete(event_key(job.ref))
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
     until(lambda: heard.types == ["queued"])
-    desk.cancel("local", job.id)
+    job_service.cancel("local", job.id)
     follower.join()
     assert heard.versions == [1, 2]
 
 
-def test_a_redis_that_comes_back_empty_does_not_end_the_stream(http, job, claim, desk, personalized):
+def test_a_redis_that_comes_back_empty_does_not_end_the_stream(http, job, claim, job_service, personalized):
     claim(job.id)
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
     until(lambda: heard.types == ["queued", "running"])
-    desk.ledger.redis.flushall()
-    desk.restore("local", job.id)  # as the reaper does
+    job_service.ledger.redis.flushall()
+    job_service.restore("local", job.id)  # as the reaper does
     personalized(job.id)
     follower.join()
     assert heard.types == ["queued", "running", "queued", "running", "succeeded"]
 
 
-def test_an_end_that_redis_forgot_is_found_in_the_store(http, job, desk, monkeypatch):
-    monkeypatch.setattr(following, "QUIET_SECONDS", 0.3)
+def test_an_end_that_redis_forgot_is_found_in_the_store(http, job, job_service, monkeypatch):
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.3)
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
     until(lambda: heard.comments >= 1)
     last = f"{time.time_ns() // 1_000_000}-7"
     over = {"state": JobState.FAILED, "finished_at": time.time(), "event_id": last, "version": 9}
-    desk.archive.put_outcome(job.model_copy(update=over))  # ended, written down, and not heard of before Redis was lost
-    desk.ledger.redis.flushall()
+    job_service.archive.put_outcome(
+        job.model_copy(update=over)
+    )  # ended, written down, and not heard of before Redis was lost
+    job_service.ledger.redis.flushall()
     follower.join()
     assert [(name, kind) for name, kind, _ in heard.events][1:] == [(last, "failed")]
 
 
 def test_a_redis_that_is_away_for_a_moment_is_waited_for(tmp_path, photo, finder, monkeypatch):
-    monkeypatch.setattr(following, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.3)
     with LocalRedis(tmp_path / "redis") as local:
         settings = Settings(redis_url=local.url, data_dir=tmp_path)
         with closing(connect(settings)) as redis:
-            desk = Jobs(MemoryStore(), Ledger(redis, Limits()), MemoryNotifier())
-            app = create_app(settings, desk=desk)
+            job_service = Jobs(MemoryStore(), Ledger(redis, Limits()), MemoryNotifier())
+            app = create_app(settings, job_service=job_service)
             app.dependency_overrides[the_face_finder] = lambda: finder
             with served(app) as url, httpx.Client(base_url=url) as http:
                 made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
-                job, heard = desk.job("local", made["job_id"]), Heard()
+                job, heard = job_service.job("local", made["job_id"]), Heard()
                 follower = threading.Thread(target=listen, args=(http, job, heard))
                 follower.start()
                 until(lambda: heard.types == ["queued"])
@@ -242,18 +245,18 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for(tmp_path, photo, finder
                 quiet = heard.comments
                 until(lambda: heard.comments > quiet + 1)
                 local.start()
-                desk.cancel("local", job.id)
+                job_service.cancel("local", job.id)
                 follower.join()
     assert heard.types == ["queued", "canceled"]
 
 
-def test_a_follower_hears_that_the_subject_was_deleted(http, job, desk, monkeypatch):
-    monkeypatch.setattr(following, "QUIET_SECONDS", 0.3)
+def test_a_follower_hears_that_the_subject_was_deleted(http, job, job_service, monkeypatch):
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.3)
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
     until(lambda: heard.types == ["queued"])
-    desk.delete_subject("local", job.subject_id)
+    job_service.delete_subject("local", job.subject_id)
     follower.join()
     assert heard.types == ["queued", "deleted"]
     assert heard.events[-1][0] == ""
@@ -261,14 +264,14 @@ def test_a_follower_hears_that_the_subject_was_deleted(http, job, desk, monkeypa
 
 
 def test_silence_is_filled_with_comments(http, job, monkeypatch):
-    monkeypatch.setattr(following, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.1)
     heard = Heard()
     listen(http, job, heard, stop=lambda: heard.comments >= 3)
     assert heard.types == ["queued"]
 
 
 def test_a_stream_does_not_last_for_ever(http, job, monkeypatch):
-    monkeypatch.setattr(following, "MOST_SECONDS", 0.0)
+    monkeypatch.setattr(event_stream, "MOST_SECONDS", 0.0)
     assert followed(http, job).types == ["queued"]
 
 
@@ -282,10 +285,10 @@ def test_a_process_that_is_told_to_stop_ends_its_streams(http, app, job):
 
 
 @pytest.mark.parametrize("mistake", ["no stream", "no event"])
-def test_a_stream_that_cannot_be_read_concerns_nobody_else(http, job, desk, photo, monkeypatch, caplog, mistake):
-    monkeypatch.setattr(following, "QUIET_SECONDS", 0.3)
+def test_a_stream_that_cannot_be_read_concerns_nobody_else(http, job, job_service, photo, monkeypatch, caplog, mistake):
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.3)
     made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
-    other, redis = desk.job("local", made["job_id"]), desk.ledger.redis
+    other, redis = job_service.job("local", made["job_id"]), job_service.ledger.redis
     redis.delete(event_key(other.ref))
     _ = redis.set(event_key(other.ref), "x") if mistake == "no stream" else redis.xadd(event_key(other.ref), {"a": "b"})
     heard = [Heard(), Heard()]
@@ -295,11 +298,11 @@ def test_a_stream_that_cannot_be_read_concerns_nobody_else(http, job, desk, phot
     for follower in followers:
         follower.start()
     until(lambda: "events.unreadable" in caplog.text and heard[0].types == ["queued"])
-    desk.cancel("local", job.id)
+    job_service.cancel("local", job.id)
     followers[0].join()
     assert heard[0].types == ["queued", "canceled"]
     redis.delete(event_key(other.ref))
-    desk.cancel("local", other.id)
+    job_service.cancel("local", other.id)
     followers[1].join()
     assert heard[1].types[-1] == "canceled"
 
@@ -312,7 +315,7 @@ def test_ids_from_elsewhere_do_no_harm(http, job, personalized, far):
     assert heard.types[-1] == "succeeded"
 
 
-def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, claim, desk):
+def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, claim, job_service):
     held = claim(job.id)
     heard = [Heard() for _ in range(40)]
     limits = httpx.Limits(max_connections=100)
@@ -324,7 +327,7 @@ def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, c
         until(lambda: all(each.types == ["queued", "running"] for each in heard))
         held.at("finetune", 1, 2)
         until(lambda: all(each.types[-1] == "progress" for each in heard))
-        readers = [c for c in desk.ledger.redis.client_list() if c["cmd"] == "xrange"]
+        readers = [c for c in job_service.ledger.redis.client_list() if c["cmd"] == "xrange"]
         assert len(readers) == 1
         assert http.get("/readyz").status_code == 200
         assert threading.active_count() < threads_before + len(followers) + 45  # the pool's, which others use as well
@@ -333,7 +336,7 @@ def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, c
             follower.join()
     assert {tuple(each.versions) for each in heard} == {(1, 2, 3, 4)}
     until(lambda: app.state.feed.followers == 0)
-    until(lambda: not [c for c in desk.ledger.redis.client_list() if c["cmd"] == "xrange"])
+    until(lambda: not [c for c in job_service.ledger.redis.client_list() if c["cmd"] == "xrange"])
 
 
 def test_a_client_that_goes_away_is_noticed(http, app, job):
@@ -364,18 +367,20 @@ def test_a_malformed_id_is_refused(client, photo, value):
 def test_what_cannot_be_followed_says_why(client, photo, monkeypatch):
     assert client.get(f"/v1/jobs/job_{'0' * 25}/events").json()["code"] == "job-not-found"
     job_id = client.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()["job_id"]
-    monkeypatch.setattr(feeding, "MOST_FOLLOWERS", 0)
+    monkeypatch.setattr(event_reader, "MOST_FOLLOWERS", 0)
     full = client.get(f"/v1/jobs/{job_id}/events")
     assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (429, "too-many-followers", "10")
 
 
-def test_without_redis_what_waits_is_503_and_what_is_over_is_told(client, photo, personalized, desk, monkeypatch):
+def test_without_redis_what_waits_is_503_and_what_is_over_is_told(
+    client, photo, personalized, job_service, monkeypatch
+):
     over, waits = (
         client.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()["job_id"] for _ in "12"
     )
     personalized(over)
     nowhere = Settings(redis_url="redis://127.0.0.1:9/0")
-    desk.ledger = Ledger(connect(nowhere), Limits())
+    job_service.ledger = Ledger(connect(nowhere), Limits())
     monkeypatch.setattr(client.app.state.feed, "_connect", partial(connect_async, nowhere))
     assert client.get(f"/v1/jobs/{waits}/events").status_code == 503
     answer = client.get(f"/v1/jobs/{over}/events")
@@ -391,14 +396,14 @@ def test_the_document_says_what_a_stream_looks_like(client: TestClient):
     heard.take(example)
     assert heard.types == ["queued", "running", "progress"]
     for _, kind, data in heard.events:
-        assert following.schemas.JobEvent.model_validate(data).type == kind
+        assert event_stream.schemas.JobEvent.model_validate(data).type == kind
     assert "JobEvent" in document["components"]["schemas"]
     assert set(responses) == {"200", "204", "401", "403", "404", "413", "422", "429", "500", "503"}
 
 
 def test_a_reader_ends_with_its_last_follower(settings):
     async def follow_twice() -> list[bool]:
-        feed = feeding.Feed(partial(connect_async, settings))
+        feed = event_reader.Feed(partial(connect_async, settings))
         async with feed.follow() as first, feed.follow() as second:
             seen = [first is second, await first.now("local/job_x", "0-0") == []]
         async with feed.follow() as third:
@@ -407,10 +412,10 @@ def test_a_reader_ends_with_its_last_follower(settings):
     assert asyncio.run(follow_twice()) == [True] * 4
 
 
-def test_progress_is_written_by_the_ledger(job, desk, http):
+def test_progress_is_written_by_the_ledger(job, job_service, http):
     """What the tests above call a step is what a worker does."""
-    (claim,) = desk.ledger.claim(JobKind.PERSONALIZE, job.ref)
-    desk.ledger.beat(claim, Progress("finetune", 1, 2), event="progress")
+    (claim,) = job_service.ledger.claim(JobKind.PERSONALIZE, job.ref)
+    job_service.ledger.beat(claim, Progress("finetune", 1, 2), event="progress")
     assert followed(http, job, stop=lambda: True, most=10).types == []
     heard = Heard()
     listen(http, job, heard, stop=lambda: len(heard.events) == 3)

@@ -20,21 +20,21 @@ def bearer(key):
 
 
 @pytest.fixture
-def outside(settings, desk):
+def outside(settings, job_service):
     """Another machine."""
-    return TestClient(create_app(settings, desk=desk), "http://faces.example", client=("10.0.0.7", 5))
+    return TestClient(create_app(settings, job_service=job_service), "http://faces.example", client=("10.0.0.7", 5))
 
 
-def test_a_stored_key_opens_its_tenants_door(outside, store):
+def test_a_stored_key_authenticates_its_tenant(outside, store):
     _, key = ApiKeys(store).create("acme", "ci")
     assert outside.get("/v1/usage", headers=bearer(key)).json()["tenant"] == "acme"
 
 
-def test_a_revoked_key_opens_nothing(settings, desk, store):
+def test_a_revoked_key_opens_nothing(settings, job_service, store):
     ring = ApiKeys(store)
     known, key = ring.create("acme", "ci")
     ring.revoke(known.id)
-    client = TestClient(create_app(settings, desk=desk), "http://127.0.0.1:8000", client=("127.0.0.1", 5))
+    client = TestClient(create_app(settings, job_service=job_service), "http://127.0.0.1:8000", client=("127.0.0.1", 5))
     for headers in (bearer(key), {}):
         refused = client.get("/v1/usage", headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
@@ -49,54 +49,54 @@ def test_wrong_keys_open_nothing(outside, store):
     assert outside.get("/v1/usage", headers={"authorization": f"bearer  {key}"}).status_code == 200
 
 
-def test_keys_of_the_environment_stay_the_local_tenants(settings, desk, store):
+def test_keys_of_the_environment_stay_the_local_tenants(settings, job_service, store):
     _, key = ApiKeys(store).create("acme", "ci")
     both = settings.model_copy(update={"api_keys": (SecretStr("one"),)})
-    client = TestClient(create_app(both, desk=desk), client=("10.0.0.7", 5))
+    client = TestClient(create_app(both, job_service=job_service), client=("10.0.0.7", 5))
     assert client.get("/v1/usage", headers=bearer("one")).json()["tenant"] == "local"
     assert client.get("/v1/usage", headers=bearer(key)).json()["tenant"] == "acme"
 
 
-def test_revoking_takes_effect_when_what_was_heard_is_not_believed_any_more():
+def test_revoking_takes_effect_when_the_cache_has_expired():
     now = [0.0]
     ring = ApiKeys(MemoryStore())
-    door = auth.Authenticator(Settings(), ring, clock=lambda: now[0])
+    authenticator = auth.Authenticator(Settings(), ring, clock=lambda: now[0])
     known, key = ring.create("acme", "ci")
-    assert anyio.run(door.tenant_of, f"Bearer {key}") == "acme"
+    assert anyio.run(authenticator.tenant_of, f"Bearer {key}") == "acme"
     ring.revoke(known.id)
-    now[0] += auth.BELIEVED_SECONDS - 1
-    assert anyio.run(door.tenant_of, f"Bearer {key}") == "acme"
+    now[0] += auth.CACHE_SECONDS - 1
+    assert anyio.run(authenticator.tenant_of, f"Bearer {key}") == "acme"
     now[0] += 1
     with pytest.raises(auth.Unauthorized):
-        anyio.run(door.tenant_of, f"Bearer {key}")
+        anyio.run(authenticator.tenant_of, f"Bearer {key}")
 
 
 def test_guessing_does_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(auth, "_MOST_BELIEVED", 5)
-    door = auth.Authenticator(Settings(), ApiKeys(MemoryStore()))
+    monkeypatch.setattr(auth, "_MAX_CACHED", 5)
+    authenticator = auth.Authenticator(Settings(), ApiKeys(MemoryStore()))
     for number in range(9):
         with pytest.raises(auth.Unauthorized):
-            anyio.run(door.tenant_of, f"Bearer hdb_{number:016x}_{'0' * 64}")
-    assert len(door._believed) == 5
+            anyio.run(authenticator.tenant_of, f"Bearer hdb_{number:016x}_{'0' * 64}")
+    assert len(authenticator._cache) == 5
 
 
-def test_a_store_that_does_not_answer_lets_nobody_in(settings, desk, monkeypatch):
+def test_a_store_that_does_not_answer_lets_nobody_in(settings, job_service, monkeypatch):
     def fail(*_, **__):
         raise StoreUnavailable
 
-    app = create_app(settings, desk=desk)
-    monkeypatch.setattr(desk.archive.store, "list", fail)
+    app = create_app(settings, job_service=job_service)
+    monkeypatch.setattr(job_service.archive.store, "list", fail)
     client = TestClient(app, "http://127.0.0.1:8000", client=("127.0.0.1", 5))
     assert client.get("/v1/models").status_code == 503
     assert client.get("/healthz").status_code == 200
 
 
-def test_stored_keys_let_the_server_listen(settings, desk, store):
+def test_stored_keys_let_the_server_listen(settings, job_service, store):
     outward = settings.model_copy(update={"api_host": "0.0.0.0"})
     with pytest.raises(SettingsError, match="keys create"):
-        create_app(outward, desk=desk)
+        create_app(outward, job_service=job_service)
     ApiKeys(store).create("acme", "ci")
-    create_app(outward, desk=desk)
+    create_app(outward, job_service=job_service)
 
 
 @pytest.fixture

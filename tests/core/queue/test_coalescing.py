@@ -40,7 +40,7 @@ async def _calls(connect: Callable[[], Redis]) -> int:
         return int(await redis.get("calls"))
 
 
-def test_those_who_come_while_it_is_asked_go_together(connect: Callable[[], Redis]) -> None:
+def test_calls_during_a_round_trip_share_the_next_one(connect: Callable[[], Redis]) -> None:
     async def run() -> None:
         twice = CoalescedScript(connect, TWICE)
         assert await twice(1) == 2

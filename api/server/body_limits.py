@@ -1,17 +1,13 @@
-"""Pure ASGI middleware: a request id for every answer, and limits on every body before anybody reads it."""
+"""Limits on request bodies, as ASGI middleware: their size, the time they take, and their memory all together."""
 
 from __future__ import annotations
 
-import re
-import secrets
-
 import anyio
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.server.errors import MalformedRequest, problem_response
 from core.errors import HyperDreamBoothError, Unavailable, UploadTooLarge
-from core.log import log_context
 
 MAX_FORM_BYTES = 20 * 1024 * 1024
 """Largest multipart body: several photos together."""
@@ -19,55 +15,31 @@ MAX_JSON_BYTES = 64 * 1024
 """Largest body of any other kind."""
 MAX_BATCH_BYTES = {"application/json": 1024 * 1024, "application/jsonl": 32 * 1024 * 1024}
 MAX_BATCH_BYTES["application/x-ndjson"] = MAX_BATCH_BYTES["application/jsonl"]
-"""Largest bodies that make a batch."""
-MAX_HELD_BYTES = 48 * 1024 * 1024
-"""How much of large bodies is in memory at the same time, of all requests together."""
+"""Largest bodies that create a batch, by their type."""
+BODY_MEMORY_BYTES = 48 * 1024 * 1024
+"""Memory for large bodies, of all requests together."""
 MAX_WAIT_SECONDS = 20.0
-"""How long a large body waits for room before it is refused."""
+"""How long a large body waits for memory before it is refused."""
 MAX_BODY_SECONDS = 120.0
-"""How long a body may take to come in: whoever stops sending keeps no room."""
+"""How long a body may take to arrive: a client that stops sending must not keep its memory."""
 MAX_DROPPED_BYTES = 64 * 1024 * 1024
-"""How much of a refused body is read and dropped before its sender is cut off."""
+"""How much of a refused body is read and dropped before the connection is closed."""
 MAX_DROP_SECONDS = 10.0
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class RequestId:
-    """Takes `X-Request-Id` from the caller when it is harmless, makes one otherwise, and repeats it in the answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        asked = Headers(scope=scope).get("x-request-id", "")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else f"req_{secrets.token_hex(8)}"
-        scope.setdefault("state", {})["request_id"] = request_id
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
-            await send(message)
-
-        with log_context(request_id=request_id):
-            await self.app(scope, receive, send_with_id)
+"""How long a refused body is read and dropped before the connection is closed."""
 
 
-class Room:
-    """Memory for large bodies, first come, first served."""
+class MemoryBudget:
+    """A number of bytes that requests take and give back, first come, first served."""
 
     def __init__(self, size: int) -> None:
         self._free = size
-        self._line = anyio.Lock()
+        self._queue = anyio.Lock()
         self._changed = anyio.Event()
 
     async def take(self, size: int) -> None:
-        """Wait for so many bytes. Raises Unavailable when there was no room for too long."""
+        """Take `size` bytes, waiting for them if need be. Raises Unavailable after MAX_WAIT_SECONDS."""
         with anyio.move_on_after(MAX_WAIT_SECONDS):
-            async with self._line:
+            async with self._queue:
                 while self._free < size:
                     self._changed = anyio.Event()
                     await self._changed.wait()
@@ -76,7 +48,7 @@ class Room:
         raise Unavailable("Too many uploads are coming in: send it again in a while.", retry_after=5.0)
 
     def give_back(self, size: int) -> None:
-        """So many bytes are not needed any more."""
+        """Give `size` bytes back."""
         self._free += size
         self._changed.set()
 
@@ -84,13 +56,13 @@ class Room:
 class BodyLimit:
     """Refuses a body over its limit with 413, by its declared length or as soon as it has sent too much.
 
-    What is not wanted is dropped as it arrives, never kept: a large body costs no memory. What is wanted has its room
-    from before it is read until the request is over; one that has waited for that too long is refused with 503.
+    A refused body is dropped as it arrives, never kept, so it costs no memory. A large body that is accepted takes its
+    memory from the budget before it is read and until the request is over; after MAX_WAIT_SECONDS in vain it gets 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.room = Room(MAX_HELD_BYTES)
+        self.budget = MemoryBudget(BODY_MEMORY_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -106,11 +78,11 @@ class BodyLimit:
             return
         if limit > MAX_JSON_BYTES:
             is_known = declared.isdecimal() and "transfer-encoding" not in headers
-            body.room, body.size = self.room, int(declared) if is_known else limit
+            body.budget, body.size = self.budget, int(declared) if is_known else limit
         try:
             await self.app(scope, body.receive, body.send)
         finally:
-            self.room.give_back(body.held)
+            self.budget.give_back(body.taken)
         if body.refusal is not None:
             refusal, body.refusal = body.refusal, None
             await _refuse(scope, body, refusal)
@@ -128,10 +100,10 @@ def _too_large(limit: int) -> UploadTooLarge:
 
 
 class _Body:
-    """The two ends of one request. When its body is refused, the application sees it closed and is not heard.
+    """The receiving and the sending end of one request. Once its body is refused, the application sees it disconnected.
 
-    An answer waits until the rest of the body has come in and was dropped: a client that is cut off while sending never
-    reads why it was refused.
+    An answer waits until the rest of the body has arrived and was dropped: a client whose connection is closed while it
+    is sending never reads why it was refused.
     """
 
     def __init__(self, receive: Receive, send: Send, limit: int, *, pending: bool) -> None:
@@ -140,9 +112,9 @@ class _Body:
         self._pending = pending
         self._read = 0
         self._until = 0.0
-        self.room: Room | None = None
-        self.size = self.held = 0
-        """Bytes that the body needs of the room, and that it has."""
+        self.budget: MemoryBudget | None = None
+        self.size = self.taken = 0
+        """Bytes of the budget that the body needs, and that it has taken."""
         self.is_held_back = False
         """The client sends nothing until it is asked to (`Expect: 100-continue`)."""
         self.refusal: HyperDreamBoothError | None = None
@@ -173,9 +145,9 @@ class _Body:
         return message
 
     async def _begin(self) -> None:
-        if self.room is not None:
-            await self.room.take(self.size)
-            self.held = self.size
+        if self.budget is not None:
+            await self.budget.take(self.size)
+            self.taken = self.size
         self._until = anyio.current_time() + MAX_BODY_SECONDS
 
     async def send(self, message: Message) -> None:

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.server import middleware
+from api.server import body_limits
 
 MIB = 2**20
 HEAD = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p.jpg"\r\n\r\n\xff\xd8\xff'
@@ -119,16 +119,16 @@ def uploads(count: int) -> list[Sender]:
     return [Sender(18, **{"transfer-encoding": "chunked"}) for _ in range(count)]
 
 
-def test_large_bodies_share_their_room_and_those_without_wait():
+def test_large_bodies_share_a_memory_budget_and_wait_for_it():
     async def run() -> None:
         application = Slow()
-        limited = middleware.BodyLimit(application)
+        limited = body_limits.BodyLimit(application)
         senders = uploads(12)
         async with anyio.create_task_group() as tasks:
             for sender in senders:
                 tasks.start_soon(sender.request, limited)
             await anyio.wait_all_tasks_blocked()
-            assert sum(sender.taken for sender in senders) < middleware.MAX_HELD_BYTES, "no more is read"
+            assert sum(sender.taken for sender in senders) < body_limits.BODY_MEMORY_BYTES, "no more is read"
             assert application.read == 2
             application.go_on.set()
         assert [sender.answer[0]["status"] for sender in senders] == [200] * 12, "they had to wait, and were served"
@@ -136,12 +136,12 @@ def test_large_bodies_share_their_room_and_those_without_wait():
     anyio.run(run)
 
 
-def test_who_waits_for_room_too_long_is_told_to_come_back(monkeypatch):
-    monkeypatch.setattr(middleware, "MAX_WAIT_SECONDS", 0.05)
+def test_a_body_that_waits_for_memory_too_long_is_refused(monkeypatch):
+    monkeypatch.setattr(body_limits, "MAX_WAIT_SECONDS", 0.05)
 
     async def run() -> None:
         application = Slow()
-        limited = middleware.BodyLimit(application)
+        limited = body_limits.BodyLimit(application)
         first, late = uploads(2), Sender(18, **{"content-length": str(18 * MIB)})
         async with anyio.create_task_group() as tasks:
             for sender in first:
@@ -156,14 +156,14 @@ def test_who_waits_for_room_too_long_is_told_to_come_back(monkeypatch):
         assert headers[b"retry-after"] == b"5"
         again = Sender(18, **{"content-length": str(18 * MIB)})
         await again.request(limited)
-        assert again.answer[0]["status"] == 200, "the room of those that are over is free again"
+        assert again.answer[0]["status"] == 200, "the memory of those that are over is free again"
 
     anyio.run(run)
 
 
-def test_a_body_that_stops_coming_in_keeps_no_room(client, store, monkeypatch):
-    monkeypatch.setattr(middleware, "MAX_BODY_SECONDS", 0.2)
-    monkeypatch.setattr(middleware, "MAX_DROP_SECONDS", 0.1)
+def test_a_body_that_stops_coming_in_keeps_no_memory(client, store, monkeypatch):
+    monkeypatch.setattr(body_limits, "MAX_BODY_SECONDS", 0.2)
+    monkeypatch.setattr(body_limits, "MAX_DROP_SECONDS", 0.1)
 
     class Stalled(Sender):
         async def receive(self) -> dict:
