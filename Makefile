@@ -18,7 +18,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup run demo fuzz load test check check-code check-deploy format docs lock clean
+.PHONY: help setup run demo fuzz load test check check-code check-deploy format generate docs lock clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,7 @@ check-code: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python api/client/codegen.py --check
 
 check-deploy: setup
 	$(BIN)/hadolint Dockerfile.api Dockerfile.worker
@@ -66,6 +67,9 @@ check-deploy: setup
 format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+generate: setup ## write what is made from other source files: the blocking client, the client's options
+	$(BIN)/python api/client/codegen.py
 
 docs: setup ## write docs/api.md anew from the OpenAPI document
 	$(BIN)/python -m api.server.reference docs/api.md

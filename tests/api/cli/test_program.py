@@ -57,8 +57,7 @@ def test_a_mistake_of_the_service_is_named_for_those_who_run_it(hdb, job_service
 
 
 def test_a_service_that_is_not_there_is_a_1(capsys, monkeypatch):
-    monkeypatch.setattr("hyperdreambooth.client.retry.time.sleep", lambda _: None, raising=False)
-    monkeypatch.setattr("hyperdreambooth.client.sync.time.sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
 
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused")

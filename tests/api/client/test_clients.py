@@ -28,7 +28,7 @@ def remote(connect, address) -> Any:
 
 def test_both_have_the_same_methods():
     def methods(kind):
-        return {name: found for name, found in vars(kind).items() if not name.startswith("_")}
+        return {name: found for name, found in inspect.getmembers(kind, callable) if not name.startswith("_")}
 
     blocking, other = methods(Client), methods(AsyncClient)
     assert set(blocking) - {"close"} == set(other) - {"aclose"}
@@ -64,8 +64,7 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
 
 
 def test_batches(remote, subject_id, job_service, generated, monkeypatch):
-    monkeypatch.setattr("hyperdreambooth.client.sync.BATCH_INTERVAL", 0.01)
-    monkeypatch.setattr("hyperdreambooth.client.aio.BATCH_INTERVAL", 0.01)
+    monkeypatch.setattr("hyperdreambooth.client.waiting.BATCH_INTERVAL", 0.01)
     own = {"subject_id": subject_id, "prompt": "a [V] face", "custom_id": "own", "n": 1}
     batch = remote.create_batch(["a [V] face", "a sketch of a [V] face"], [subject_id], items=[own], n=2, seed=7)
     assert (batch.counts.total, batch.counts.queued) == (3, 3)
@@ -125,7 +124,7 @@ def test_webhooks(remote, client):
 
 
 def test_lists_are_read_to_their_end(remote, client, job_service, photo, monkeypatch):
-    monkeypatch.setattr("hyperdreambooth.client.call.PAGE", 2)
+    monkeypatch.setattr("hyperdreambooth.client.request.PAGE_SIZE", 2)
     job_service.ledger.limits = job_service.ledger.limits.__class__(queue_limit=10)
     made = [remote.create_subject(photo, consent=True).id for _ in range(5)]
     assert [subject.id for subject in remote.subjects()] == made[::-1]

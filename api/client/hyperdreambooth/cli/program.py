@@ -21,7 +21,7 @@ from core.errors import HyperDreamBoothError
 from hyperdreambooth.cli import commands, keys, service, webhooks
 from hyperdreambooth.cli.output import Output, complain, complain_of
 from hyperdreambooth.client import Client, JobFailed, Problem
-from hyperdreambooth.client.sync import DEFAULT_URL
+from hyperdreambooth.client.sync.connection import DEFAULT_URL
 from hyperdreambooth.schemas import JobKind, JobStatus
 from hyperdreambooth.schemas.webhooks import WebhookEventName
 

@@ -5,28 +5,31 @@
         job = client.wait(client.generate(subject, "a pencil sketch of a [V] face", n=4))
         pictures = [client.image(image) for image in job.images or []]
 
-problem.py     what can go wrong
-call.py        a request as data, and how its answer is read
-calls.py       every operation as such a call
+aio/           the asynchronous client: sending, and the methods of each resource
+sync/          the blocking client, made from aio/ by `make generate`
+options.py     the keyword options of the methods, made from the schemas
+refs.py        how methods name subjects, jobs, images, ...
+forms.py       the bodies of requests
+request.py     a request as data, and how its answer is read
 retry.py       when a request is sent again, and after which pause
 events.py      server-sent events, read from bytes
-watch.py       waiting for a job: what to ask next, and when it is over
-sync.py aio.py the two clients, the same but for `await`: they send, read and sleep
-webhook.py     is a delivery from the service?
+waiting.py     waiting for a job or a batch: the next request, the deadline
+problem.py     the exceptions
+webhook.py     checks the signature of a webhook's message
 """
 
-from hyperdreambooth.client.aio import AsyncClient
-from hyperdreambooth.client.calls import GenerateOptions, Photo, PhotoOptions, SubjectOptions
-from hyperdreambooth.client.events import Event
+from hyperdreambooth.client.aio.client import AsyncClient
+from hyperdreambooth.client.events import StreamedJobEvent
+from hyperdreambooth.client.options import GenerateOptions, PhotoOptions, SubjectOptions
 from hyperdreambooth.client.problem import JobFailed, Problem
+from hyperdreambooth.client.refs import Photo
 from hyperdreambooth.client.retry import Retry
-from hyperdreambooth.client.sync import Client
+from hyperdreambooth.client.sync.client import Client
 from hyperdreambooth.client.webhook import ForgedDelivery, verify_webhook
 
 __all__ = [
     "AsyncClient",
     "Client",
-    "Event",
     "ForgedDelivery",
     "GenerateOptions",
     "JobFailed",
@@ -34,6 +37,7 @@ __all__ = [
     "PhotoOptions",
     "Problem",
     "Retry",
+    "StreamedJobEvent",
     "SubjectOptions",
     "verify_webhook",
 ]

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hyperdreambooth import schemas
+from hyperdreambooth.schemas import JobEvent
 
 
-class Event(schemas.JobEvent):
-    """Something that happened to a job. After `id` a stream can be taken up again."""
+class StreamedJobEvent(JobEvent):
+    """An event of a job with its id in the stream, which `events(last_event_id=...)` goes on after."""
 
     id: str
 
@@ -21,7 +21,7 @@ class Event(schemas.JobEvent):
 class EventParser:
     """Bytes in, events out; it outlives connections.
 
-    `last_event_id` is what a new connection says it has seen; `pause` is how many seconds there should be before it.
+    `last_event_id` is the header of the next connection; `pause` is how many seconds to wait before it.
     """
 
     def __init__(self, last_event_id: str = "") -> None:
@@ -30,15 +30,15 @@ class EventParser:
         self.begin()
 
     def begin(self) -> None:
-        """A new connection: what an old one left unfinished is dropped."""
+        """Begin a new connection: an unfinished event of the one before is dropped."""
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._rest = ""
         self._skip_newline = False
         self._id = self.last_event_id
         self._data: list[str] = []
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that are whole with this chunk."""
+    def feed(self, chunk: bytes) -> Iterator[StreamedJobEvent]:
+        """The events that this chunk completes."""
         for line in self._lines(self._decoder.decode(chunk)):
             if line:
                 self._read(line)
@@ -56,7 +56,7 @@ class EventParser:
         yield from lines
 
     def _read(self, line: str) -> None:
-        """A field. The event's name says nothing that is not in its data."""
+        """Take one field. The event's name is not needed: it is in the data as well."""
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
@@ -66,13 +66,13 @@ class EventParser:
         elif name == "retry" and value.isascii() and value.isdecimal():
             self.pause = int(value) / 1000
 
-    def _dispatch(self) -> Event | None:
+    def _dispatch(self) -> StreamedJobEvent | None:
         """The event; None for one without data, or of a kind that only a newer service knows."""
         self.last_event_id = self._id
         data = "\n".join(self._data)
         self._data = []
         try:
-            return Event.model_validate({**_object(data), "id": self._id}) if data else None
+            return StreamedJobEvent.model_validate({**_object(data), "id": self._id}) if data else None
         except ValidationError:
             return None
 

@@ -1,4 +1,4 @@
-"""What can go wrong, and how it is read from an answer."""
+"""The exceptions of the client, and how they are made from an answer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hyperdreambooth import schemas
 
 
 class Problem(Exception):
-    """The service refused or failed, or could not be asked. It reads as a title and what to do."""
+    """The service refused or failed, or could not be reached. `str()` is a title and what to do."""
 
     def __init__(self, document: schemas.Problem) -> None:
-        """`document` is what the service said; without an answer its `status` is 0 and its `code` is `unreachable`."""
+        """`document` is the service's answer; without one its `status` is 0 and its `code` is `unreachable`."""
         super().__init__(f"{document.title} {document.detail}" if document.detail != document.title else document.title)
         self.document = document
         self.type = document.type
@@ -34,7 +34,7 @@ class JobFailed(Exception):
 
 
 def problem_of(answer: httpx.Response) -> Problem:
-    """The problem that an answer is; also for one that is no problem document, as proxies give them."""
+    """The problem of an answer, also of one without a problem document, such as a proxy's."""
     request_id = answer.headers.get("x-request-id", "")
     if answer.headers.get("content-type", "").startswith("application/problem+json"):
         try:
@@ -42,23 +42,23 @@ def problem_of(answer: httpx.Response) -> Problem:
         except ValidationError:
             pass
     title = f"The service answered {answer.status_code}."
-    return _made_here("unexpected-answer", title, title, answer.status_code, request_id)
+    return _problem("unexpected-answer", title, title, answer.status_code, request_id)
 
 
 def unexpected(answer: httpx.Response) -> Problem:
-    """An answer of success that is not what was asked for."""
+    """The problem of an answer of success with an unexpected body."""
     detail = f"Is {answer.url.copy_with(path='/', query=None)} the address of this service?"
     request_id = answer.headers.get("x-request-id", "")
-    return _made_here("unexpected-answer", "The answer is not one of this service.", detail, 0, request_id)
+    return _problem("unexpected-answer", "The answer is not one of this service.", detail, 0, request_id)
 
 
 def unreachable(error: httpx.RequestError) -> Problem:
-    """There was no answer."""
+    """The problem of a request without an answer."""
     reason = str(error) or type(error).__name__
-    return _made_here("unreachable", "The service cannot be reached.", f"Is it running? ({reason})", 0, "")
+    return _problem("unreachable", "The service cannot be reached.", f"Is it running? ({reason})", 0, "")
 
 
-def _made_here(code: str, title: str, detail: str, status: int, request_id: str) -> Problem:
+def _problem(code: str, title: str, detail: str, status: int, request_id: str) -> Problem:
     document = schemas.Problem(
         type="about:blank",
         title=title,

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from hyperdreambooth.client.call import Call
 from hyperdreambooth.client.problem import problem_of, unreachable
+from hyperdreambooth.client.request import ApiRequest
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """The service has not seen the request: any may be sent again."""
@@ -25,9 +25,9 @@ FOR_A_WHILE = frozenset({502, 503, 504})
 
 @dataclass(frozen=True)
 class Retry:
-    """How often and how patiently. Pauses double, and are partly drawn by lot, so that clients do not march in step.
+    """How often a request is sent again, and after which pauses. They double, with random jitter.
 
-    What `Retry-After` asks for is honoured, unless it is longer than `patience`: then the problem is raised at once.
+    `Retry-After` is honoured, unless it is longer than `patience`: then the problem is raised at once.
     """
 
     tries: int = 4
@@ -44,18 +44,18 @@ DEFAULT_RETRY = Retry()
 
 
 class Attempts:
-    """One request on its way: what to do after each try."""
+    """The tries of one request: whether there is another one, and after which pause."""
 
-    def __init__(self, call: Call[Any], retry: Retry) -> None:
-        self._call = call
+    def __init__(self, request: ApiRequest[Any], retry: Retry) -> None:
+        self._request = request
         self._retry = retry
-        self._made = 0
+        self._tries = 0
 
     def after_error(self, error: httpx.RequestError) -> float:
         """The pause in seconds, after a try that got no answer. Raises Problem when it is not to be sent again."""
-        self._made += 1
-        again = isinstance(error, NEVER_SENT) or (self._call.repeatable and isinstance(error, CUT_OFF))
-        if self._made >= self._retry.tries or not again:
+        self._tries += 1
+        again = isinstance(error, NEVER_SENT) or (self._request.repeatable and isinstance(error, CUT_OFF))
+        if self._tries >= self._retry.tries or not again:
             raise unreachable(error) from error
         return self._pause()
 
@@ -66,17 +66,17 @@ class Attempts:
         """
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return None
-        self._made += 1
-        asked = retry_after(answer)
-        for_a_while = answer.status_code in FOR_A_WHILE or (answer.status_code == 409 and asked is not None)
-        again = answer.status_code in NOTHING_TAKEN or (self._call.repeatable and for_a_while)
-        if self._made >= self._retry.tries or not again or (asked or 0) > self._retry.patience:
+        self._tries += 1
+        wanted = retry_after(answer)
+        for_a_while = answer.status_code in FOR_A_WHILE or (answer.status_code == 409 and wanted is not None)
+        again = answer.status_code in NOTHING_TAKEN or (self._request.repeatable and for_a_while)
+        if self._tries >= self._retry.tries or not again or (wanted or 0) > self._retry.patience:
             raise problem_of(answer)
-        return self._pause() if asked is None else asked + random.uniform(0, min(asked, 1.0) / 2)
+        return self._pause() if wanted is None else wanted + random.uniform(0, min(wanted, 1.0) / 2)
 
     def _pause(self) -> float:
-        """Half of it fixed, half of it by lot."""
-        whole: float = min(self._retry.longest, self._retry.first * 2 ** (self._made - 1))
+        """The next pause in seconds: half of it fixed, half of it random."""
+        whole: float = min(self._retry.longest, self._retry.first * 2 ** (self._tries - 1))
         return whole * random.uniform(0.5, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Is a delivery from the service? Standard Webhooks: an HMAC over its id, its time and its body."""
+"""Checks that a webhook's message is from the service: Standard Webhooks, an HMAC over its id, time and body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MOST_SECONDS_OFF = 300
-"""How old (or early) a delivery may be: an old one may be somebody who recorded it."""
+"""How old (or early) a delivery may be: an older one may be a replay."""
 
 
 class ForgedDelivery(Exception):

@@ -33,11 +33,9 @@ Side = Annotated[int, Field(ge=32, le=1024, multiple_of=8), Integer]
 
 
 class GenerationOptions(RequestModel):
-    """The options of a generation, with their limits: one list for requests, batches, the client and the command line.
+    """The options of a generation, with their limits."""
 
-    After a change run `make generate`; `core.records.GenerationOptions` is what a worker gets of them.
-    """
-
+    # Requests, batches, the client and the command line all take theirs from here: see docs/decisions/0014.
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES), Integer] = Field(default=1, description="How many pictures.")
     seed: Seed | None = Field(default=None, description="Picture i is made with seed + i; random when left out.")
     steps: Annotated[int, Field(ge=1, le=100), Integer] | None = Field(
