@@ -22,6 +22,7 @@ from fastapi import Depends, Request
 
 from api.server.errors import Forbidden, Unauthorized
 from api.server.limits import Limiter, enforce
+from api.server.query import refuse_unknown_parameters
 from core.errors import KeyNotFound, SettingsError
 from core.records import LOCAL_TENANT
 from core.settings import Settings
@@ -135,10 +136,14 @@ def require_local(request: Request) -> None:
 
 
 async def counted_tenant(request: Request) -> str:
-    """The tenant of a request, which is counted. Raises RateLimited, and what `require_tenant` raises."""
+    """The tenant of a request, which is counted.
+
+    Raises RateLimited, InvalidFields for unknown query parameters, and what `require_tenant` raises.
+    """
     tenant = await require_tenant(request)
     limiter: Limiter = request.app.state.limiter
     enforce(request, await limiter.take(tenant, limiter.requests))
+    refuse_unknown_parameters(request)
     return tenant
 
 

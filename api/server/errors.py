@@ -251,6 +251,6 @@ def _response(status: int, examples: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_EVERYWHERE = (Unauthorized, Forbidden, UploadTooLarge, RateLimited, InternalError, StoreUnavailable)
+_EVERYWHERE = (Unauthorized, Forbidden, UploadTooLarge, InvalidInput, RateLimited, InternalError, StoreUnavailable)
 COMMON = problems(*_EVERYWHERE)
 """What every operation under /v1 can end in."""

@@ -30,7 +30,7 @@ One photo of a face becomes about 100 KB of personal weights, and those become p
 with `[V]` in it.
 
 Every failure is an RFC 9457 problem (`application/problem+json`) with a stable `code` and a `detail` that says what to
-do.
+do. Query parameters and body fields that an operation does not declare are refused with 422.
 Photos and weights are biometric data: send them only with the consent of the person they show.
 """
 _PARAMETERS = {

@@ -23,7 +23,8 @@ not this file. Paths are under the service's address, `http://127.0.0.1:8000` fo
 send `Authorization: Bearer hdb_...`.
 
 Every failure is an `application/problem+json` with a stable `code`; its `detail` says what to do, and `request_id`
-names the request in the service's logs. What can succeed later has `Retry-After`.
+names the request in the service's logs. What can succeed later has `Retry-After`. Query parameters and fields that are
+not listed here are refused with 422, on every path.
 
 ```json
 PROBLEM

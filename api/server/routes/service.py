@@ -8,7 +8,9 @@ from fastapi import APIRouter, Response
 
 from api.server.auth import Tenant
 from api.server.dependencies import JobService, ServiceSettings
-from api.server.errors import COMMON
+from api.server.errors import COMMON, problems
+from api.server.query import KnownParameters
+from core.errors import InvalidInput
 from core.hyperdreambooth.model.config import BundleConfig
 from hyperdreambooth import schemas
 
@@ -18,7 +20,12 @@ UNREADY = {"status": "unready", "checks": {"redis": "broker-unavailable", "store
 """An answer of `/readyz` that is no good one."""
 
 
-@router.get("/healthz", summary="Is the process alive")
+@router.get(
+    "/healthz",
+    summary="Is the process alive",
+    dependencies=[KnownParameters],
+    responses=problems(InvalidInput),
+)
 async def health() -> schemas.Health:
     """Asks nothing and nobody: restart the process when this does not answer."""
     return schemas.Health()
@@ -27,12 +34,14 @@ async def health() -> schemas.Health:
 @router.get(
     "/readyz",
     summary="Can requests be served",
+    dependencies=[KnownParameters],
     responses={
+        **problems(InvalidInput),
         503: {
             "description": "Something that is needed does not answer.",
             "model": schemas.Readiness,
             "content": {"application/json": {"example": UNREADY}},
-        }
+        },
     },
 )
 def ready(job_service: JobService, response: Response) -> schemas.Readiness:

@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from api.server.auth import Tenant, require_local_or_key
 from api.server.dependencies import JobService, ServiceMetrics
 from api.server.errors import COMMON, problems
+from api.server.query import KnownParameters
 from core import errors
 from core.records import JobKind
 from core.tenants.usage import Ended, ended
@@ -52,9 +53,12 @@ def read_usage(
 @router.get(
     "/metrics",
     summary="Read the metrics",
-    dependencies=[Depends(require_local_or_key)],
+    dependencies=[Depends(require_local_or_key), KnownParameters],
     response_class=Response,
-    responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": _METRICS}}},
+    responses={
+        200: {"description": "Prometheus' text format.", "content": {"text/plain": _METRICS}},
+        **problems(errors.InvalidInput),
+    },
 )
 def read_metrics(job_service: JobService, metrics: ServiceMetrics) -> Response:
     """Queue lengths, running jobs, requests and their latencies by route. For this machine, or with a key."""
