@@ -71,8 +71,9 @@ format: setup ## format, and mend what ruff can mend
 generate: setup ## write what is made from other source files: the blocking client, the client's options
 	$(BIN)/python api/client/codegen.py
 
-docs: setup ## write docs/api.md anew from the OpenAPI document
+docs: setup ## write docs/api.md and docs/settings.md from the code
 	$(BIN)/python -m api.server.reference docs/api.md
+	$(BIN)/python -m core.settings_reference docs/settings.md
 
 lock: ## write constraints.txt anew from what pip resolves today
 	rm -rf .venv-lock

@@ -10,7 +10,7 @@ import uvicorn
 
 from api.server.app import create_app
 from api.server.event_reader import Feed
-from api.server.memory import give_back_large_blocks
+from api.server.memory import unmap_large_blocks
 from core.errors import SettingsError, StoreUnavailable
 from core.log import configure_logging
 from core.settings import load_settings
@@ -42,7 +42,7 @@ def main() -> int:
         sys.stderr.write(f"{error.title()} {error.detail}\n")
         return 2
     configure_logging(settings.log_level)
-    give_back_large_blocks()
+    unmap_large_blocks()
     server = Server(
         uvicorn.Config(
             app,

@@ -36,7 +36,7 @@ class Child:
             engine,
             told_to_stop=self.told_to_stop,
             patience=Patience(settings.lease_seconds, settings.step_time_limit, settings.stop_grace),
-            batch=BatchLimits(settings.batch_jobs, settings.batch_rows),
+            batch=BatchLimits(rows=settings.batch_rows),
         )
         _log.info("engine.loaded", extra={"bundle": engine.name, "seconds": round(time.monotonic() - began, 2)})
 

@@ -1,4 +1,4 @@
-"""ETags: what has not changed is not sent again."""
+"""ETags and 304 answers: what has not changed is not sent again."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def etag(body: bytes) -> str:
 
 
 def matches(if_none_match: str | None, tag: str) -> bool:
-    """Whether the caller has this version already."""
+    """Whether an If-None-Match header names this ETag."""
     candidates = [part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")]
     return tag in candidates or "*" in candidates
 
 
-def kept_as(tag: str) -> dict[str, str]:
-    """The headers of what may be kept under this ETag, by those who ask each time whether it has changed."""
+def cache_headers(tag: str) -> dict[str, str]:
+    """The headers of an answer that callers may keep under this ETag, and must revalidate each time."""
     return {"ETag": tag, "Cache-Control": "private, no-cache"}
 
 
 def cacheable(response: Response, if_none_match: str | None) -> Response:
-    """The response with its ETag, or 304 when the caller has it."""
+    """The response with its ETag, or an empty 304 when the caller has it."""
     tag = etag(bytes(response.body))
-    headers = kept_as(tag)
+    headers = cache_headers(tag)
     if not matches(if_none_match, tag):
         response.headers.update(headers)
         return response

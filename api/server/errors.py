@@ -1,4 +1,4 @@
-"""The one place that knows HTTP: code -> status, exceptions -> RFC 9457 problem documents, and OpenAPI entries."""
+"""Errors as HTTP: the status of each code, RFC 9457 problem documents, and their entries in the OpenAPI document."""
 
 import logging
 import math
@@ -120,7 +120,7 @@ STATUS = {
     "broker-unavailable": 503,
     "store-unavailable": 503,
 }
-"""The status of every code that a caller may see; anything else is this service's mistake: 500."""
+"""The status of every code that a caller may see; any other error becomes an internal error with status 500."""
 
 _OF_STARLETTE: dict[int, type[HyperDreamBoothError]] = {
     400: MalformedRequest,
@@ -132,7 +132,7 @@ _OF_STARLETTE: dict[int, type[HyperDreamBoothError]] = {
 
 
 def describe(error: HyperDreamBoothError, *, request_id: str) -> Problem:
-    """The problem document of an error. What is not in the table becomes an internal error, without its detail."""
+    """The problem document of an error. An error that is not in STATUS becomes an internal error without its detail."""
     if error.code not in STATUS:
         error = InternalError("Try again; if it happens again, report the request_id.")
     return Problem(
@@ -163,7 +163,7 @@ def problem_response(
 
 
 def request_id_of(request: Request) -> str:
-    """The id the middleware gave to this request."""
+    """The id of this request (request_id.py)."""
     return str(getattr(request.state, "request_id", ""))
 
 
@@ -193,7 +193,7 @@ def install(app: FastAPI) -> None:
 
 
 def _allowed(request: Request) -> str:
-    """All methods of a path; the framework names those of one of its routes only."""
+    """All methods of a path, as an Allow header; the framework names those of one of its routes only."""
     methods: set[str] = set()
     for context in iter_route_contexts(request.app.routes):
         if context.path and compile_path(context.path)[0].match(request.url.path):
@@ -202,7 +202,7 @@ def _allowed(request: Request) -> str:
 
 
 def invalid_fields(errors: Sequence[Any], *, within: str = "") -> HyperDreamBoothError:
-    """Pydantic's list of errors as one error; never with the values, which may be somebody's prompt.
+    """Pydantic's list of errors as one error; never with the values, which may be a prompt.
 
     `within` is put before the field names, for models that were read out of one field.
     """
@@ -253,4 +253,4 @@ def _response(status: int, examples: dict[str, Any]) -> dict[str, Any]:
 
 _EVERYWHERE = (Unauthorized, Forbidden, UploadTooLarge, InvalidInput, RateLimited, InternalError, StoreUnavailable)
 COMMON = problems(*_EVERYWHERE)
-"""What every operation under /v1 can end in."""
+"""The `responses` of every operation under /v1."""

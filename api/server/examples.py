@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document: what a schema says of itself, put together."""
+"""Examples for the OpenAPI document, put together from those of schemas and their fields."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Schema = Mapping[str, Any]
 
 
 def example_of(schema: Schema, components: Mapping[str, Schema]) -> Any:
-    """A value that fits the schema: its own first example, or what the examples and defaults in it come to.
+    """A value that fits the schema: its own first example, or one made of the examples and defaults of its fields.
 
-    What may be null and has no example is null. `components` are the schemas that may be referred to. A field that says
-    nothing of itself becomes null as well, which does not fit its schema: give it `examples=[...]`.
+    A nullable field without an example is null. `components` are the schemas that may be referred to. Any other field
+    without an example or default becomes null as well, which does not fit its schema: give it `examples=[...]`.
     """
     schema = resolve(schema, components)
     for key in ("examples", "enum"):
@@ -32,7 +32,7 @@ def example_of(schema: Schema, components: Mapping[str, Schema]) -> Any:
 
 
 def resolve(schema: Schema, components: Mapping[str, Schema]) -> Schema:
-    """The schema itself, where this one only refers to it; what stands beside the reference goes before."""
+    """The schema that a reference leads to, or the schema itself; keys beside the reference override it."""
     reference = schema.get("$ref")
     if reference is None:
         return schema

@@ -1,4 +1,4 @@
-"""Forms with photos of one person: what OpenAPI says of them, their fields, and the aligned faces."""
+"""Forms with photos of one person: their OpenAPI description, their fields, and the aligned faces."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PHOTO_ERRORS = (
     errors.BrokerUnavailable,
     errors.StoreUnavailable,
 )
-"""What sending photos can end in."""
+"""The errors that sending photos can end in."""
 
 
 def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, A
         "consent": {"description": "The person in the photo has agreed.", "enum": ["true"]},
         "keep_photos": {
             "description": "Keep the aligned photos, to learn from them again when more come; otherwise they go when "
-            "personalising ends.",
+            "personalizing ends.",
             "enum": ["true", "false"],
         },
         **fields,
@@ -89,5 +89,5 @@ def read_fields(form: Form, model: type[FieldsT]) -> tuple[FieldsT, schemas.Pers
 
 
 async def crop_all(photos: tuple[bytes, ...], find_face: FaceFinder, decoders: CapacityLimiter) -> list[bytes]:
-    """Decode, judge and align in threads: the loop goes on, and few photos are in memory as pixels at once."""
+    """The aligned faces of the photos as PNG, made in threads; `decoders` limits how many are decoded at once."""
     return [await to_thread.run_sync(face_crop, photo, find_face, limiter=decoders) for photo in photos]

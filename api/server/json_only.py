@@ -1,4 +1,4 @@
-"""JSON routes refuse other bodies by their type, instead of complaining about fields that they could not find."""
+"""Routes that take JSON refuse other bodies by their type, rather than report missing fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from core.errors import UnsupportedMediaType
 
 
 async def require_json(request: Request) -> None:
-    """Raise UnsupportedMediaType for a body that does not say it is JSON."""
+    """Raise UnsupportedMediaType when the Content-Type is not JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnsupportedMediaType("Send a JSON body with Content-Type: application/json.")

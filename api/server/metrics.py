@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests by route, and how much waits. No tenant, prompt or subject is ever a label."""
+"""Metrics for Prometheus: requests by route, and the lengths of the queues. No label names a tenant or a subject."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 
 class Metrics:
-    """The numbers of one application."""
+    """The metrics of one application."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -27,20 +27,20 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._queued = Gauge("hdb_jobs_queued", "Jobs that wait.", ["kind"], registry=self._registry)
-        self._running = Gauge("hdb_jobs_running", "Jobs that are being done.", registry=self._registry)
+        self._queued = Gauge("hdb_jobs_queued", "Queued jobs.", ["kind"], registry=self._registry)
+        self._running = Gauge("hdb_jobs_running", "Running jobs.", registry=self._registry)
         self._redis = Gauge("hdb_redis_up", "Whether Redis answers.", registry=self._registry)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One request was answered. `route` is a template, never a path."""
+        """Count one answered request. `route` is the route's template, never a path."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._latencies.labels(method, route).observe(seconds)
 
     def text(self, lengths: Mapping[str, int] | None) -> bytes:
-        """Everything in Prometheus' text format. `lengths` as `Jobs.queue_lengths` gives them, None without Redis."""
+        """All metrics in Prometheus' text format. `lengths`: as `Jobs.queue_lengths` returns; None without Redis."""
         self._redis.set(lengths is not None)
-        if lengths is None:  # what was known of the queues is not known any more
+        if lengths is None:  # their lengths are unknown
             self._queued.clear()
             self._running.set(float("nan"))
         else:
@@ -62,16 +62,16 @@ class Observe:
             return
         began, status = time.perf_counter(), 500
 
-        async def send_and_see(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, send_and_see)
+            await self.app(scope, receive, send_and_note)
         finally:
-            # The route is known only now, and only where one was found: paths that strangers make up are no labels.
+            # The route is known only now, and only where one was found: made-up paths must not become labels.
             route = getattr(scope.get("route"), "path", "none")
             metrics: Metrics = scope["app"].state.metrics
             metrics.observe(scope["method"], route, status, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""The OpenAPI document, complete and true: clients are generated from it. Every failure is a Problem."""
+"""The OpenAPI document, completed so that clients can be generated from it. Every failure is a Problem."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _PARAMETERS = {
     "webhook_id": ("A webhook's `id`.", WEBHOOK_ID),
     "if-none-match": ("The `ETag` of an answer that the caller has: 304 when it is still the same.", None),
 }
-"""What is said of parameters that several operations have, with an example; by their names in small letters."""
+"""Descriptions and examples of parameters that several operations have, by their names in small letters."""
 _TAGS = ("subjects", "generations", "batches", "jobs", "images", "webhooks")
-"""The order in which operations are described; others come last."""
+"""The order of the operations; those with other tags come last."""
 _NOT_YET: dict[str, Any] = {"stage": None, "step": None, "total": None, "seconds": {}}
 _JUST_ACCEPTED: dict[str, dict[str, Any]] = {
     "SubjectAnswer": {
@@ -67,11 +67,11 @@ _JUST_ACCEPTED: dict[str, dict[str, Any]] = {
         "counts": {**dict.fromkeys(BatchCounts.model_fields, 0), "total": 4, "queued": 4},
     },
 }
-"""How the examples of models differ in a 202: nothing has been done yet."""
+"""How the examples of models differ in a 202: the work has not begun."""
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Make `app.openapi()` give the document of this service."""
+    """Make `app.openapi()` return the document of this service."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -105,7 +105,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _add_idempotency(operation: dict[str, Any]) -> None:
-    """What every route that takes an Idempotency-Key can answer because of it, beside what it says itself."""
+    """Add the header and the problems of an Idempotency-Key to an operation that takes one."""
     if not any(parameter["name"] == idempotency.HEADER for parameter in operation.get("parameters", [])):
         return
     for status, response in operation["responses"].items():
@@ -122,7 +122,7 @@ def _add_idempotency(operation: dict[str, Any]) -> None:
 
 
 def _describe_parameters(operation: dict[str, Any]) -> None:
-    """Say what is the same everywhere."""
+    """Add the descriptions and examples that are the same everywhere."""
     for parameter in operation.get("parameters", []):
         _drop_null(parameter)
         description, example = _PARAMETERS.get(parameter["name"].lower(), ("", None))
@@ -134,20 +134,20 @@ def _describe_parameters(operation: dict[str, Any]) -> None:
 
 
 def _pattern_of(identifier: str) -> str:
-    """The form of the ids that are like this one. A path with another one is not found."""
+    """The pattern of ids of the same kind as this example."""
     kind, rest = identifier[:4], identifier[4:]
     return f"^{kind}[0-9a-z]{{25}}{'-[0-9]{1,4}' if '-' in rest else ''}$"
 
 
 def _drop_null(parameter: dict[str, Any]) -> None:
-    """What can be left out is not null then: there is no null in a URL or a header, only the word."""
+    """Remove null from the schema of an optional parameter: there is no null in a URL or a header."""
     kinds = parameter["schema"].pop("anyOf", [])
     kept = [kind for kind in kinds if kind != {"type": "null"}]
     parameter["schema"].update(kept[0] if len(kept) == 1 else {"anyOf": kept} if kept else {})
 
 
 def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """An example for every JSON body that has none of its own; an answer without a description gets its model's."""
+    """Add an example to every JSON body without one, and its model's description to an answer without one."""
     bodies = {"": operation.get("requestBody", {}), **operation["responses"]}
     for status, body in bodies.items():
         media = body.get("content", {}).get(JSON)
@@ -159,7 +159,7 @@ def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
             if status == "202":
                 media["example"] |= _JUST_ACCEPTED.get(name, {})
         if body.get("description") == "Successful Response":
-            body["description"] = schemas.get(name, {}).get("description", "What was asked for.")
+            body["description"] = schemas.get(name, {}).get("description", "The requested resource.")
 
 
 def _place(path: tuple[str, dict[str, Any]]) -> int:
@@ -168,7 +168,7 @@ def _place(path: tuple[str, dict[str, Any]]) -> int:
 
 
 def _drop_framework_errors(operation: dict[str, Any]) -> None:
-    """Where an operation names no 422 of its own, the framework adds one in its own format: it cannot happen."""
+    """Drop the 422 that the framework adds, in a format of its own, where an operation has none: it is never sent."""
     body = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
     if body.get("schema", {}).get("$ref", "").endswith("HTTPValidationError"):
         del operation["responses"]["422"]

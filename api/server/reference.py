@@ -33,7 +33,7 @@ PROBLEM
 
 
 def reference(document: dict[str, Any]) -> str:
-    """The document as Markdown, always the same for the same document."""
+    """The OpenAPI document as Markdown; the same document always gives the same text."""
     by_tag: dict[str, list[str]] = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -83,7 +83,7 @@ def _fields(schema: Schema, schemas: Mapping[str, Schema]) -> Iterator[str]:
 
 
 def _rows(schema: Schema, schemas: Mapping[str, Schema], inside: str = "") -> Iterator[str]:
-    """A line for each field, and after it for those in it: `options.rank`, `blend[].weight`."""
+    """A row for each field, followed by rows for the fields in it: `options.rank`, `blend[].weight`."""
     needed = schema.get("required", [])
     for name, field in schema["properties"].items():
         mark = " (needed)" if name in needed else ""
@@ -114,12 +114,12 @@ def _examples(media: dict[str, Any]) -> Iterator[str]:
 
 
 def _further_examples(media: dict[str, Any], schemas: Mapping[str, Schema]) -> list[Any]:
-    """Those of a body's model after the first, which stands for it everywhere."""
+    """The examples of a body's model but the first, which is used everywhere."""
     return list(resolve(media["schema"], schemas).get("examples", [])[1:])
 
 
 def _kind(schema: Schema, schemas: Mapping[str, Schema]) -> str:
-    """A type in a few words: what it is, its bounds, its default."""
+    """A type in a few words: its name, its bounds, its default."""
     schema = resolve(schema, schemas)
     choices = [resolve(choice, schemas) for choice in schema.get("anyOf", [])]
     choices = [choice for choice in choices if choice.get("type") != "null"]
@@ -159,7 +159,7 @@ def _cell(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the file that is named; 2 without a name."""
+    """Write the named file, and return the exit status: 2 without a name."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m api.server.reference FILE\n")
         return 2

@@ -1,4 +1,4 @@
-"""Photos of nobody, for tests and rehearsals: drawn with numbers, and taken for a face by the face finder."""
+"""Synthetic photos for tests: a drawn head that the face detector finds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _EYE: tuple[tuple[float, float, float, float, Colour, float, float], ...] = (
 
 
 def drawn_face(side: int = 320) -> Image.Image:
-    """Somebody who does not exist, head and shoulders, `side` x `side` pixels."""
+    """A drawn head and shoulders, `side` x `side` pixels."""
     y, x = np.mgrid[0:side, 0:side] / side
     pixels = np.full((side, side, 3), _BACKGROUND, dtype=np.float64)
     eyes = [(at + cx, *rest) for at in (0.42, 0.58) for cx, *rest in _EYE]
@@ -54,7 +54,7 @@ def drawn_face(side: int = 320) -> Image.Image:
 
 
 def side_by_side(*pictures: Image.Image) -> Image.Image:
-    """Pictures of one height beside each other."""
+    """One picture of several of the same height, beside each other."""
     return Image.fromarray(np.concatenate([np.asarray(picture) for picture in pictures], axis=1))
 
 

@@ -1,8 +1,8 @@
-"""Photos from strangers: read within limits, decoded once, and given back as nothing but pixels.
+"""Uploaded photos: read within limits, decoded once, and reduced to pixels.
 
-The order matters: size while it arrives, type by content, one frame and few enough pixels by the header, and only
-then the decoder. What leaves this file is a fresh RGB picture, so no byte of the upload (EXIF, GPS, a second file
-behind the first one) can reach the store.
+The order matters: size while it arrives, type by content, number of frames and pixels by the header, and only then the
+decoder. The result is a new RGB picture, so no byte of the upload (EXIF, GPS, a second file behind the first one) can
+reach the store.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ EYES_APART = 0.246
 """Between the eyes in an aligned crop, as a fraction of its side."""
 
 FaceFinder = Callable[[Image.Image], "Face"]
-"""`core.hyperdreambooth.faces.detection.find_face`, or what a test puts in its place."""
+"""`core.hyperdreambooth.faces.detection.find_face`, or a test's fake."""
 
 _TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,7 +71,7 @@ class Form:
 
 
 class _Webp(WebPImageFile):
-    """Lets go of the decoder and its two canvases (8 bytes a pixel) before the picture's own memory is taken."""
+    """Frees the decoder and its two canvases (8 bytes a pixel) before the picture's own memory is allocated."""
 
     def load_prepare(self) -> None:
         self._decoder = None
@@ -178,7 +178,7 @@ def _check_header(image: ImageFile.ImageFile) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001  (EXIF is the sender's; whatever is wrong with it, the picture may be fine)
+    except Exception:  # noqa: BLE001  (EXIF comes from the sender; with broken EXIF the picture may still be fine)
         return 1
 
 
@@ -192,14 +192,14 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 def _in_colour(strip: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8, palettes looked up; RGBA where something is transparent, to be laid over white."""
+    """A strip as RGB, or as RGBA where something is transparent; 16-bit grey is scaled to 8 bits."""
     if strip.mode.startswith("I"):
         strip = Image.fromarray((np.asarray(strip).astype(np.uint32) >> 8).astype(np.uint8))
     return strip.convert("RGBA" if strip.has_transparency_data else "RGB")
 
 
 def face_crop(data: bytes, find_face: FaceFinder) -> bytes:
-    """One upload to what is stored of it: the aligned face as PNG, its side within CROP_SIZES.
+    """The aligned face in a photo as PNG, its side within CROP_SIZES: all that is stored of the photo.
 
     Raises what `decode` and `find_face` raise.
     """

@@ -305,7 +305,6 @@ def open_jobs(settings: Settings, *, notifier: Notifier | None = None) -> Jobs:
         notify_again=settings.notify_again_seconds,
         max_attempts=settings.max_attempts,
         queue_limit=settings.queue_limit,
-        ttl=settings.job_ttl_seconds,
     )
     notifier = notifier or CeleryNotifier(celery_app(settings, producer=True))
     return Jobs(open_store(settings), Ledger(connect(settings), limits), notifier, keep_photos=settings.keep_photos)

@@ -20,6 +20,10 @@ TASKS = {
 """For each kind of job the name of the Celery task that a notification starts, and its queue."""
 
 
+MAX_TASKS_PER_CHILD = 500
+"""Notifications after which a worker process is replaced, as a guard against slow leaks."""
+
+
 class Notifier(Protocol):
     """Notifies a worker that there is work. A lost notification delays a job, and loses nothing."""
 
@@ -67,7 +71,7 @@ def celery_app(settings: Settings, *, producer: bool = False) -> Celery:
         worker_pool="prefork",
         worker_concurrency=1,
         worker_proc_alive_timeout=settings.load_time_limit,
-        worker_max_tasks_per_child=settings.worker_max_tasks,
+        worker_max_tasks_per_child=MAX_TASKS_PER_CHILD,
         worker_max_memory_per_child=settings.worker_max_memory_mb and settings.worker_max_memory_mb * 1024,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,

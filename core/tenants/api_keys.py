@@ -1,8 +1,8 @@
-"""API keys and tenants. The store has only hashes: a key can be checked, and never be read again.
+"""API keys and tenants. The store has only the hash of a key: it can be verified, but never be read again.
 
-keys/{id}.json       one document a key: whose it is, what it is for, its hash, when it was made and revoked
+keys/{id}.json       one document a key: its tenant, its name, its hash, when it was created and revoked
 
-A key reads `hdb_{id}_{secret}`: the id says which document to look at, the secret is 256 random bits.
+A key is `hdb_{id}_{secret}`: the id names its document, the secret is 256 random bits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class ApiKey(Record):
-    """What is known of a key: `hash` is the SHA-256 of the whole key, in hex; a revoked key opens nothing."""
+    """A key as it is stored: `hash` is the SHA-256 of the whole key, in hex; a revoked key is not accepted."""
 
     id: str
     tenant: str
@@ -34,7 +34,7 @@ class ApiKey(Record):
 
 
 def check_tenant(name: str) -> str:
-    """`name` itself. Raises TenantRefused when it cannot be a part of a store key, or has another use there."""
+    """The name itself. Raises TenantRefused when it cannot be a part of a store key, or is reserved there."""
     if not _TENANT.fullmatch(name):
         raise TenantRefused("A tenant's name has 1 to 40 small letters, digits and hyphens.", field="tenant")
     if name in keys.RESERVED:
@@ -43,24 +43,24 @@ def check_tenant(name: str) -> str:
 
 
 def key_id(key: str) -> str | None:
-    """The id in a key, or None when it is not one of ours."""
+    """The id in a key, or None when it does not have the form of one."""
     found = _KEY.fullmatch(key)
     return found[1] if found else None
 
 
 def hash_of(key: str) -> str:
-    """The SHA-256 of a key, in hex. A fast hash is right for 256 random bits: there is nothing to guess."""
+    """The SHA-256 of a key, in hex. A fast hash is enough for 256 random bits: they cannot be guessed."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 class ApiKeys:
-    """The keys in a store. Raises StoreUnavailable."""
+    """The API keys in a store. Raises StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def create(self, tenant: str, name: str) -> tuple[ApiKey, str]:
-        """A new key for a tenant, and the key itself, which is kept nowhere. Raises TenantRefused."""
+        """Create a key for a tenant: its record, and the key itself, which is not stored. Raises TenantRefused."""
         identifier = secrets.token_hex(8)
         key = f"hdb_{identifier}_{secrets.token_hex(32)}"
         known = ApiKey(id=identifier, tenant=check_tenant(tenant), name=name, hash=hash_of(key), created_at=time.time())
@@ -68,7 +68,7 @@ class ApiKeys:
         return known, key
 
     def get(self, identifier: str) -> ApiKey:
-        """What is known of a key, also of a revoked one. Raises KeyNotFound."""
+        """The record of a key, revoked or not. Raises KeyNotFound."""
         try:
             if not _KEY_ID.fullmatch(identifier):
                 raise ObjectNotFound
@@ -77,16 +77,16 @@ class ApiKeys:
             raise KeyNotFound(f"There is no key {identifier[:40]}.") from None
 
     def all(self) -> Iterator[ApiKey]:
-        """Every key, revoked ones as well."""
+        """The records of all keys, including revoked ones."""
         for key in self._store.list(keys.API_KEYS):
             yield ApiKey.model_validate_json(self._store.get(key))
 
     def is_empty(self) -> bool:
-        """Whether there was never a key. A revoked one counts: revoking the last key must not open the door."""
+        """Whether there was never a key. Revoked ones count: revoking the last key must not make the service public."""
         return next(iter(self._store.list(keys.API_KEYS)), None) is None
 
     def revoke(self, identifier: str) -> ApiKey:
-        """Make a key worthless. Revoking it again changes nothing. Raises KeyNotFound."""
+        """Revoke a key, and return its record. Revoking it again changes nothing. Raises KeyNotFound."""
         known = self.get(identifier)
         if known.revoked_at is None:
             known = known.model_copy(update={"revoked_at": time.time()})

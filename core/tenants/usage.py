@@ -1,10 +1,10 @@
-"""What each tenant had done, by day (UTC). It outlives subjects and jobs, so it names neither.
+"""The usage of each tenant by day (UTC). It outlives subjects and jobs, so it names neither.
 
-A job that has ended leaves one empty object, whose name says everything: reading a day is listing it.
+Each ended job is an empty object, with the figures in its name: a day is read by listing it.
 
 usage/{day}/{tenant}/{hash of the job's id}.{kind}.{state}.{pictures}.{milliseconds}
 
-The same job ends only once in the store (archive.put_outcome), so noting it again writes the same name.
+The same job ends only once in the store (archive.put_outcome), so recording it again writes the same name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEPT_DAYS = 400
 
 @dataclass(frozen=True)
 class Ended:
-    """One job that ended: how many pictures it made, and how many seconds a worker was busy with it."""
+    """An ended job: how many pictures it made, and how many seconds a worker was busy with it."""
 
     day: date
     kind: JobKind
@@ -32,7 +32,7 @@ class Ended:
 
 
 def note(store: Store, job: Job) -> None:
-    """Write down that a job is over. Raises StoreUnavailable."""
+    """Record an ended job. Raises StoreUnavailable."""
     ended_at = job.created_at if job.finished_at is None else job.finished_at
     day = datetime.fromtimestamp(ended_at, UTC).date().isoformat()
     name = hashlib.sha256(job.id.encode()).hexdigest()[:24]
@@ -55,7 +55,7 @@ def ended(store: Store, tenant: str, *, days: int) -> list[Ended]:
 
 
 def drop_old(store: Store) -> None:
-    """Forget what was used more than KEPT_DAYS ago. Reads names only."""
+    """Delete the usage of more than KEPT_DAYS ago. Reads names only."""
     oldest = datetime.fromtimestamp(time.time() - KEPT_DAYS * 24 * 3600, UTC).date().isoformat()
     for key in store.list(keys.USAGE):
         if key.removeprefix(keys.USAGE).partition("/")[0] >= oldest:
@@ -64,7 +64,7 @@ def drop_old(store: Store) -> None:
 
 
 def _seconds(job: Job) -> float:
-    """What the worker measured, or, when the job came to nothing, how long its last attempt lasted."""
+    """Seconds of work as the worker measured them, or, when the job failed, the duration of its last attempt."""
     if "total" in job.seconds:
         return job.seconds["total"]
     if job.seconds:

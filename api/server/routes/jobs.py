@@ -10,7 +10,7 @@ import anyio
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.server.auth import Tenant
-from api.server.caching import NOT_MODIFIED, etag, kept_as, matches
+from api.server.caching import NOT_MODIFIED, cache_headers, etag, matches
 from api.server.dependencies import JobService
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.job_reader import JobReader
@@ -92,7 +92,7 @@ async def read_job(
     job_reader: JobReader = request.app.state.job_reader  # a dependency would take a twentieth of the time
     job, position = await _wait(request, job_reader, tenant, job_id, seconds)
     tag = tag_of(job, position)
-    headers = kept_as(tag)
+    headers = cache_headers(tag)
     if not job.state.is_final:
         headers["Retry-After"] = "1"
     if seconds:

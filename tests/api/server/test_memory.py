@@ -7,12 +7,12 @@ import sys
 
 PROGRAM = """
 from pathlib import Path
-from api.server.memory import give_back_large_blocks
+from api.server.memory import unmap_large_blocks
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
-give_back_large_blocks()
+unmap_large_blocks()
 before = resident()
 blocks = [bytearray(b"x" * 2**20) for _ in range(64)]
 grown = resident()
