@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
 from core.batches.scheduler import BatchScheduler
 from core.batches.service import Batches
+from hyperdreambooth.cli.program import main
+from hyperdreambooth.schemas import GenerationOptions
+from tests.api.conftest import job_document
 
 
 @pytest.fixture
@@ -170,3 +174,82 @@ def test_delete_says_what_is_gone(hdb, subject_id):
     done = hdb("delete", subject_id)
     assert (done.status, done.out) == (0, f"{subject_id} and what its 1 jobs made are erased.\n")
     assert hdb("subjects").out.splitlines()[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["subjects"], ["subjects", "list"]),
+        (["subjects", "--json"], ["subjects", "list", "--json"]),
+        (["jobs", "-n", "1"], ["jobs", "list", "-n", "1"]),
+        (["batches"], ["batches", "list"]),
+    ],
+)
+def test_a_noun_alone_lists(hdb, subject_id, short, long):
+    assert hdb(*short) == hdb(*long)
+    assert hdb(*long).status == 0
+
+
+def test_subjects_have_all_their_verbs(hdb, me, at_once, subject_id):
+    made = hdb("subjects", "create", me, "--consent", "--name", "Ada").out.strip()
+    assert hdb("subjects", "show", made).out == f"{made}  ready  Ada  likeness 0.50\n"
+    assert hdb("subjects", "add-photos", made, me, "--consent").out == f"{made}\n"
+    assert hdb("subjects", "weights", made, "-o", "ada.lidb").out == "ada.lidb\n"
+    assert hdb("subjects", "delete", made).out.startswith(f"{made} and what its")
+    assert json.loads(hdb("subjects", "--json").out)["id"] == subject_id
+
+
+def test_a_job_that_is_waited_for_leaves_its_pictures(hdb, subject_id, generated):
+    job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
+    generated(job)
+    done = hdb("jobs", "wait", job, "-o", "out")
+    first, file = done.out.splitlines()
+    assert first == hdb("jobs", "show", job).out.strip() == f"{job}  generate  succeeded"
+    assert Path(file).is_file()
+
+
+def test_the_events_of_a_job_that_is_over(hdb, subject_id, generated):
+    job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
+    generated(job)
+    lines = [line.split() for line in hdb("jobs", "events", job).out.splitlines()]
+    assert (lines[0][1], lines[-1][1]) == ("queued", "succeeded")
+    after = hdb("jobs", "events", job, "--after", lines[-2][0], "--json").out.splitlines()
+    assert [json.loads(line)["type"] for line in after] == ["succeeded"]
+
+
+def test_batches_have_all_their_verbs(hdb, items, worked):
+    batch = hdb("batches", "create", items, "--no-wait").out.strip()
+    assert hdb("batches", "show", batch).out == f"{batch}  running  3 items, 2 queued, 1 invalid\n"
+    head, row = hdb("batches", "list").out.splitlines()
+    assert head.split() == ["ID", "STATUS", "OVER", "SUCCEEDED", "CREATED"]
+    assert row.split()[:6] == [batch, "running", "1", "of", "3", "0"]
+    done = hdb("batches", "results", batch, "--no-wait", "-o", "early")
+    assert done.out == "early/results.jsonl\n"
+    worked(batch)
+    assert len(hdb("batches", "results", batch, "-o", "out").out.splitlines()) == 3
+    assert hdb("batches", "delete", batch).out.startswith(f"{batch}, its prompts")
+    assert hdb("batches", "show", batch).status == 1
+
+
+def test_every_option_of_a_generation_is_a_flag():
+    options = {
+        "n": 2,
+        "seed": 5,
+        "steps": 9,
+        "guidance_scale": 1.5,
+        "width": 64,
+        "height": 32,
+        "negative_prompt": "rain",
+        "stage": "preview",
+    }
+    assert set(options) == set(GenerationOptions.model_fields), "a new option? it has a flag: add it here"
+    sent = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(202, json=job_document())
+
+    flags = [f"--{name.replace('_', '-')}={value}".replace("--n=", "-n") for name, value in options.items()]
+    argv = ["generate", "sub_x", "a [V] face", "--no-wait", *flags]
+    assert main(argv, transport=httpx.MockTransport(answer)) == 0
+    assert sent == [{"subject_id": "sub_x", "prompt": "a [V] face", **options}]

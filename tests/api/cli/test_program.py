@@ -8,6 +8,7 @@ import sys
 import httpx
 import pytest
 
+import hyperdreambooth
 from core.errors import NoFace
 from hyperdreambooth.cli.program import main
 
@@ -28,6 +29,10 @@ NOBODY = "sub_" + "0" * 25
         ("subjects", "--url", "http://faces.example:port"),
         ("subjects", "--api-key", "schlüssel"),
         ("keys",),
+        ("jobs", "dance"),
+        ("jobs", "--json", "show", "job_x"),
+        ("batches", "results"),
+        ("subjects", "--status", "ready"),
     ],
 )
 def test_a_wrong_command_line_is_a_2(hdb, argv):
@@ -115,6 +120,17 @@ def test_the_address_and_the_key_come_from_flags_or_the_environment(capsys, monk
     ]
 
 
+def test_keys_without_the_service_are_a_sentence(hdb, monkeypatch):
+    monkeypatch.setattr("hyperdreambooth.cli.keys.MODULE", "api.elsewhere.keys")
+    done = hdb("keys", "list")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("hdb: hdb keys works only beside the service")
+
+
+def test_the_version_is_the_packages(hdb):
+    assert hdb("--version").out == f"{hyperdreambooth.__version__}\n"
+
+
 def run_python(program: str) -> subprocess.Popen[str]:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True, env=environ)
@@ -130,8 +146,8 @@ def test_the_program_starts_without_the_queue_and_the_store():
 def test_output_that_nobody_reads_is_no_error():
     program = """if True:
         import sys
-        from hyperdreambooth.cli import commands, program
-        commands.subjects = lambda *_: sys.stdout.write("x" * 10_000_000)
+        from hyperdreambooth.cli import program, subjects
+        subjects.list_all = lambda *_: sys.stdout.write("x" * 10_000_000)
         sys.exit(program.main(["subjects"]))
     """
     with run_python(program) as running:

@@ -75,7 +75,7 @@ def test_a_secret_is_changed(hdb, made, job_service):
 
 def test_a_deleted_one_is_gone(hdb, made):
     done = hdb("webhooks", "delete", made)
-    assert (done.status, done.out, done.err) == (0, "", f"{made} is told nothing any more.\n")
+    assert (done.status, done.out, done.err) == (0, "", f"{made} gets nothing any more.\n")
     assert hdb("webhooks", "delete", made).status == 1
     assert len(hdb("webhooks", "list").out.splitlines()) == 1
 

@@ -20,13 +20,15 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
 
-    def show(self, model: BaseModel, *lines: str) -> None:
-        """A thing, which reads as these lines."""
+    def show(self, model: BaseModel, *lines: str, flush: bool = False) -> None:
+        """Print an answer: as these lines, or as JSON."""
         for line in [model.model_dump_json()] if self.as_json else lines:
             sys.stdout.write(f"{line}\n")
+        if flush:
+            sys.stdout.flush()
 
     def show_all(self, models: Iterable[ModelT], columns: Mapping[str, Callable[[ModelT], str]]) -> None:
-        """Things as a table; `columns` gives each column's name, and its cell of a thing."""
+        """Print answers as a table; `columns` has the function of each column's cell, by its head."""
         if self.as_json:
             for model in models:
                 sys.stdout.write(f"{model.model_dump_json()}\n")
@@ -36,12 +38,12 @@ class Output:
 
 
 def write_table(out: TextIO, rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell."""
+    """Print rows with columns as wide as their widest cell."""
     out.writelines(f"{line}\n" for line in table(rows))
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The same as lines."""
+    """Rows as lines, with columns as wide as their widest cell."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -52,17 +54,17 @@ def when(time: datetime) -> str:
 
 
 def note(line: str) -> None:
-    """Something to know that is no result."""
+    """Print something to know that is no result."""
     sys.stderr.write(f"{line}\n")
 
 
 def complain(title: str, detail: str = "") -> None:
-    """Say what went wrong, and what to do about it."""
+    """Print what went wrong, and what to do about it."""
     sys.stderr.write(f"hdb: {title}\n" + (f"{detail}\n" if detail and detail != title else ""))
 
 
 def complain_of(problem: Problem) -> None:
-    """Say what the service refused; the request's id is for those who run it."""
+    """Print why the service refused; the request's id is for those who run it."""
     complain(problem.title, problem.detail)
     if problem.status >= 500 and problem.request_id:
         sys.stderr.write(f"It is {problem.request_id} in the service's logs.\n")

@@ -1,18 +1,26 @@
-"""`hdb models` and `hdb usage`: what the service runs, and what was used of it. Both raise Problem."""
+"""`hdb models` and `hdb usage`: the models of the service, and what was used."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
 from hyperdreambooth.cli.output import Output, table
+from hyperdreambooth.cli.parser import Commands
 from hyperdreambooth.client import Client
 from hyperdreambooth.schemas import JobStatus, Usage
 
 _ENDED = [state for state in JobStatus if state.is_final]
 
 
+def add_commands(top: Commands) -> None:
+    """`hdb models` and `hdb usage`."""
+    top.add("models", models, "list the models that the service runs")
+    command = top.add("usage", usage, "show the jobs, pictures and seconds of the last days")
+    command.add_argument("--days", type=int, default=30, metavar="N", help="how many days, today included (30)")
+
+
 def models(client: Client, _: Namespace, out: Output) -> None:
-    """A table of bundles, and what they do when a request does not say."""
+    """A table of bundles and their defaults."""
     columns = {
         "ID": lambda model: model.id,
         "PIXELS": lambda model: "-" if model.resolution is None else str(model.resolution),
@@ -24,9 +32,9 @@ def models(client: Client, _: Namespace, out: Output) -> None:
     out.show_all(client.models(), columns)
 
 
-def usage(client: Client, asked: Namespace, out: Output) -> None:
+def usage(client: Client, args: Namespace, out: Output) -> None:
     """A table of days (UTC) on which jobs ended, and their sum."""
-    found = client.usage(days=asked.days)
+    found = client.usage(days=args.days)
     days = [(str(day.day), *_used(day)) for day in found.days]
     head = ("DAY", *(state.upper() for state in _ENDED), "PICTURES", "SECONDS")
     out.show(found, *table([head, *days, ("total", *_used(found.total))]))
