@@ -1,4 +1,4 @@
-"""Limits on request bodies, as ASGI middleware: their size, the time they take, and their memory all together."""
+"""Limits on request bodies, as ASGI middleware: their size, the time they take, and the memory of all of them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from api.server.errors import MalformedRequest, problem_response
 from core.errors import HyperDreamBoothError, Unavailable, UploadTooLarge
 
 MAX_FORM_BYTES = 20 * 1024 * 1024
-"""Largest multipart body: several photos together."""
+"""Largest multipart body: the photos of one subject."""
 MAX_JSON_BYTES = 64 * 1024
 """Largest body of any other kind."""
 MAX_BATCH_BYTES = {"application/json": 1024 * 1024, "application/jsonl": 32 * 1024 * 1024}
 MAX_BATCH_BYTES["application/x-ndjson"] = MAX_BATCH_BYTES["application/jsonl"]
 """Largest bodies that create a batch, by their type."""
 BODY_MEMORY_BYTES = 48 * 1024 * 1024
-"""Memory for large bodies, of all requests together."""
+"""Memory for the large bodies of all requests."""
 MAX_WAIT_SECONDS = 20.0
 """How long a large body waits for memory before it is refused."""
 MAX_BODY_SECONDS = 120.0

@@ -1,7 +1,7 @@
 """Reading the events of jobs for everybody who follows one: one task with one connection to Redis.
 
 A follower names the last event it has seen, and gets those after it. Nothing is pushed to it, so nothing can be lost or
-duplicated on the way, and a slow follower delays no other. While nobody follows there is neither task nor connection.
+duplicated on the way, and a slow follower delays no other. Without followers there is neither task nor connection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document, put together from those of schemas and their fields."""
+"""Examples for the OpenAPI document, made from those of schemas and their fields."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, A
     properties = {
         "photo": {
             "description": "1 to 8 photos, JPEG, PNG or WebP with one face each; at most 10 MB and 25 megapixels each, "
-            "20 MB together.",
+            "20 MB in all.",
             "type": "array",
             "minItems": 1,
             "maxItems": MAX_PHOTOS,

@@ -9,7 +9,7 @@ document, too. Keys belong to a tenant and a path. The same key with another req
 once one is carried out, and the others wait for its response. Only responses of success are saved: a refused request
 created nothing, and may be corrected, or sent again later, with the same key.
 
-The dependency looks for a saved response and acquires the lock; saved_responses.py saves the response and releases it.
+The dependency reads the saved response, or acquires the lock; saved_responses.py saves the response and releases it.
 """
 
 from __future__ import annotations

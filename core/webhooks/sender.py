@@ -21,7 +21,7 @@ from core.webhooks.addresses import BoundedResolver, CheckedUrl, ParsedUrl, Reso
 from core.webhooks.records import Attempt
 
 TIMEOUT_SECONDS = 10.0
-"""For everything together, from resolving the name to the answer's status."""
+"""For the whole attempt, from resolving the name to the answer's status."""
 MOST_LOOKUPS = 32
 """Names that are looked up at once, including those whose attempt has timed out."""
 CONNECT_SECONDS = 3.0

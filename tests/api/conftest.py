@@ -182,7 +182,7 @@ def claim(job_service: Jobs) -> Callable[..., Held]:
 
 @pytest.fixture
 def personalized(claim: Callable[..., Held]) -> Callable[..., None]:
-    """Ends a personalising job as a worker does when all went well."""
+    """Ends a personalizing job as a worker does when all went well."""
 
     def end(job_id: str, tenant: str = "local") -> None:
         held = claim(job_id, tenant)

@@ -89,10 +89,10 @@ def post(path: str, body: object) -> bytes:
 
 
 def _ask_all(url: str, request: bytes, connections: int, seconds: float) -> list[float]:
-    return asyncio.run(_together(lambda: _ask(url, request, seconds), connections))
+    return asyncio.run(_concurrently(lambda: _ask(url, request, seconds), connections))
 
 
-async def _together(ask: Callable[[], Awaitable[list[float]]], connections: int) -> list[float]:
+async def _concurrently(ask: Callable[[], Awaitable[list[float]]], connections: int) -> list[float]:
     answers: Sequence[list[float]] = await asyncio.gather(*(ask() for _ in range(connections)))
     return [span for spans in answers for span in spans]
 

@@ -34,7 +34,7 @@ RECEIPTS = ("erasures", "erasing")
 
 @dataclass
 class Scene:
-    """A service, and everything that is known of somebody there."""
+    """A service, and everything that is known of a subject there."""
 
     service: LocalService
     client: Client
@@ -98,7 +98,7 @@ class Scene:
         self.still_nothing()
 
     def still_nothing(self) -> None:
-        """Also not a while later: somebody who was late must not have written anything."""
+        """Also not a while later: a late writer must not have written anything."""
         time.sleep(3.0)
         assert self.found() == []
 
@@ -138,7 +138,7 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def test_of_somebody_with_everything(scene, photo):
+def test_of_a_subject_with_everything(scene, photo):
     subject, job = personalize(scene, photo)
     scene.client.wait(job, timeout=60)
     made = scene.client.generate(subject, PROMPT, n=3, negative_prompt=NEGATIVE)
@@ -150,7 +150,7 @@ def test_of_somebody_with_everything(scene, photo):
     scene.delete(subject)
 
 
-def test_while_personalising(scene, photo):
+def test_while_personalizing(scene, photo):
     scene.play(steps=400, step_seconds=0.05)
     subject, job = personalize(scene, photo)
     until(lambda: scene.client.job(job).step)

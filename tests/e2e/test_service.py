@@ -45,9 +45,9 @@ def photo() -> bytes:
 
 
 def stored(service: LocalService) -> list[Path]:
-    """All that is stored, but for what names nobody: what was used, the base model, and answers that were blanked."""
-    store, of_nobody = service.folder / "store", ("usage", "bundles", "idempotency")
-    return [path for path in store.rglob("*") if path.is_file() and path.relative_to(store).parts[0] not in of_nobody]
+    """All that is stored, but for what names no subject: usage, the base model, and erased responses."""
+    store, unnamed = service.folder / "store", ("usage", "bundles", "idempotency")
+    return [path for path in store.rglob("*") if path.is_file() and path.relative_to(store).parts[0] not in unnamed]
 
 
 def until(condition, seconds: float = 20.0) -> None:
@@ -151,7 +151,7 @@ def test_bad_requests_are_refused_and_not_stored(service, asked, status, code):
     assert stored(service) == before
 
 
-def test_those_who_wait_hold_up_nobody(service, client, photo):
+def test_those_who_wait_hold_up_no_one_else(service, client, photo):
     (service.folder / "rehearsal.json").write_text(SLOWLY)
     subject = client.create_subject(photo, consent=True)
     waiters = [threading.Thread(target=client.job, args=(subject.job_id,), kwargs={"wait": 2}) for _ in range(30)]
@@ -219,7 +219,7 @@ def opens_in_a_plain_pipeline(bundle: Path, files: dict[str, bytes], folder: Pat
 
 
 def picture_of(client: Client, photo: bytes | Path, *, side: int) -> SubjectAnswer:
-    """Personalises and generates; the pictures are what they were asked to be, and the same when asked again."""
+    """Personalizes and generates; the pictures are what they were asked to be, and the same when asked again."""
     subject = client.create_subject(photo, consent=True)
     client.wait(subject.job_id, timeout=900)
     asked = [client.generate(subject.id, "a [V] face", n=2, seed=1, steps=5) for _ in range(2)]

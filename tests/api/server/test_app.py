@@ -42,7 +42,7 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com", ""])
-def test_without_keys_the_door_stays_shut(host, tmp_path):
+def test_without_keys_only_this_machine_is_served(host, tmp_path):
     with pytest.raises(SettingsError, match="HDB_API_KEYS"):
         create_app(Settings(api_host=host, data_dir=tmp_path))
     create_app(Settings(api_host=host, data_dir=tmp_path, api_keys=(SecretStr("k"),)))

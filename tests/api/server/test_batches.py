@@ -121,11 +121,11 @@ def test_blends_can_be_items(client, subject_id):
 
 def test_when_nothing_can_be_done_it_is_refused(client, store, photo):
     before = set(store.objects)
-    nobody = {"subject_id": new_id("sub"), "prompt": PROMPT}
-    answer = client.post("/v1/batches", json={"prompts": [PROMPT], "subject_ids": [nobody["subject_id"]]})
+    unknown = {"subject_id": new_id("sub"), "prompt": PROMPT}
+    answer = client.post("/v1/batches", json={"prompts": [PROMPT], "subject_ids": [unknown["subject_id"]]})
     assert (answer.status_code, answer.json()["code"]) == (404, "subject-not-found")
-    assert post_lines(client, nobody, nobody).status_code == 404
-    answer = post_lines(client, {**nobody, "n": 0})
+    assert post_lines(client, unknown, unknown).status_code == 404
+    answer = post_lines(client, {**unknown, "n": 0})
     assert (answer.status_code, answer.json()["errors"]) == (
         422,
         [{"field": "n", "message": "Input should be greater than or equal to 1"}],
@@ -134,7 +134,7 @@ def test_when_nothing_can_be_done_it_is_refused(client, store, photo):
     assert post_lines(client, "", "  ").status_code == 422
     assert set(store.objects) == before
     unready = client.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()["id"]
-    assert post_lines(client, {**nobody, "subject_id": unready}).status_code == 409
+    assert post_lines(client, {**unknown, "subject_id": unready}).status_code == 409
 
 
 @pytest.mark.parametrize(

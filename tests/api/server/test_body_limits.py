@@ -96,7 +96,7 @@ def test_there_is_an_end_to_dropping(client):
 
 
 class Slow:
-    """An application that reads bodies, and answers nobody before it is told to."""
+    """An application that reads bodies, and answers only when it is allowed to."""
 
     def __init__(self) -> None:
         self.read = 0

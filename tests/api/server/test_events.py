@@ -204,7 +204,7 @@ def test_a_redis_that_comes_back_empty_does_not_end_the_stream(http, job, claim,
     follower.start()
     until(lambda: heard.types == ["queued", "running"])
     job_service.ledger.redis.flushall()
-    job_service.restore("local", job.id)  # as the reaper does
+    job_service.restore("local", job.id)  # as the maintenance does
     personalized(job.id)
     follower.join()
     assert heard.types == ["queued", "running", "queued", "running", "succeeded"]
@@ -285,7 +285,7 @@ def test_a_process_that_is_told_to_stop_ends_its_streams(http, app, job):
 
 
 @pytest.mark.parametrize("mistake", ["no stream", "no event"])
-def test_a_stream_that_cannot_be_read_concerns_nobody_else(http, job, job_service, photo, monkeypatch, caplog, mistake):
+def test_a_stream_that_cannot_be_read_concerns_no_other(http, job, job_service, photo, monkeypatch, caplog, mistake):
     monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.3)
     made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
     other, redis = job_service.job("local", made["job_id"]), job_service.ledger.redis
@@ -388,7 +388,7 @@ def test_without_redis_what_waits_is_503_and_what_is_over_is_told(
     assert "event: succeeded" in answer.text
 
 
-def test_the_document_says_what_a_stream_looks_like(client: TestClient):
+def test_the_document_says_the_form_of_a_stream(client: TestClient):
     document = client.get("/openapi.json").json()
     responses = document["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]
     example = responses["200"]["content"]["text/event-stream"]["example"]

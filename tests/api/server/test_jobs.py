@@ -94,7 +94,7 @@ def test_waiting_ends_with_the_job(client, job_id, personalized):
     assert 0.3 < time.monotonic() - begun < 15
 
 
-def test_waiting_ends_when_time_is_up_and_holds_up_nobody(client, job_id):
+def test_waiting_ends_when_time_is_up_and_holds_up_no_one_else(client, job_id):
     answers = []
 
     def wait():

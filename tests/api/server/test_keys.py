@@ -80,7 +80,7 @@ def test_guessing_does_not_fill_the_memory(monkeypatch):
     assert len(authenticator._cache) == 5
 
 
-def test_a_store_that_does_not_answer_lets_nobody_in(settings, job_service, monkeypatch):
+def test_a_store_that_does_not_answer_lets_no_one_in(settings, job_service, monkeypatch):
     def fail(*_, **__):
         raise StoreUnavailable
 

@@ -51,7 +51,7 @@ def test_a_tenants_keys_share_one_limit(open_client):
     assert [client.get("/v1/usage").status_code for client in (first, second, first)] == [200, 200, 429]
 
 
-def test_personalising_has_a_limit_of_its_own(open_client, photo, finder, store):
+def test_personalizing_has_a_limit_of_its_own(open_client, photo, finder, store):
     client = open_client(personalizations_per_hour=2)
     finder.refusal = NoFace("Send one.")
     assert [post_photo(client, photo).status_code for _ in range(3)] == [422] * 3, "what is refused costs nothing"

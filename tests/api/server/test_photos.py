@@ -35,7 +35,7 @@ def test_progress_shows_in_the_subject(client, photo, subject_id, claim):
     assert (seen["status"], seen["stage"], seen["step"], seen["total"]) == ("ready", "finetune", 3, 9)
 
 
-def test_while_it_is_personalised_no_photos_are_taken(client, photo, store):
+def test_while_it_is_personalized_no_photos_are_taken(client, photo, store):
     subject = post(client, photo).json()
     before = dict(store.objects)
     body = assert_refused(add(client, subject["id"], photo), 409, "subject-busy")
@@ -72,7 +72,7 @@ def test_wrong_fields_are_named(client, photo, subject_id, store, fields, field)
     assert store.objects == before
 
 
-def test_photos_are_judged_and_counted(client, photo, subject_id, finder, store):
+def test_photos_are_checked_and_counted(client, photo, subject_id, finder, store):
     before = dict(store.objects)
     finder.refusal = NoFace("Send one.")
     assert_refused(add(client, subject_id, photo), 422, "no-face", "photo")
@@ -101,7 +101,7 @@ def test_the_same_request_is_carried_out_once(client, photo, subject_id, notifie
     assert again.json() == first.json()
     assert again.headers["idempotent-replayed"] == "true"
     assert notifier.notified[-1] == ("personalize", f"local/{first.json()['job_id']}")
-    assert len([rung for rung in notifier.notified if rung == notifier.notified[-1]]) == 1
+    assert len([each for each in notifier.notified if each == notifier.notified[-1]]) == 1
 
 
 @pytest.mark.parametrize("identifier", ["sub_nobody", "x", "sub_" + "0" * 25])

@@ -201,7 +201,7 @@ def test_deletion_leaves_nothing_and_can_be_repeated(client, photo, job_service,
     assert job_service.ledger.queued(JobKind.PERSONALIZE) == 0
 
 
-def test_weights_are_there_when_personalising_has_succeeded(client, photo, personalized):
+def test_weights_are_there_when_personalizing_has_succeeded(client, photo, personalized):
     subject = post(client, photo).json()
     path = f"/v1/subjects/{subject['id']}"
     assert_refused(client.get(f"{path}/weights"), 409, "subject-not-ready")

@@ -31,7 +31,7 @@ def picture() -> Image.Image:
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A PNG whose header promises so many pixels, without them."""
+    """A PNG whose header declares so many pixels, without them."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -41,7 +41,7 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_decodes_what_it_promises(picture, kind):
+def test_decodes_what_it_accepts(picture, kind):
     image = decode(as_file(picture, kind, quality=95))
     assert image.mode == "RGB"
     assert image.size == (60, 40)
@@ -73,7 +73,7 @@ def test_rubbish_behind_a_good_beginning_is_refused(start):
 
 
 @pytest.mark.parametrize("size", [(65_000, 65_000), (5_001, 5_000), (25_000_001, 1)])
-def test_the_header_is_judged_before_the_pixels_are_read(size):
+def test_the_header_is_checked_before_the_pixels_are_read(size):
     with pytest.raises(ImageTooManyPixels):
         decode(png_of_size(*size))
 

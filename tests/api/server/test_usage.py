@@ -53,7 +53,7 @@ def test_usage_is_read_without_redis(client, job_service, subject_id, monkeypatc
     assert "hdb_jobs_queued{" not in metrics
 
 
-def test_metrics_count_by_template_and_name_nobody(client, subject_id):
+def test_metrics_count_by_template_and_name_no_one(client, subject_id):
     client.get(f"/v1/subjects/{subject_id}")
     client.get("/v1/subjects/sub_nobody")
     client.get("/made/up/by/strangers")

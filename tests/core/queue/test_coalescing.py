@@ -60,7 +60,7 @@ def test_each_event_loop_has_a_connection_of_its_own(connect: Callable[[], Redis
     assert [asyncio.run(call()) for _ in range(3)] == [8] * 3
 
 
-def test_who_gives_up_takes_nobody_along(connect: Callable[[], Redis]) -> None:
+def test_a_call_that_is_canceled_cancels_no_other(connect: Callable[[], Redis]) -> None:
     async def run() -> None:
         twice = CoalescedScript(connect, TWICE)
         calls = [asyncio.ensure_future(twice(number)) for number in range(3)]

@@ -111,7 +111,7 @@ def test_a_local_redis_keeps_its_data_and_its_address(tmp_path: Path) -> None:
             assert redis.get("a") == "b"
 
 
-def test_a_port_that_is_taken_is_an_error_and_not_somebody_elses_redis(tmp_path: Path, local_redis: LocalRedis) -> None:
+def test_a_port_that_is_taken_is_an_error_and_not_another_redis(tmp_path: Path, local_redis: LocalRedis) -> None:
     with pytest.raises(BrokerUnavailable, match="did not start"):
         LocalRedis(tmp_path, port=local_redis.port).start(timeout=5.0)
 

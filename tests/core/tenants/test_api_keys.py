@@ -27,7 +27,7 @@ def test_a_key_is_revoked_once_and_stays_in_the_list() -> None:
     assert ring.revoke(known.id) == revoked == ring.get(known.id)
     assert {each.id: each.revoked_at is None for each in ring.all()} == {known.id: False, other.id: True}
     ring.revoke(other.id)
-    assert not ring.is_empty(), "revoking the last key must not open the door"
+    assert not ring.is_empty(), "revoking the last key must not make the service public"
 
 
 @pytest.mark.parametrize("identifier", ["", "nothing", "../x", "0" * 16, "0" * 500])

@@ -56,7 +56,7 @@ def test_days_are_read_back_to_where_was_asked_and_forgotten_in_the_end() -> Non
     assert len(store.objects) == 2
 
 
-def test_the_desk_notes_what_ends_and_keeps_it_when_the_subject_goes(harness: ServiceHarness) -> None:
+def test_what_ends_is_recorded_and_keeps_it_when_the_subject_goes(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     harness.jobs.cancel("local", harness.generation(subject).id)
     harness.jobs.delete_subject("local", subject.id)

@@ -126,7 +126,7 @@ REFUSED = [
     "https://[127.0.0.1]/",
     "https://[example.com]/",
     "https://[v1.x]/",
-    # users, and what looks like a host and is none
+    # users, and what resembles a host name and is none
     "https://user@example.com/",
     "https://user:password@example.com/",
     "https://example.com@127.0.0.1/",
@@ -170,7 +170,7 @@ REFUSED = [
     "https://xn--bcher-kva.example.com/",
     "https://127.0.0.1.nip.io/",
     "https://localtest.me/",
-    # letters that become others
+    # characters that become others
     "https://ⓛocalhost/",
     "https://127。0。0。1/",
     "https://１２７.0.0.1/",

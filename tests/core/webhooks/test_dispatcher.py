@@ -158,7 +158,7 @@ def test_what_waited_behind_others_for_days_is_given_up_unsent(
     old = webhooks.enqueue(webhook, Message("acme", WebhookEvent.TEST, time.time() - 48 * 3600, "old", {}))
     new = webhooks.enqueue(webhook, Message("acme", WebhookEvent.TEST, time.time(), "new", {}))
     deliver(dispatcher, schedule)
-    deliver(dispatcher, schedule)  # at once: nobody was asked, so nobody is left in peace
+    deliver(dispatcher, schedule)  # at once: nothing was sent, so there is no cooldown
     assert (now(webhooks, old).state, now(webhooks, old).attempts) == (DeliveryState.GIVEN_UP, ())
     assert now(webhooks, new).state == DeliveryState.DELIVERED
     assert len(sender.sent) == 1
@@ -186,7 +186,7 @@ def test_the_waits_differ_by_chance() -> None:
     assert wait_before(99, jitter=lambda: 0.5) == pytest.approx(4 * 3600)
 
 
-def test_gone_is_told_nothing_more(
+def test_a_receiver_that_is_gone_is_sent_nothing_more(
     redis: Redis, webhooks: Webhooks, schedule: Schedule, sender: FakeSender, dispatcher: Dispatcher
 ) -> None:
     sender.answers = [410]
@@ -221,7 +221,7 @@ def test_a_redis_that_comes_back_empty(
     assert now(webhooks, tried).state is DeliveryState.DELIVERED
 
 
-def test_a_courier_that_dies_after_sending_sends_again(
+def test_a_dispatcher_that_dies_after_sending_sends_again(
     webhooks: Webhooks, schedule: Schedule, sender: FakeSender, dispatcher: Dispatcher
 ) -> None:
     delivery = webhooks.test(make(webhooks))
@@ -269,7 +269,7 @@ def test_what_belongs_to_no_webhook_is_swept(
 ) -> None:
     webhook = make(webhooks)
     webhooks.delete("acme", webhook.id)
-    webhooks.test(webhook)  # somebody had read it a moment before
+    webhooks.test(webhook)  # a server had read it a moment before
     assert deliver(dispatcher, schedule) == 1
     assert sender.sent == []
     assert list(webhooks.store.list("")) == []
@@ -311,7 +311,7 @@ def run_until(dispatcher: Dispatcher, done: object, *, seconds: float = 20.0) ->
     return anyio.run(main)
 
 
-def test_a_slow_one_keeps_nobody_waiting(webhooks: Webhooks, sender: FakeSender, dispatcher: Dispatcher) -> None:
+def test_a_slow_one_delays_no_other(webhooks: Webhooks, sender: FakeSender, dispatcher: Dispatcher) -> None:
     slow = make(webhooks, "https://slow.example.com/")
     sender.seconds[slow.url] = 3.0
     for _ in range(30):
@@ -358,7 +358,7 @@ def test_only_so_many_at_once(
     assert most == 3
 
 
-def test_the_courier_outlives_a_redis_that_goes_away(
+def test_the_dispatcher_outlives_a_redis_that_goes_away(
     webhooks: Webhooks, sender: FakeSender, dispatcher: Dispatcher
 ) -> None:
     take, troubles = dispatcher._schedule.take, [BrokerUnavailable(), BrokerUnavailable(), RuntimeError("a mistake")]
@@ -373,7 +373,7 @@ def test_the_courier_outlives_a_redis_that_goes_away(
     run_until(dispatcher, lambda: sender.sent)
 
 
-def test_a_courier_puts_in_order_what_redis_lost(
+def test_a_dispatcher_puts_in_order_what_redis_lost(
     redis: Redis, webhooks: Webhooks, sender: FakeSender, dispatcher: Dispatcher
 ) -> None:
     webhooks.test(make(webhooks))

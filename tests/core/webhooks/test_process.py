@@ -47,7 +47,7 @@ def wait_for(done: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: LocalRedis, tmp_path: Path) -> None:
+def test_what_a_killed_dispatcher_was_sending_is_sent_by_the_next(local_redis: LocalRedis, tmp_path: Path) -> None:
     settings = Settings(redis_url=local_redis.url, data_dir=tmp_path)
     redis = connect(settings)
     redis.flushall()

@@ -35,7 +35,7 @@ def make(webhooks: Webhooks, *events: str, tenant: str = "local", most: int = 10
     return webhooks.create(tenant, URL, events or None, description=None, most=most)
 
 
-def told(webhooks: Webhooks, webhook: Webhook) -> list[str]:
+def types_of(webhooks: Webhooks, webhook: Webhook) -> list[str]:
     return [delivery.type for delivery in reversed(webhooks.log(webhook.tenant, webhook.id, limit=100))]
 
 
@@ -51,7 +51,7 @@ def test_ids_that_are_made_of_something() -> None:
     assert time_of(derived_id("msg", at, "a")) == at
 
 
-def test_what_happens_to_a_subject_is_told(harness: ServiceHarness, webhooks: Webhooks) -> None:
+def test_what_happens_to_a_subject_is_published(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks)
     subject = harness.ready_subject()
     job = harness.generation(subject)
@@ -60,7 +60,7 @@ def test_what_happens_to_a_subject_is_told(harness: ServiceHarness, webhooks: We
     waiting = harness.generation(subject)
     harness.jobs.cancel("local", waiting.id)
     harness.jobs.delete_subject("local", subject.id)
-    assert sorted(told(webhooks, webhook)) == [
+    assert sorted(types_of(webhooks, webhook)) == [
         "job.canceled",
         "job.failed",
         "job.succeeded",
@@ -88,16 +88,16 @@ def test_only_what_was_asked_for_is_told(harness: ServiceHarness, webhooks: Webh
     disabled = make(webhooks)
     webhooks.disable(disabled)
     harness.ready_subject()
-    assert told(webhooks, some) == ["subject.ready"]
-    assert told(webhooks, elsewhere) == told(webhooks, disabled) == []
+    assert types_of(webhooks, some) == ["subject.ready"]
+    assert types_of(webhooks, elsewhere) == types_of(webhooks, disabled) == []
 
 
-def test_settling_again_tells_nothing_new(harness: ServiceHarness, webhooks: Webhooks, schedule: Schedule) -> None:
+def test_settling_again_publishes_nothing_new(harness: ServiceHarness, webhooks: Webhooks, schedule: Schedule) -> None:
     webhook = make(webhooks, "job.succeeded")
     subject = harness.ready_subject()
     job = harness.jobs.job("local", subject.job_id)
     harness.jobs.settle(job)
-    assert len(told(webhooks, webhook)) == 1
+    assert len(types_of(webhooks, webhook)) == 1
     (due,) = schedule.take(10)
     (delivery,) = webhooks.log("local", webhook.id, limit=10)
     webhooks.put_delivery(delivery.model_copy(update={"state": DeliveryState.DELIVERED}))
@@ -110,7 +110,7 @@ def test_settling_again_tells_nothing_new(harness: ServiceHarness, webhooks: Web
 def test_a_worker_that_dies_while_noting_it_loses_nothing(
     harness: ServiceHarness, webhooks: Webhooks, schedule: Schedule
 ) -> None:
-    """At every write of the ending in turn the store goes away; the reaper then finishes what was begun."""
+    """At every write of the ending in turn the store goes away; maintenance then finishes what was begun."""
     webhook = make(webhooks, "job.succeeded", "subject.ready")
     put = harness.store.put
     for writes in range(12):
@@ -128,12 +128,12 @@ def test_a_worker_that_dies_while_noting_it_loses_nothing(
         harness.work.commit(assignment, result, {})
         harness.store.put = put  # type: ignore[method-assign]
         harness.maintenance.reconcile()
-    assert sorted(told(webhooks, webhook)) == ["job.succeeded"] * 12 + ["subject.ready"] * 12
+    assert sorted(types_of(webhooks, webhook)) == ["job.succeeded"] * 12 + ["subject.ready"] * 12
     assert len(list(webhooks.undelivered())) == 24
     assert len({delivery.id for delivery in webhooks.log("local", webhook.id, limit=100)}) == 24
 
 
-def test_a_deletion_is_told_once_however_often_it_is_finished(harness: ServiceHarness, webhooks: Webhooks) -> None:
+def test_a_deletion_is_published_once_however_often_it_is_finished(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks, "subject.deleted")
     subject = harness.ready_subject()
     harness.jobs.delete_subject("local", subject.id)
@@ -142,10 +142,10 @@ def test_a_deletion_is_told_once_however_often_it_is_finished(harness: ServiceHa
     harness.store.delete(f"{keys.deliveries('local', webhook.id)}{delivery.id}.json")  # long ago, by its log
     harness.maintenance.finish_erasures()
     harness.jobs.delete_subject("local", subject.id)
-    assert told(webhooks, webhook) == []
+    assert types_of(webhooks, webhook) == []
 
 
-def test_a_deletion_is_told_by_the_reaper_when_its_server_died(harness: ServiceHarness, webhooks: Webhooks) -> None:
+def test_maintenance_publishes_a_deletion_whose_server_died(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks, "subject.deleted")
     subject = harness.ready_subject()
     put = harness.store.put
@@ -160,7 +160,7 @@ def test_a_deletion_is_told_by_the_reaper_when_its_server_died(harness: ServiceH
         harness.jobs.delete_subject("local", subject.id)
     harness.store.put = put  # type: ignore[method-assign]
     harness.maintenance.finish_erasures()
-    assert told(webhooks, webhook) == ["subject.deleted"]
+    assert types_of(webhooks, webhook) == ["subject.deleted"]
 
 
 def test_of_a_deleted_subject_only_ids_are_left(harness: ServiceHarness, webhooks: Webhooks) -> None:
@@ -199,7 +199,7 @@ def test_those_made_at_once_are_never_too_many(webhooks: Webhooks, harness: Serv
 
     def crowded(key: str, data: bytes, *, content_type: str = "") -> None:
         harness.store.put = put  # type: ignore[method-assign]
-        make(webhooks, most=1)  # somebody else is a moment quicker
+        make(webhooks, most=1)  # another request is a moment quicker
         put(key, data, content_type=content_type)
 
     harness.store.put = crowded  # type: ignore[method-assign]
@@ -290,4 +290,4 @@ def test_ended_without_a_time_of_its_end(harness: ServiceHarness, webhooks: Webh
     webhook = make(webhooks)
     _, job = harness.new_subject()
     harness.jobs.settle(job.model_copy(update={"state": JobState.FAILED, "finished_at": None}))
-    assert told(webhooks, webhook) == ["job.failed"]
+    assert types_of(webhooks, webhook) == ["job.failed"]

@@ -40,7 +40,7 @@ def test_a_webhook_is_sent_one_message_at_a_time(schedule: Schedule) -> None:
     assert schedule.take(10) == [A2]
 
 
-def test_a_long_queue_keeps_nobody_else_waiting(schedule: Schedule) -> None:
+def test_a_long_queue_delays_no_other(schedule: Schedule) -> None:
     for number in range(300):
         schedule.add(Due("acme", "whk_a", f"msg_{number:03}"))
     schedule.add(B1)
@@ -95,7 +95,7 @@ def test_a_webhook_that_failed_is_left_in_peace(harness: ServiceHarness, schedul
     assert schedule.take(1) == [A2]
 
 
-def test_what_a_dead_courier_had_comes_again(schedule: Schedule) -> None:
+def test_what_a_dead_dispatcher_had_comes_again(schedule: Schedule) -> None:
     schedule.add(A1)
     assert schedule.take(1, lease=0.001) == [A1]
     time.sleep(0.01)

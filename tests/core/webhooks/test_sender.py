@@ -212,11 +212,11 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext,
     )
     file = tmp_path_factory.mktemp("tls") / "both.pem"
     plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    shown = certificate.public_bytes(serialization.Encoding.PEM)
-    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain) + shown)
+    public = certificate.public_bytes(serialization.Encoding.PEM)
+    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain) + public)
     server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_side.load_cert_chain(file)
-    return server_side, ssl.create_default_context(cadata=shown.decode())
+    return server_side, ssl.create_default_context(cadata=public.decode())
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_the_certificate_must_be_the_names(
     assert (attempt.status, attempt.error) == expected
 
 
-def test_nobody_listens() -> None:
+def test_nothing_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     attempt = sent(Sender(allow_private=True), f"http://127.0.0.1:{port}/")
