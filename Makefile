@@ -71,9 +71,10 @@ format: setup ## format, and mend what ruff can mend
 generate: setup ## write what is made from other source files: the blocking client, the client's options
 	$(BIN)/python api/client/codegen.py
 
-docs: setup ## write docs/api.md and docs/settings.md from the code
+docs: setup ## write docs/api.md and docs/settings.md from the code, and the tables of docs/results.md
 	$(BIN)/python -m api.server.reference docs/api.md
 	$(BIN)/python -m core.settings_reference docs/settings.md
+	$(BIN)/python -m core.lab.evaluation report
 
 lock: ## write constraints.txt anew from what pip resolves today
 	rm -rf .venv-lock
