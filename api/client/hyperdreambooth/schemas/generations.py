@@ -35,7 +35,7 @@ Side = Annotated[int, Field(ge=32, le=1024, multiple_of=8), Integer]
 class GenerationOptions(RequestModel):
     """The options of a generation, with their limits."""
 
-    # Requests, batches, the client and the command line all take theirs from here: see docs/decisions/0014.
+    # Requests, batches, the client and the command line all take theirs from here: see docs/decisions/0012.
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES), Integer] = Field(default=1, description="How many pictures.")
     seed: Seed | None = Field(default=None, description="Picture i is made with seed + i; random when left out.")
     steps: Annotated[int, Field(ge=1, le=100), Integer] | None = Field(
