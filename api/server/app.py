@@ -12,11 +12,12 @@ from api.server import errors
 from api.server.auth import Authenticator
 from api.server.body_limits import BodyLimit
 from api.server.event_reader import Feed
+from api.server.idempotency import SaveResponses, replayed
 from api.server.job_reader import JobReader
 from api.server.limits import Limiter, LimitHeaders
-from api.server.metrics import Metrics, Observe
+from api.server.observability import Metrics, Observe, RequestId
 from api.server.openapi import install_openapi
-from api.server.request_id import RequestId
+from api.server.pending_responses import Replay
 from api.server.routes import (
     batches,
     events,
@@ -30,7 +31,6 @@ from api.server.routes import (
     webhooks,
     weights,
 )
-from api.server.saved_responses import Replay, SaveResponses, replayed
 from core.jobs.service import Jobs, open_jobs
 from core.queue.connection import connect_async
 from core.settings import Settings, load_settings

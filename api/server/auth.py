@@ -143,7 +143,8 @@ async def counted_tenant(request: Request) -> str:
     tenant = await require_tenant(request)
     limiter: Limiter = request.app.state.limiter
     enforce(request, await limiter.take(tenant, limiter.requests))
-    refuse_unknown_parameters(request)
+    if request.query_params:
+        refuse_unknown_parameters(request)
     return tenant
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.server.event_reader import Feed
-from api.server.metrics import Metrics
+from api.server.observability import Metrics
 from api.server.uploads import FaceFinder
 from core.jobs.service import Jobs
 from core.settings import Settings

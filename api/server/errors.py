@@ -163,7 +163,7 @@ def problem_response(
 
 
 def request_id_of(request: Request) -> str:
-    """The id of this request (request_id.py)."""
+    """The id of this request (observability.py)."""
     return str(getattr(request.state, "request_id", ""))
 
 

@@ -9,26 +9,22 @@ document, too. Keys belong to a tenant and a path. The same key with another req
 once one is carried out, and the others wait for its response. Only responses of success are saved: a refused request
 created nothing, and may be corrected, or sent again later, with the same key.
 
-The dependency reads the saved response, or acquires the lock; saved_responses.py saves the response and releases it.
+The dependency begins a pending response (pending_responses.py) when there is a key; the middleware saves it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import hashlib
-import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
-from anyio import to_thread
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Response
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.server.auth import Tenant
 from api.server.errors import MalformedRequest
-from api.server.fingerprints import content_of, fingerprint_of, is_json
-from api.server.saved_responses import PendingResponse, Replay, erasable_ids
+from api.server.fingerprints import content_of, is_json
+from api.server.pending_responses import HEADER, PendingResponse, Replay, begin, erasable_ids, save, unlock
 from core.errors import (
     BrokerUnavailable,
     IdempotencyKeyReused,
@@ -37,9 +33,7 @@ from core.errors import (
     ResponseErased,
     StoreUnavailable,
 )
-from core.tenants.idempotency import EXTEND_SECONDS, SavedResponse, SavedResponses
 
-HEADER = "Idempotency-Key"
 ERRORS = (
     MalformedRequest,
     ResponseErased,
@@ -50,9 +44,6 @@ ERRORS = (
     StoreUnavailable,
 )
 """The errors that a request can end in because of its key."""
-WAIT_SECONDS = 10.0
-"""How long a repeated request waits for the response of the first one before it gets RequestInProgress."""
-POLL_SECONDS = 0.1
 
 KeyHeader = Annotated[
     str | None,
@@ -66,10 +57,7 @@ KeyHeader = Annotated[
 
 
 async def idempotent(request: Request, tenant: Tenant, key: KeyHeader = None) -> None:
-    """Let a request pass that was not carried out before; it then holds the lock of its key.
-
-    Raises Replay, IdempotencyKeyReused, RequestInProgress, ResponseErased, BrokerUnavailable, StoreUnavailable.
-    """
+    """Let a request pass that was not carried out before. Raises Replay, and what ERRORS names."""
     if key is None:
         return
     if getattr(request.state, "body_is_streamed", False):
@@ -78,7 +66,8 @@ async def idempotent(request: Request, tenant: Tenant, key: KeyHeader = None) ->
     body = await _body(request)
     names_subjects = is_json(request.headers) and not getattr(request.state, "response_names_no_subject", False)
     about = erasable_ids(b" ".join([request.url.path.encode(), body if names_subjects else b""]))
-    await _begin(request, tenant, key, await content_of(request.headers, body), about)
+    content = await content_of(request.headers, body)
+    request.state.pending_response = await begin(request, tenant, key, content, about)
 
 
 Idempotent = Depends(idempotent)
@@ -91,63 +80,52 @@ async def idempotent_once_read(request: Request, tenant: str, content: str) -> N
     not visible yet, and is discarded when this raises. Raises as `idempotent` does.
     """
     if key := getattr(request.state, "idempotency_key", None):
-        await _begin(request, tenant, key, content, frozenset())
+        request.state.pending_response = await begin(request, tenant, key, content, frozenset())
 
 
-async def _begin(request: Request, tenant: str, key: str, content: Any, about: frozenset[str]) -> None:
-    """Acquire the lock of the key, and note in the request's state that its response will be saved."""
-    responses: SavedResponses = request.app.state.saved_responses
-    fingerprint = fingerprint_of(request.url.query, content, key=key)
-    digest = hashlib.sha256(f"{request.method} {request.url.path}\n{key}".encode()).hexdigest()
-    token = await _acquire(responses, tenant, digest, fingerprint)
-    extension = asyncio.create_task(_extend_lock(responses, tenant, digest, token))
-    request.state.pending_response = PendingResponse(tenant, digest, fingerprint, token, about, extension)
+async def replayed(_: Request, replay: Exception) -> Response:
+    """The exception handler for Replay: the saved response."""
+    assert isinstance(replay, Replay)
+    saved = replay.response
+    return Response(saved.body, saved.status, {**saved.headers, "Idempotent-Replayed": "true"})
 
 
-async def _extend_lock(responses: SavedResponses, tenant: str, digest: str, token: str) -> None:
-    """Extend the lock again and again, until the task is canceled."""
-    while True:
-        await asyncio.sleep(EXTEND_SECONDS)
-        with contextlib.suppress(BrokerUnavailable):
-            await to_thread.run_sync(responses.extend, tenant, digest, token)
+class SaveResponses:
+    """Saves pending responses before they are sent, and releases their locks whatever has happened."""
 
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
-async def _acquire(responses: SavedResponses, tenant: str, digest: str, fingerprint: str) -> str:
-    """The lock's token, when there is no saved response: at once, or when the request that had the lock has failed."""
-    until = time.monotonic() + WAIT_SECONDS
-    while True:
-        if saved := await to_thread.run_sync(responses.find, tenant, digest):
-            raise _repeat(saved, fingerprint)
-        token = await to_thread.run_sync(responses.lock, tenant, digest, fingerprint)
-        if token and (saved := await to_thread.run_sync(responses.find, tenant, digest)):
-            await to_thread.run_sync(responses.unlock, tenant, digest, token)  # saved between the two calls above
-            raise _repeat(saved, fingerprint)
-        if token:
-            return token
-        await _wait(responses, tenant, digest, fingerprint, until)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        start: Message | None = None
+        pieces: list[bytes] = []
 
+        async def save_and_send(message: Message) -> None:
+            nonlocal start
+            pending: PendingResponse | None = state.get("pending_response")
+            if pending is None:
+                await send(message)
+                return
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            pieces.append(message.get("body", b""))
+            if start and not message.get("more_body", False):
+                await save(pending, start, b"".join(pieces))
+                await unlock(state.pop("pending_response"))  # before it is sent: others must not wait for a slow reader
+                await send(start)
+                await send({"type": "http.response.body", "body": b"".join(pieces)})
 
-async def _wait(responses: SavedResponses, tenant: str, digest: str, fingerprint: str, until: float) -> None:
-    """Wait until the lock is free. Raises IdempotencyKeyReused at once, RequestInProgress at the time `until`."""
-    while (other := await to_thread.run_sync(responses.in_progress, tenant, digest)) is not None:
-        if other != fingerprint:
-            raise _reused()
-        if time.monotonic() > until:
-            raise RequestInProgress("Send the same request again in a moment to get its answer.", retry_after=2.0)
-        await anyio.sleep(POLL_SECONDS)
-
-
-def _repeat(saved: SavedResponse, fingerprint: str) -> Exception:
-    """What to raise for a request whose key has a saved response."""
-    if saved.fingerprint != fingerprint:
-        return _reused()
-    if saved.body is None:
-        return ResponseErased("What this request made was deleted; to make it anew, send it with another key.")
-    return Replay(saved)
-
-
-def _reused() -> IdempotencyKeyReused:
-    return IdempotencyKeyReused("Send another key with another request, or the same request again.", field=HEADER)
+        try:
+            await self.app(scope, receive, save_and_send)
+        finally:
+            if pending := state.pop("pending_response", None):
+                with anyio.CancelScope(shield=True):
+                    await unlock(pending)
 
 
 async def _body(request: Request) -> bytes:

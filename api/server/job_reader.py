@@ -16,7 +16,7 @@ from core.jobs import pages
 from core.jobs.archive import Archive
 from core.jobs.ledger import read_standing, script
 from core.jobs.pages import Standing
-from core.queue.coalescing import CoalescedScript
+from core.queue.connection import CoalescedScript
 
 
 class JobReader:

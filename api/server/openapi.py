@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from api.server import idempotency
 from api.server.errors import PROBLEM_JSON, problems
 from api.server.examples import example_of
+from api.server.pending_responses import HEADER
 from hyperdreambooth.schemas import (
     BATCH_ID,
     IMAGE_ID,
@@ -106,7 +107,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 def _add_idempotency(operation: dict[str, Any]) -> None:
     """Add the header and the problems of an Idempotency-Key to an operation that takes one."""
-    if not any(parameter["name"] == idempotency.HEADER for parameter in operation.get("parameters", [])):
+    if not any(parameter["name"] == HEADER for parameter in operation.get("parameters", [])):
         return
     for status, response in operation["responses"].items():
         if status.startswith("2"):

@@ -11,8 +11,6 @@ from hyperdreambooth.schemas import FieldProblem
 
 def refuse_unknown_parameters(request: Request) -> None:
     """Raise InvalidFields when the query has parameters that the request's route does not declare."""
-    if not request.query_params:
-        return
     known = query_names(request.scope["route"].dependant)
     unknown = sorted(set(request.query_params) - known)
     if unknown:

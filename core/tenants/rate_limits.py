@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from core.queue.coalescing import CoalescedScript
+from core.queue.connection import CoalescedScript
 
 _TAKE = """
 -- for each call its key, limit, window in microseconds

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api.server import forms, idempotency
+from api.server import forms, pending_responses
 from api.server.testing import as_file, drawn_face
 from core.errors import NoFace, StoreUnavailable
 from core.tenants import idempotency as responses
@@ -129,7 +129,7 @@ def slow_finder(finder, monkeypatch):
 
 
 def test_a_repeated_request_that_waits_too_long_is_told_to_come_back(client, photo, finder, monkeypatch):
-    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(pending_responses, "WAIT_SECONDS", 0.3)
     begun, go = slow_finder(finder, monkeypatch)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(post_photo, client, photo)
@@ -148,9 +148,9 @@ def test_a_repeated_request_that_waits_too_long_is_told_to_come_back(client, pho
 
 
 def test_a_request_that_takes_longer_than_its_lock_is_still_the_only_one(client, photo, finder, monkeypatch):
-    monkeypatch.setattr(idempotency, "EXTEND_SECONDS", 0.2)
+    monkeypatch.setattr(pending_responses, "EXTEND_SECONDS", 0.2)
     monkeypatch.setattr(responses, "LOCK_SECONDS", 1)
-    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 2.5)
+    monkeypatch.setattr(pending_responses, "WAIT_SECONDS", 2.5)
     begun, go = slow_finder(finder, monkeypatch)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(post_photo, client, photo)

@@ -9,8 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from core.errors import BrokerUnavailable
-from core.queue.coalescing import MAX_AT_ONCE, CoalescedScript
-from core.queue.connection import connect_async
+from core.queue.connection import MAX_AT_ONCE, CoalescedScript, connect_async
 from core.queue.local_redis import LocalRedis
 from core.settings import Settings
 

@@ -1,13 +1,22 @@
-"""Metrics for Prometheus: requests by route, and the lengths of the queues. No label names a tenant or a subject."""
+"""What every request leaves behind: its id, in the answer and in the logs, and its part in the metrics for Prometheus.
+
+No label names a tenant or a subject.
+"""
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.log import log_context
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -75,3 +84,26 @@ class Observe:
             route = getattr(scope.get("route"), "path", "none")
             metrics: Metrics = scope["app"].state.metrics
             metrics.observe(scope["method"], route, status, time.perf_counter() - began)
+
+
+class RequestId:
+    """Takes `X-Request-Id` from the caller when it is harmless, makes one otherwise, and repeats it in the answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        with log_context(request_id=request_id):
+            await self.app(scope, receive, send_with_id)
