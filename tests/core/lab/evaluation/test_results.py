@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from core.lab.evaluation import results
+from core.lab.evaluation.methods import METHODS
 
 RESULT = {
     "setup": "Two people.",
@@ -55,3 +56,11 @@ def test_an_unknown_field_of_a_file_is_refused(tmp_path):
     file.write_text(json.dumps(RESULT | {"colums": {}}))
     with pytest.raises(ValidationError, match="colums"):
         results.load_result(file)
+
+
+@pytest.mark.parametrize("file", sorted(results.PAGE.with_suffix("").glob("*.json")), ids=lambda file: file.stem)
+def test_the_commands_of_the_page_name_methods_that_exist(file):
+    command = results.load_result(file).command
+    for option in command.split(" --")[1:]:
+        name, *values = option.split()
+        assert name != "methods" or set(values) <= {*METHODS, "all"}
