@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Requests that personalize that each tenant may make in an hour; 0: no limit."""
     limit_local: bool = False
     """Whether the two limits above apply to the tenant `local` as well."""
+    photo_decoders: int = Field(default=1, ge=1)
+    """Photos that an API process decodes at the same time; one of 25 megapixels takes 300 MB for a second."""
     webhooks_per_tenant: int = Field(default=10, ge=0, le=100)
     """Webhooks that each tenant may have."""
     webhooks_allow_private: bool = False

@@ -43,8 +43,6 @@ LIMIT_SECONDS = 0.25
 """How long Redis may take to count a request: after that it is not counted."""
 LOOKUPS = 8
 """Names of webhooks that are looked up at the same time while webhooks are created."""
-DECODERS = 1
-"""Photos that are decoded at the same time: one of 25 megapixels takes 300 MB for a second, of the 512 MB there are."""
 EXPORTERS = 1
 """Weights that are exported for other programs at the same time: a second or two of a core each, at most."""
 
@@ -68,7 +66,7 @@ def create_app(settings: Settings | None = None, *, job_service: Jobs | None = N
     app.state.feed = Feed(partial(connect_async, settings))
     app.state.job_reader = JobReader(job_service.archive, partial(connect_async, settings))
     app.state.metrics = Metrics()
-    app.state.decoders = CapacityLimiter(DECODERS)
+    app.state.decoders = CapacityLimiter(settings.photo_decoders)
     app.state.exporters = CapacityLimiter(EXPORTERS)
     app.state.webhooks = Webhooks(job_service.archive.store, job_service.ledger.redis)
     app.state.resolver = BoundedResolver(LOOKUPS)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from api.server.app import create_app
 from core.errors import NoFace
 from tests.api.server.test_subjects import CONSENT, assert_refused, post
 
@@ -113,3 +114,9 @@ def test_deletion_wins(client, photo, subject_id, store):
     job_id = add(client, subject_id, photo).json()["job_id"]
     assert job_id in client.delete(f"/v1/subjects/{subject_id}").json()["job_ids"]
     assert [key for key in store.list("") if not key.startswith(("erasures/", "erasing/", "usage/"))] == []
+
+
+def test_as_many_photos_are_decoded_at_once_as_the_settings_say(client, settings):
+    assert client.app.state.decoders.total_tokens == settings.photo_decoders == 1
+    larger = create_app(settings.model_copy(update={"photo_decoders": 3}))
+    assert larger.state.decoders.total_tokens == 3
