@@ -15,7 +15,7 @@ from hyperdreambooth.client import (
     verify_webhook,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AsyncClient",
