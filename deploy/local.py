@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import fcntl
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -25,14 +24,12 @@ from urllib.request import urlopen
 
 from core.errors import HyperDreamBoothError
 from core.queue.local_redis import LocalRedis
+from deploy.first_steps import greet
 from deploy.process import Process, ProcessFailed, end_leftovers, record
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO_FACE = ROOT / "core" / "bundles" / "faces-64" / "demo-face.png"
-"""A face that the embedded model dreamt up: nobody's photo."""
-
 MODEL_LOADED = '"event": "engine.loaded"'
-"""What the worker logs when it can begin to work."""
+"""What the worker logs when it is ready."""
 UP_SECONDS = 120.0
 """How long the API may take to answer."""
 LOADED_SECONDS = 600.0
@@ -76,7 +73,7 @@ class LocalService:
 
         Raises:
             FolderInUse: another service runs on this folder, or something else listens on the port.
-            ProcessFailed: one of them did not come up; says what its log ends with.
+            ProcessFailed: one of them did not come up; has the end of its log.
             BrokerUnavailable: Redis did not start.
         """
         self._take_folder()
@@ -97,7 +94,7 @@ class LocalService:
 
     def wait_for_worker(self) -> None:
         """Wait until the worker has loaded its model. Raises ProcessFailed."""
-        self.worker.wait_until(lambda: self.worker.has_said(MODEL_LOADED), seconds=LOADED_SECONDS)
+        self.worker.wait_until(lambda: self.worker.has_logged(MODEL_LOADED), seconds=LOADED_SECONDS)
 
     def restart_worker(self) -> None:
         """Start the worker again after it was stopped or killed; waits until it is ready. Raises ProcessFailed."""
@@ -106,7 +103,7 @@ class LocalService:
         self.wait_for_worker()
 
     def stop(self) -> None:
-        """Stop them all, those first that need the others."""
+        """Stop them all, those that depend on others first."""
         self.api.stop()
         self.worker.stop()
         self.dispatcher.stop()
@@ -127,7 +124,7 @@ class LocalService:
         return self.folder / "pids.json"
 
     def _take_folder(self) -> None:
-        """One service a folder: two Redis servers on one append-only file would spoil it."""
+        """One service a folder: two Redis servers would corrupt its append-only file."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = (self.folder / "lock").open("w")
         try:
@@ -157,27 +154,6 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def curl_lines(url: str, folder: Path, face: Path = DEMO_FACE) -> list[str]:
-    """Three lines for a shell: upload a face, watch its job, have a picture of it made.
-
-    They are written to work as pasted, one after the other; what they need of each other's answers is kept in `folder`.
-    """
-    answer, picture = (shlex.quote(str(folder / name)) for name in ("subject.json", "picture.png"))
-    subject, job = (f"$(grep -oE '{kind}_[0-9a-z]{{20,}}' {answer} | head -1)" for kind in ("sub", "job"))
-    asked = f"""'{{"prompt": "a pencil sketch of a [V] face", "subject_id": "'{subject}'"}}'"""
-    wait = "curl -s -H 'Prefer: wait=60'"
-    generate = (
-        f"curl -s -H 'Content-Type: application/json' -d {asked} {url}/v1/generations",
-        f"grep -oE 'job_[0-9a-z]{{20,}}' | head -1 | xargs -I ID {wait} {url}/v1/jobs/ID",
-        f"grep -oE '/v1/images/img_[0-9a-z-]+' | head -1 | xargs -I IMG curl -sf -o {picture} {url}IMG",
-    )
-    return [
-        f"curl -s -F photo=@{shlex.quote(str(face))} -F consent=true {url}/v1/subjects | tee {answer}",
-        f"{wait} {url}/v1/jobs/{job}",
-        " | ".join(generate),
-    ]
-
-
 def follow(logs: Mapping[str, Path], stop: threading.Event) -> None:
     """Print what is added to the logs from now on, each line with its log's name, until `stop` is set."""
     with contextlib.ExitStack() as stack:
@@ -195,7 +171,7 @@ def serve(folder: Path, port: int) -> int:
     print("starting Redis, the API, a worker and the dispatcher ...", flush=True)
     try:
         with stopped_by_signals(), LocalService(folder, port=port) as service:
-            _greet(service)
+            greet(service.url, service.folder)
             stop = threading.Event()
             logs = {"api": service.api.log, "worker": service.worker.log, "dispatcher": service.dispatcher.log}
             watching = threading.Thread(target=follow, args=(logs, stop), daemon=True)
@@ -220,8 +196,8 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=["all", "redis"], default="all")
     parser.add_argument("--port", type=int, default=8000, help="the API's port (8000)")
     parser.add_argument("--folder", type=Path, default=ROOT / ".data" / "run", help="where the data is kept")
-    asked = parser.parse_args()
-    return serve(asked.folder, asked.port) if asked.what == "all" else _serve_redis(asked.folder)
+    args = parser.parse_args()
+    return serve(args.folder, args.port) if args.what == "all" else _serve_redis(args.folder)
 
 
 def _serve_redis(folder: Path) -> int:
@@ -229,14 +205,6 @@ def _serve_redis(folder: Path) -> int:
         print(f"Redis is at {redis.url}", flush=True)
         signal.pause()
     return 0
-
-
-def _greet(service: LocalService) -> None:
-    print(f"\nThe service is at {service.url}  (its description: {service.url}/docs)\n")
-    print("Upload a face (here one that the model dreamt up), watch its job, have a picture made:\n")
-    for line in curl_lines(service.url, service.folder):
-        print(f"{line}\n")
-    print(f"The picture is then {service.folder / 'picture.png'}. Ctrl-C stops everything.\n", flush=True)
 
 
 def _answers(url: str) -> bool:

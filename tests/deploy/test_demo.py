@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from deploy.demo import PICTURES_PER_PROMPT, PROMPTS, demonstrate, main
-from deploy.local import DEMO_FACE, LocalService
+from deploy.first_steps import DEMO_FACE
+from deploy.local import LocalService
 from hyperdreambooth.client import Client, Problem
 from tests.deploy.conftest import FAKE
 

@@ -13,7 +13,8 @@ from urllib.request import urlopen
 import pytest
 from PIL import Image
 
-from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, curl_lines
+from deploy.first_steps import DEMO_FACE, curl_lines
+from deploy.local import ROOT, FolderInUse, LocalService
 from deploy.process import ProcessFailed
 from tests.deploy.conftest import FAKE
 

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from core.webhooks.testing import ReceivedMessage, receiver
-from deploy.local import DEMO_FACE, LocalService
+from deploy.first_steps import DEMO_FACE
+from deploy.local import LocalService
 from hyperdreambooth.client import Client
 from hyperdreambooth.client.webhook import verify_webhook
 

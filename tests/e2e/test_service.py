@@ -14,7 +14,8 @@ from PIL import Image
 
 from api.server.testing import as_file, drawn_face, side_by_side
 from core.settings import EMBEDDED_BUNDLE
-from deploy.local import DEMO_FACE, LocalService
+from deploy.first_steps import DEMO_FACE
+from deploy.local import LocalService
 from hyperdreambooth.client import Client, JobFailed, Problem
 from hyperdreambooth.schemas import JobStatus, SubjectAnswer
 from worker.testing import read_diary
