@@ -98,4 +98,4 @@ def _cell(value: Mean | None, digits: int) -> str:
     if value is None:
         return ""
     mean, half = value
-    return f"{mean:,.{digits}f}" if half is None else f"{mean:,.{digits}f} ± {half:,.{digits}f}"
+    return f"{mean:z,.{digits}f}" if half is None else f"{mean:z,.{digits}f} ± {half:,.{digits}f}"
