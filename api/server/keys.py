@@ -46,7 +46,7 @@ def create(keys: ApiKeys, args: Namespace) -> None:
     """Make a key and print it, once. Raises HyperDreamBoothError."""
     known, key = keys.create(args.tenant, args.name)
     sys.stdout.write(f"{key}\n")
-    note(f"Keep this key of {known.tenant} now: it is stored as a hash, and cannot be shown again.")
+    note(f"Keep this key of {known.tenant} now: it is stored as a hash, and cannot be read again.")
 
 
 def list_all(keys: ApiKeys, _: Namespace) -> None:

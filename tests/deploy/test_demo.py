@@ -26,7 +26,7 @@ def test_there_are_at_least_six_prompts_of_the_person() -> None:
 
 
 @pytest.mark.process
-def test_the_demo_leaves_sheet_report_pictures_and_weights_and_nobody_in_the_service(
+def test_the_demo_leaves_sheet_report_pictures_and_weights_and_no_subject_in_the_service(
     service: LocalService, tmp_path: Path
 ) -> None:
     with Client(service.url) as client:

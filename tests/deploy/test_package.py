@@ -32,15 +32,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 @pytest.fixture
 def installed(wheel: zipfile.ZipFile, tmp_path: Path) -> str:
     """A PYTHONPATH: a project with an `api` and a `core` of its own, the wheel, and what it requires."""
-    project, site, required = tmp_path / "project", tmp_path / "site", tmp_path / "required"
+    project, installed, required = tmp_path / "project", tmp_path / "installed", tmp_path / "required"
     for name in ("api", "core"):
         (project / name).mkdir(parents=True)
         (project / name / "__init__.py").write_text("MINE = True\n")
-    wheel.extractall(site)
+    wheel.extractall(installed)
     required.mkdir()
     for place in set(_required_files("httpx", set())) | set(_required_files("pydantic", set())):
         (required / place.name).symlink_to(place)
-    return ":".join(map(str, (project, site, required)))
+    return ":".join(map(str, (project, installed, required)))
 
 
 def _required_files(name: str, seen: set[str]) -> Iterator[Path]:

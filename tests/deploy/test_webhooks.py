@@ -1,4 +1,4 @@
-"""From the upload of a photo to the message that it has become somebody, through all processes."""
+"""From the upload of a photo to the message that the subject is ready, through all processes."""
 
 import time
 

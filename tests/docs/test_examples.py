@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(command: list[str], program: str, folder: Path, service: LocalService) -> str:
-    """Run it as somebody would who copied it, but with this service's address; gives its output."""
+    """Run it as a reader who copied it would, but with this service's address; returns its output."""
     environ = {
         **os.environ,
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -77,7 +77,7 @@ def test_what_is_for_python(document, service, folder):
     assert list(folder.glob("*.png"))
 
 
-def test_afterwards_nobody_is_left(service):
+def test_afterwards_no_subject_is_left(service):
     """Every document ends with deleting what it made."""
     left = run([sys.executable, "-m", "hyperdreambooth.cli"], "subjects", service.folder, service)
     assert left.splitlines()[1:] == []

@@ -16,7 +16,7 @@ from tests.api.conftest import job_document
 
 @pytest.fixture
 def at_once(monkeypatch, personalized, generated):
-    """A worker that has done a job by the time that somebody waits for it."""
+    """A worker that has done a job by the time that a client waits for it."""
     from hyperdreambooth.client import Client
 
     wait = Client.wait
@@ -60,7 +60,7 @@ def test_generate_writes_pictures_and_prints_where(hdb, subject_id, at_once):
             assert (file.parent, picture.format) == (Path("out"), "WEBP")
 
 
-def test_a_job_is_shown_waited_for_and_fetched(hdb, subject_id, generated):
+def test_a_job_is_displayed_waited_for_and_fetched(hdb, subject_id, generated):
     job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
     assert hdb("job", job).out == f"{job}  generate  queued  0 before it\n"
     refused = hdb("job", job, "-o", "out")

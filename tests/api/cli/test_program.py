@@ -12,7 +12,7 @@ import hyperdreambooth
 from core.errors import NoFace
 from hyperdreambooth.cli.program import main
 
-NOBODY = "sub_" + "0" * 25
+UNKNOWN = "sub_" + "0" * 25
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ NOBODY = "sub_" + "0" * 25
         ("dance",),
         ("personalize", "nothing.jpg", "--consent"),
         ("personalize", __file__),
-        ("generate", NOBODY),
+        ("generate", UNKNOWN),
         ("generate", "a=1,b", "a [V] face"),
         ("batch", "nothing.jsonl"),
-        ("weights", NOBODY, "--format", "pickle"),
+        ("weights", UNKNOWN, "--format", "pickle"),
         ("subjects", "--url", "http://faces.example:port"),
         ("subjects", "--api-key", "schlüssel"),
         ("keys",),
@@ -46,8 +46,8 @@ def test_what_the_service_refuses_is_a_1_with_its_reason(hdb, me, finder):
     finder.refusal = NoFace("Send a photo with a face in it.")
     done = hdb("personalize", me, "--consent")
     assert done == (1, "", "hdb: No face was found in the photo.\nSend a photo with a face in it.\n")
-    done = hdb("generate", NOBODY, "a [V] face")
-    assert (done.status, done.err) == (1, f"hdb: There is no such subject.\nThere is no subject {NOBODY}.\n")
+    done = hdb("generate", UNKNOWN, "a [V] face")
+    assert (done.status, done.err) == (1, f"hdb: There is no such subject.\nThere is no subject {UNKNOWN}.\n")
 
 
 def test_a_mistake_of_the_service_is_named_for_those_who_run_it(hdb, job_service, monkeypatch):
@@ -143,7 +143,7 @@ def test_the_program_starts_without_the_queue_and_the_store():
         assert running.communicate() == ("\n", "")
 
 
-def test_output_that_nobody_reads_is_no_error():
+def test_output_that_no_one_reads_is_no_error():
     program = """if True:
         import sys
         from hyperdreambooth.cli import program, subjects

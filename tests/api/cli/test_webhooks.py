@@ -24,7 +24,7 @@ def made(hdb):
 
 def test_a_webhook_is_made_and_its_secret_said_once(hdb):
     done = hdb("webhooks", "create", URL, "--event", "job.failed", "--event", "job.succeeded", "--description", "mine")
-    assert (done.status, done.err) == (0, "Keep this secret now: it cannot be shown again.\n")
+    assert (done.status, done.err) == (0, "Keep this secret now: it cannot be read again.\n")
     identifier, secret = done.out.split()
     assert secret.startswith("whsec_")
     (known,) = hdb("webhooks", "list", "--json").out.splitlines()

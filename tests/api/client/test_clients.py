@@ -131,11 +131,11 @@ def test_lists_are_read_to_their_end(remote, client, job_service, photo, monkeyp
 
 
 def test_personalize_waits_and_gives_the_subject_as_it_is_then(remote, photo, personalized):
-    def look(job):
+    def note(job):
         if job.status is JobStatus.QUEUED:
             personalized(job.id)
 
-    subject = remote.personalize([photo, photo], consent=True, on_progress=look, timeout=30)
+    subject = remote.personalize([photo, photo], consent=True, on_progress=note, timeout=30)
     assert (subject.status, subject.likeness) == ("ready", 0.5)
 
 
@@ -152,12 +152,12 @@ def test_progress_is_told_when_it_changes(remote, photo, claim, personalized):
     subject = remote.create_subject([photo], consent=True)
     seen = []
 
-    def look(job):
+    def note(job):
         seen.append(job.status)
         if len(seen) == 1:
             threading.Timer(0.1, personalized, [subject.job_id]).start()
 
-    remote.wait(subject.job_id, on_progress=look)
+    remote.wait(subject.job_id, on_progress=note)
     assert seen[0] is JobStatus.QUEUED
     assert seen[-1] is JobStatus.SUCCEEDED
 
@@ -201,14 +201,14 @@ def test_a_key_is_sent():
 def test_a_coroutine_may_listen():
     seen = []
 
-    async def look(job):
+    async def note(job):
         await anyio.lowlevel.checkpoint()
         seen.append(job.status)
 
     async def run() -> None:
         transport = httpx.MockTransport(lambda _: httpx.Response(200, json=job_document()))
         async with AsyncClient(transport=transport) as remote:
-            await remote.wait("job_1", on_progress=look)
+            await remote.wait("job_1", on_progress=note)
 
     anyio.run(run)
     assert seen == [JobStatus.SUCCEEDED]

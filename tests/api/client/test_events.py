@@ -178,7 +178,7 @@ def test_what_was_seen_before_is_not_told_again(ask):
 
 
 @pytest.mark.parametrize("code", ["not-found", "too-many-followers"])
-def test_whoever_waits_looks_again_and_again_where_there_are_no_events(ask, code):
+def test_waiting_polls_where_there_are_no_events(ask, code):
     problem = {"type": "", "title": "", "status": 404, "detail": "", "code": code, "retryable": False}
     refused = httpx.Response(
         404, headers={"content-type": "application/problem+json"}, json={**problem, "request_id": ""}

@@ -116,7 +116,7 @@ def test_a_circle_of_redirects_is_a_problem(answering):
         client.models()
 
 
-def test_an_answer_of_somebody_else_is_a_problem(answering):
+def test_an_answer_of_another_server_is_a_problem(answering):
     client, _ = answering(httpx.Response(200, text="<html>welcome</html>"))
     with pytest.raises(Problem, match="the address of this service"):
         client.models()

@@ -113,7 +113,7 @@ def command(tmp_path, monkeypatch, capsys):
 def test_keys_are_made_listed_and_revoked_from_the_command_line(command, tmp_path):
     status, out, said = command("create", "--tenant", "acme", "--name", "ci")
     assert status == 0
-    assert "cannot be shown again" in said
+    assert "cannot be read again" in said
     key = out.strip()
     ring = ApiKeys(open_store(Settings(data_dir=tmp_path)))
     (known,) = ring.all()

@@ -38,7 +38,7 @@ def add_commands(top: Commands) -> None:
 def create(client: Client, args: Namespace, out: Output) -> None:
     """A webhook is made; its id and its secret are on one line."""
     made = client.create_webhook(args.address, events=args.events, description=args.description)
-    note("Keep this secret now: it cannot be shown again.")
+    note("Keep this secret now: it cannot be read again.")
     out.show(made, f"{made.id} {made.secret}")
 
 
@@ -79,7 +79,7 @@ def rotate(client: Client, args: Namespace, out: Output) -> None:
     changed = client.rotate_webhook(args.webhook, overlap_hours=args.overlap_hours)
     until = changed.old_secrets_until
     ends = f"until {when(until)} (UTC)" if until else "no more"
-    note(f"Keep this secret now: it cannot be shown again. The old one counts {ends}.")
+    note(f"Keep this secret now: it cannot be read again. The old one counts {ends}.")
     out.show(changed, changed.secret)
 
 

@@ -17,7 +17,7 @@ LONGEST_WAIT = 20
 SILENCE = 20.0
 """Seconds that a stream of events may be silent; the service sends something every 15."""
 INTERVAL = 0.5
-"""Seconds between two reads of a job whose progress is shown."""
+"""Seconds between two reads of a job whose progress is displayed."""
 BATCH_INTERVAL = 2.0
 """Seconds between two reads of a batch."""
 NO_EVENTS = frozenset({"not-found", "too-many-followers"})

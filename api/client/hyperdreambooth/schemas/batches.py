@@ -104,7 +104,7 @@ class BatchRequest(RequestModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if bool(self.prompts) != bool(self.subject_ids):
-            raise PydanticCustomError("both", "Send prompts and subject_ids together.")
+            raise PydanticCustomError("both", "Send both prompts and subject_ids.")
         total = len(self.prompts) * len(self.subject_ids) + len(self.items)
         if total > MAX_ITEMS or not total:
             raise PydanticCustomError("items", f"Send 1 to {MAX_ITEMS} items: these are {total}.")

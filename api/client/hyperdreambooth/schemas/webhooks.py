@@ -71,7 +71,7 @@ class WebhookAnswer(Answer):
 
 
 class WebhookCreated(WebhookAnswer):
-    """A webhook with its new secret, which its messages are signed with: it is not shown again."""
+    """A webhook with its new secret, which its messages are signed with: it cannot be read again."""
 
     secret: str = Field(
         description="`whsec_` and the key in base64, as Standard Webhooks has it.",
