@@ -47,8 +47,6 @@ class Settings(BaseSettings):
     """The torch device of a worker; `auto` takes a GPU where there is one."""
     recognisers: Annotated[tuple[Path, ...], NoDecode] = ()
     """Files of ONNX face recognisers that measure likeness beside the bundle's own, separated by commas."""
-    poor_likeness: float | None = Field(default=None, ge=-1, le=1)
-    """What is poor by the first of `recognisers`: below this cosine there is one second try, at a higher rank."""
     engine: str = "worker.diffusion_engine:DiffusionEngine"
     """`module:class` of the engine that a worker runs; tests run another one."""
 
@@ -121,8 +119,6 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if not self.store_url.startswith(("file:", "s3://")):
             raise ValueError("store must be file:///folder or s3://bucket/prefix")
-        if self.poor_likeness is not None and not self.recognisers:
-            raise ValueError("poor_likeness is a cosine of the first of the recognisers: name one in recognisers")
         return self
 
     @property

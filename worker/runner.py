@@ -171,7 +171,6 @@ class JobRunner:
             weights=weights,
             likeness=made.likeness,
             likeness_by=made.likeness_by,
-            tries=made.tries,
             kept_step=made.kept_step,
             bundle=self._engine.name,
             bundle_fingerprint=self._engine.fingerprint,

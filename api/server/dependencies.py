@@ -29,7 +29,7 @@ async def the_settings(request: Request) -> Settings:
 
 async def the_face_finder() -> FaceFinder:
     """What finds and checks the face in a photo."""
-    from core.hyperdreambooth.faces.detection import find_face  # noqa: PLC0415  (its runtime takes a second to load)
+    from core.hyperdreambooth.faces.quality import find_face  # noqa: PLC0415  (its runtime takes a second to load)
 
     return find_face
 

@@ -34,7 +34,7 @@ from core.errors import (
 from hyperdreambooth.schemas import FieldProblem
 
 if TYPE_CHECKING:
-    from core.hyperdreambooth.faces.detection import Face
+    from core.hyperdreambooth.faces.alignment import Face
 
 MAX_PHOTO_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
@@ -48,7 +48,7 @@ EYES_APART = 0.246
 """Between the eyes in an aligned crop, as a fraction of its side."""
 
 FaceFinder = Callable[[Image.Image], "Face"]
-"""`core.hyperdreambooth.faces.detection.find_face`, or a test's fake."""
+"""`core.hyperdreambooth.faces.quality.find_face`, or a test's fake."""
 
 _TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -13,12 +13,12 @@ from core.errors import BundleError
 
 @dataclass(frozen=True)
 class TimestepSampler:
-    """Every draw sees early and late timesteps; which row is at which is left to chance, but for the ``last`` rows:
-    these are at the noisiest.
+    """Stratified timesteps: each draw has early and late ones, and chance assigns them to rows.
 
-    ``least_noise`` and ``most_noise`` are the shares of the schedule between which rows are drawn, from its clean end;
-    ``cleanest`` is the share of the rows that are drawn from below them instead, ``noisiest`` that of the rows from the
-    tenth at the other end.
+    ``least_noise``, ``most_noise``: shares of the schedule, from its clean end, between which rows are drawn.
+    ``cleanest``: the share of the rows that are drawn from below ``least_noise`` instead; ``noisiest``: the share that
+    is drawn from the last tenth of the schedule.
+    ``last``: so many rows, the last ones, get the noisiest timesteps of the draw.
     """
 
     least_noise: float = 0.0
@@ -28,7 +28,7 @@ class TimestepSampler:
     cleanest: float = 0.0
 
     def __post_init__(self) -> None:
-        """Bounds that leave something between them, and rows that are drawn there."""
+        """Raises BundleError for bounds without room between them, and for shares that do not add up."""
         if not 0 <= self.least_noise < self.most_noise <= 1:
             raise BundleError(
                 f"least_noise {self.least_noise} has to be below most_noise {self.most_noise}, both from 0 to 1"
@@ -39,7 +39,7 @@ class TimestepSampler:
             raise BundleError(f"there is nothing below least_noise 0 that cleanest {self.cleanest} could be drawn from")
 
     def draw(self, rows: int, generator: torch.Generator) -> Float[Tensor, " rows"]:
-        """A place in the schedule for each row: 0 is the picture, 1 is noise."""
+        """A place in the schedule for each row, in 0..1: 0 is the picture, 1 is noise."""
         first = rows - self.last
         order = torch.cat(
             [torch.randperm(first, generator=generator), first + torch.randperm(self.last, generator=generator)]
@@ -60,5 +60,5 @@ class TimestepSampler:
         return drawn
 
 
-EVERYWHERE = TimestepSampler()
-"""All of the schedule alike."""
+UNIFORM = TimestepSampler()
+"""Uniform over the whole schedule."""

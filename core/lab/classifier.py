@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from core.hyperdreambooth.model.bundle import to_pixels
-from core.hyperdreambooth.model.module_file import has_part, read_description, read_weights, save_part
+from core.hyperdreambooth.model.latents import to_pixels
+from core.hyperdreambooth.networks.module_file import has_module, read_description, read_weights, save_module
 
 FOLDER = "classifier"
 """Its place in a bundle's folder."""
@@ -65,13 +65,13 @@ class PictureClassifier(nn.Module):
 
     def save(self, bundle_folder: Path) -> None:
         """Write it into a bundle's folder, in fp16."""
-        save_part(bundle_folder / FOLDER, self, asdict(self.config))
+        save_module(bundle_folder / FOLDER, self, asdict(self.config))
 
 
 def load_classifier(bundle_folder: Path) -> PictureClassifier | None:
     """The classifier of a bundle's folder, on the CPU; None when it has none."""
     folder = bundle_folder / FOLDER
-    if not has_part(folder):
+    if not has_module(folder):
         return None
     described = read_description(folder)
     lists = {key: tuple(described[key]) for key in ("styles", "attributes", "channels")}

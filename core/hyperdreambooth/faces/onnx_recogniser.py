@@ -1,6 +1,6 @@
-"""Any ONNX face recogniser by path, and the alignment it wants: the ruler of evaluations, an operator's own judge.
+"""Any ONNX face recogniser by its path, for evaluations and for operators who bring their own.
 
-It measures only; nothing trains against it.
+It measures only; nothing is trained against it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotSup
 from PIL import Image
 
 from core.errors import SettingsError
-from core.hyperdreambooth.faces.detection import FRAME, similarity
+from core.hyperdreambooth.faces.alignment import FRAME, similarity
 
 TEMPLATE = np.array([(30.29, 51.70), (65.53, 51.50), (48.03, 71.74), (33.55, 92.37), (62.73, 92.20)])
-"""The landmarks of ``face.FRAME`` in the 96 x 112 (width x height) input of an ArcFace-type recogniser."""
+"""The landmarks of ``alignment.FRAME`` in the 96 x 112 (width x height) input of an ArcFace-type recogniser."""
 
 _HIGH, _WIDE = 112, 96
 _UNREADABLE = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotSupported, RuntimeException)
@@ -78,7 +78,7 @@ class OnnxRecogniser:
 
 
 def path_of(file: Path) -> Path:
-    """The file itself, without what its path says of the pixels."""
+    """The path of the file itself, without the ``?range=1`` that describes its pixels."""
     return file.with_name(file.name.removesuffix(_SIGNED))
 
 

@@ -1,7 +1,7 @@
-"""Who a picture shows: a small face encoder that ships with a bundle, for judging what personalising gave.
+"""The face recogniser that ships with a bundle: a small encoder whose cosines measure likeness.
 
-It learnt from the bundle's training pictures alone, as they are and through the style filters, and says of itself how
-well it tells people apart whom it has never seen (``config.json``), so that a cosine can be read against it.
+It was trained on the bundle's training pictures alone, as they are and through the style filters. ``config.json`` says
+how well it tells apart people it has never seen, so that a cosine can be read against that.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from core.errors import BundleError
-from core.hyperdreambooth.model.module_file import has_part, read_description, read_weights, save_part
-from core.hyperdreambooth.model.residual import residual
+from core.hyperdreambooth.networks.module_file import has_module, read_description, read_weights, save_module
+from core.hyperdreambooth.networks.residual import residual_branch
 
 FOLDER = "recogniser"
 """Its place in a bundle's folder."""
 
 FACE = (0.125, 0.1875, 0.75)
-"""Left, top and side of the square that is looked at, as parts of an aligned picture: the face, not what is around."""
+"""Left, top and side of the square that is used, as parts of an aligned picture: the face without its surroundings."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class FaceRecogniser(nn.Module):
         return embeddings
 
     def features(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n features"]:
-        """What the last layer sees of faces in [-1, 1]."""
+        """The input of the last layer, for faces in [-1, 1]."""
         features: Tensor = self.stages(pixels).flatten(1)
         return features
 
@@ -76,7 +76,7 @@ class FaceRecogniser(nn.Module):
 
     def save(self, bundle_folder: Path) -> None:
         """Write it into a bundle's folder, in fp16."""
-        save_part(bundle_folder / FOLDER, self, asdict(self.config))
+        save_module(bundle_folder / FOLDER, self, asdict(self.config))
 
 
 def load_recogniser(bundle_folder: Path) -> FaceRecogniser | None:
@@ -86,7 +86,7 @@ def load_recogniser(bundle_folder: Path) -> FaceRecogniser | None:
         BundleError: the files are there and do not fit together.
     """
     folder = bundle_folder / FOLDER
-    if not has_part(folder):
+    if not has_module(folder):
         return None
     try:
         described = read_description(folder)
@@ -110,12 +110,12 @@ def cut_out(pictures: UInt8[Tensor, "n side side 3"], config: RecogniserConfig) 
 
 
 class _Stage(nn.Module):
-    """Half the size, then a residual."""
+    """A convolution that halves the picture, then a residual block."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.down = nn.Conv2d(before, after, 3, stride=2, padding=1)
-        self.body = residual(after)
+        self.body = residual_branch(after)
 
     def forward(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
         halved = self.down(pixels)

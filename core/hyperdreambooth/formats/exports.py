@@ -28,8 +28,9 @@ from pydantic import TypeAdapter
 
 from core.hyperdreambooth.formats import lidb_file
 from core.hyperdreambooth.formats.lidb_file import LidbFile, WeightsMetadata
-from core.hyperdreambooth.model.basis import multiply_out, widths
+from core.hyperdreambooth.model.basis import multiply_out
 from core.hyperdreambooth.model.config import LidbConfig
+from core.hyperdreambooth.model.target import Target
 
 ExportFormat = Literal["peft", "kohya"]
 ExportPrecision = Literal["fp16", "fp32"]
@@ -49,27 +50,20 @@ _BASE_VERSIONS = {
 
 
 @dataclass(frozen=True)
-class LayerShape:
-    """A personalised layer of ``n x m`` (out x in); a convolution's ``m`` are channels x kernel x kernel."""
-
-    name: str
-    n: int
-    m: int
-    kernel: int | None = None
-
-
-@dataclass(frozen=True)
 class Layout:
-    """What an export needs to know of a bundle, without opening it. ``pins`` are what a fitting .lidb says as well."""
+    """What an export needs to know of a bundle, without opening it.
+
+    ``pins`` are fields that the metadata of a fitting .lidb file has as well.
+    """
 
     pins: dict[str, str | int]
     lidb: LidbConfig
-    layers: tuple[LayerShape, ...]
+    layers: tuple[Target, ...]
     resolution: int
     text_width: int
 
     def to_json(self) -> bytes:
-        """As it is kept in the store."""
+        """The JSON that is kept in the store."""
         return _LAYOUT.dump_json(self)
 
     @classmethod
@@ -110,13 +104,12 @@ def export(file: LidbFile, layout: Layout, file_format: ExportFormat, *, precisi
     return _safetensors(tensors, _describe(file.metadata, layout, file_format))
 
 
-def pairs(file: LidbFile, layout: Layout) -> Iterator[tuple[LayerShape, Pair]]:
-    """Each layer's change in file order, multiplied out of the basis. Raises as ``export``."""
+def pairs(file: LidbFile, layout: Layout) -> Iterator[tuple[Target, Pair]]:
+    """Each layer's change in file order, multiplied out of the basis. Raises like ``export``."""
     lidb_file.check_pins(file.metadata, layout.pins)
-    shapes = [widths(layer, layout.lidb, file.metadata.kind) for layer in layout.layers]
+    shapes = [layer.capped(layout.lidb.a, layout.lidb.b) for layer in layout.layers]
     for layer, (left, right) in zip(layout.layers, lidb_file.split(file, shapes), strict=True):
-        outside = multiply_out(layer, layout.lidb, left.T, right) if file.metadata.kind == "lidb" else (left.T, right)
-        yield layer, Pair(*outside)
+        yield layer, Pair(*multiply_out(layer, layout.lidb, left.T, right))
 
 
 def balanced(pair: Pair) -> Pair:
@@ -160,10 +153,10 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _describe(metadata: WeightsMetadata, layout: Layout, file_format: ExportFormat) -> dict[str, str]:
-    """What the file says about itself: to this project, to what reads ModelSpec, and to A1111."""
+    """The file's metadata: for this project, for readers of ModelSpec, and for A1111."""
     version, architecture = _BASE_VERSIONS.get(layout.text_width, ("", ""))
     side = layout.resolution
-    said: dict[str, Any] = {
+    described: dict[str, Any] = {
         "format": "pt",
         "hyperdreambooth.base": metadata.bundle,
         "hyperdreambooth.fingerprint": metadata.fingerprint,
@@ -175,9 +168,9 @@ def _describe(metadata: WeightsMetadata, layout: Layout, file_format: ExportForm
         "modelspec.resolution": f"{side}x{side}",
     }
     if version:
-        said["modelspec.architecture"] = f"{architecture}/lora"
+        described["modelspec.architecture"] = f"{architecture}/lora"
     if file_format == "kohya":
-        said |= {
+        described |= {
             "ss_network_module": "networks.lora",
             "ss_network_dim": metadata.rank,
             "ss_network_alpha": metadata.rank,
@@ -187,8 +180,8 @@ def _describe(metadata: WeightsMetadata, layout: Layout, file_format: ExportForm
             "ss_v2": version == "sd_v2",
         }
         if version:
-            said["ss_base_model_version"] = version
-    return {key: str(value) for key, value in said.items()}
+            described["ss_base_model_version"] = version
+    return {key: str(value) for key, value in described.items()}
 
 
 def _safetensors(tensors: dict[str, Float[np.ndarray, ...]], metadata: dict[str, str]) -> bytes:

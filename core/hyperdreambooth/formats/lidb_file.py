@@ -1,6 +1,6 @@
 """Reading a ``.lidb`` file, without torch: what it says about itself, its numbers, and whether it fits.
 
-weights.py makes these files, and turns what is read here into tensors. The format is in docs/lidb-format.md.
+``lidb_weights`` makes these files, and turns what is read here into tensors. The format is in docs/lidb-format.md.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from jaxtyping import Float32, Shaped
 from pydantic import TypeAdapter
 
 from core.errors import WeightsFormat, WeightsMismatch
-from core.hyperdreambooth.model.config import Relaxation
 
 FORMAT, VERSION = "hyperdreambooth.lidb", 1
 LARGEST = 64 * 2**20
-"""Bytes; a file over that is refused unread (a full LoRA of rank 64 over SD 1.5 is below it)."""
+"""Bytes; a larger file is refused unread."""
 
 Precision = Literal["int8", "fp16", "fp32"]
 _TYPES: Mapping[str, np.dtype[Any]] = {"I8": np.dtype("i1"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
@@ -31,7 +30,7 @@ _OTHER_CONTENT = "the file does not hold what its description says: make the wei
 
 @dataclass(frozen=True)
 class WeightsMetadata:
-    """What a file says about itself. ``prompt`` is the trigger; ``kind`` "lora" means factors outside the basis."""
+    """What a file says about itself. ``prompt`` is the trigger; ``kind`` "lidb": the factors are in the basis."""
 
     bundle: str
     fingerprint: str
@@ -41,7 +40,7 @@ class WeightsMetadata:
     basis_seed: int
     preset: str
     rank: int
-    kind: Relaxation
+    kind: Literal["lidb"]
     precision: Precision
     class_noun: str
     identifier: str
@@ -61,7 +60,7 @@ class LidbFile:
 
 
 def read(data: bytes) -> LidbFile:
-    """Open a file; whether it fits a base model is asked with ``check_pins``.
+    """Open a file. ``check_pins`` checks whether it fits a base model.
 
     Raises:
         WeightsFormat: not a .lidb file, another version, damaged, too large, or with numbers that are not finite.
@@ -77,13 +76,13 @@ def read(data: bytes) -> LidbFile:
 
 
 def check_pins(metadata: WeightsMetadata, pins: Mapping[str, Any]) -> None:
-    """Compare with a base model: ``pins`` has the metadata's fields that must be equal. Raises WeightsMismatch."""
+    """Compare with a base model: ``pins`` are the metadata's fields that must be equal. Raises WeightsMismatch."""
     for name, value in pins.items():
         found = getattr(metadata, name)
         if found != value:
             raise WeightsMismatch(
                 f"the weights are of bundle {metadata.bundle!r}, {name} {found!r}, and the service runs "
-                f"{pins['bundle']!r}, {name} {value!r}: personalise the photo again with this bundle"
+                f"{pins['bundle']!r}, {name} {value!r}: personalize the photo again with this bundle"
             )
 
 
@@ -114,7 +113,7 @@ def split(
 
 
 def check_finite(numbers: Shaped[np.ndarray, " numbers"]) -> None:
-    """Raises WeightsFormat for infinities and for what is no number."""
+    """Raises WeightsFormat for infinities and NaN."""
     if numbers.dtype.kind == "f" and not bool(np.isfinite(numbers).all()):
         raise WeightsFormat("the weights are not finite numbers: make them again")
 
@@ -147,7 +146,7 @@ def _metadata(header: dict[str, Any]) -> WeightsMetadata:
 def _tensors(
     header: dict[str, Any], data: bytes, values: str
 ) -> tuple[Shaped[np.ndarray, " values"], Shaped[np.ndarray, " scales"]]:
-    """``values`` and ``scales``, which must be all there is."""
+    """The tensors ``values`` and ``scales``; raises WeightsFormat when the file holds anything else."""
     body = memoryview(data)[8 + int.from_bytes(data[:8], "little") :]
     expected = {"values": values, "scales": "F16"}
     try:
@@ -167,7 +166,7 @@ def _tensors(
 
 
 def _tensor(body: memoryview, kind: str, shape: Any, offsets: Any) -> Shaped[np.ndarray, " numbers"]:
-    """One flat tensor, as the header has it. Raises TypeError or ValueError for what is no such thing."""
+    """One flat tensor, as the header describes it. Raises TypeError or ValueError when it does not describe one."""
     (count,), (begin, end) = shape, offsets
     if any(type(number) is not int for number in (count, begin, end)):
         raise ValueError("sizes and places are whole numbers")

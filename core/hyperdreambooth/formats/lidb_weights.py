@@ -1,4 +1,4 @@
-"""The ``.lidb`` file: one person's weights, self-describing, checked when opened. The format is in docs/lidb-format.md.
+"""The ``.lidb`` file: one subject's weights, self-describing, checked when opened. See docs/lidb-format.md.
 
 A file is safetensors (never pickle) with two flat tensors, ``values`` and ``scales``, and a JSON description. The
 values are the factors of the targets in file order, left before right; the description pins bundle, basis and target
@@ -19,12 +19,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from core.hyperdreambooth.formats import lidb_file
-from core.hyperdreambooth.formats.exports import LayerShape, Layout
+from core.hyperdreambooth.formats.exports import Layout
 from core.hyperdreambooth.formats.lidb_file import LidbFile, Precision, WeightsMetadata
-from core.hyperdreambooth.model.basis import widths
-from core.hyperdreambooth.model.bundle import Bundle, merged
-from core.hyperdreambooth.model.config import Relaxation
-from core.hyperdreambooth.model.lidb import Factors, Person
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.lidb import Factors, LayerFactors
 
 __all__ = [
     "LidbWeights",
@@ -44,7 +42,7 @@ _FLOATS: dict[Precision, torch.dtype] = {"fp16": torch.float16, "fp32": torch.fl
 
 @dataclass(frozen=True, eq=False)
 class LidbWeights:
-    """One person. ``scales`` belong to int8 values, one for each column of ``A`` and each row of ``B``."""
+    """One subject's factors. Int8 values have ``scales``, one for each column of ``A`` and each row of ``B``."""
 
     metadata: WeightsMetadata
     values: Int8[Tensor, " values"] | Float[Tensor, " values"]
@@ -53,30 +51,28 @@ class LidbWeights:
 
 def describe(
     bundle: Bundle,
-    person: Person,
+    factors: LayerFactors,
     *,
-    kind: Relaxation,
     class_noun: str,
     kept_step: int,
-    precision: Precision | None = None,
+    precision: Precision = "int8",
 ) -> LidbWeights:
-    """Pack factors (without a batch dimension) for a bundle: int8 in the basis, fp16 for a full LoRA, unless asked."""
-    chosen: Precision = precision or ("int8" if kind == "lidb" else "fp16")
-    rank = next(iter(person.values())).left.shape[-1]
+    """Pack factors in the basis of ``bundle``, without a batch dimension."""
+    rank = next(iter(factors.values())).left.shape[-1]
     values, scales = [], []
     for target in bundle.targets:
-        factors = person[target.name]
-        for matrix in (factors.left.mT, factors.right):
+        pair = factors[target.name]
+        for matrix in (pair.left.mT, pair.right):
             rows = matrix.detach().to("cpu", torch.float32)
-            if chosen == "int8":
+            if precision == "int8":
                 rows, scale = _quantise(rows)
                 scales.append(scale)
-            values.append(rows.flatten() if chosen == "int8" else rows.flatten().to(_FLOATS[chosen]))
+            values.append(rows.flatten() if precision == "int8" else rows.flatten().to(_FLOATS[precision]))
     metadata = WeightsMetadata(
         **_pins(bundle),
         rank=rank,
-        kind=kind,
-        precision=chosen,
+        kind="lidb",
+        precision=precision,
         class_noun=class_noun,
         identifier=bundle.identifier,
         prompt=f"a {bundle.identifier} {class_noun}",
@@ -87,26 +83,25 @@ def describe(
     )
 
 
-def merged_factors(weights: LidbWeights, bundle: Bundle) -> Person:
-    """The factors as adapters take them, on the bundle's device.
+def merged_factors(weights: LidbWeights, bundle: Bundle) -> LayerFactors:
+    """The factors multiplied with the basis, as adapters take them, on the bundle's device.
 
     Raises:
         WeightsMismatch: the weights were made for another base model, basis or list of targets.
         WeightsFormat: the numbers are too few, too many, or not finite.
     """
-    return merged(bundle, unpack(weights, bundle), kind=weights.metadata.kind)
+    return bundle.basis.merge(unpack(weights, bundle))
 
 
 def unpack(weights: LidbWeights, bundle: Bundle) -> dict[str, Factors]:
-    """The factors of every target as float32, in the basis or out of it as ``metadata.kind`` says. Raises as above."""
+    """The factors of every target in the basis, as float32 on the bundle's device. Raises like ``merged_factors``."""
     lidb_file.check_pins(weights.metadata, _pins(bundle))
     file = LidbFile(weights.metadata, weights.values.numpy(), weights.scales.numpy())
-    shapes = [widths(target, bundle.config.lidb, weights.metadata.kind) for target in bundle.targets]
-    person = {}
-    for target, (left, right) in zip(bundle.targets, lidb_file.split(file, shapes), strict=True):
+    factors = {}
+    for target, (left, right) in zip(bundle.targets, lidb_file.split(file, bundle.shapes.values()), strict=True):
         rows, columns = torch.from_numpy(left).to(bundle.device), torch.from_numpy(right).to(bundle.device)
-        person[target.name] = Factors(rows.mT.contiguous(), columns)
-    return person
+        factors[target.name] = Factors(rows.mT.contiguous(), columns)
+    return factors
 
 
 def to_bytes(weights: LidbWeights) -> bytes:
@@ -127,15 +122,18 @@ def from_bytes(data: bytes) -> LidbWeights:
 
 def layout_of(bundle: Bundle) -> Layout:
     """What exports need to know of the bundle."""
-    layers = tuple(LayerShape(target.name, target.n, target.m, target.kernel) for target in bundle.targets)
     width = int(bundle.unet.config.cross_attention_dim)
     return Layout(
-        layers=layers, lidb=bundle.config.lidb, resolution=bundle.resolution, text_width=width, pins=_pins(bundle)
+        layers=bundle.targets,
+        lidb=bundle.config.lidb,
+        resolution=bundle.resolution,
+        text_width=width,
+        pins=_pins(bundle),
     )
 
 
 def sha256(data: bytes) -> str:
-    """The hash by which a file is known."""
+    """The hash that identifies a file, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -146,7 +144,7 @@ def _pins(bundle: Bundle) -> dict[str, Any]:
         "targets": bundle.targets_hash,
         "layers": len(bundle.targets),
         "basis": bundle.basis.hash,
-        "basis_seed": bundle.basis.seed,
+        "basis_seed": bundle.config.lidb.seed,
         "preset": bundle.config.lidb.preset,
     }
 

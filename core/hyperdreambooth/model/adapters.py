@@ -1,9 +1,9 @@
-"""Put personal changes into a model and take them out again, exactly.
+"""Put low-rank changes into a model and take them out again, exactly.
 
 An adapter is a forward hook on a target that adds ``(x right^T) left^T`` to its output: for a convolution, ``right`` is
 a kernel of ``r`` channels and ``left`` mixes them at each place. No weight is written and no module replaced: after the
 ``with`` block the model is what it was, bit for bit, also after an error.
-Factors may carry a batch dimension: then each row of the batch has its own person, and nothing of one reaches another.
+Factors may carry a batch dimension: then each row of the batch has its own subject, and no row affects another.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.hyperdreambooth.model.lidb import Factors, Person
+from core.hyperdreambooth.model.lidb import Factors, LayerFactors
 
 
 @contextmanager
-def adapted(components: Mapping[str, nn.Module], person: Person) -> Iterator[None]:
-    """Run ``components`` with the merged factors of ``person`` (names are ``component.path.to.layer``).
+def adapted(components: Mapping[str, nn.Module], factors: LayerFactors) -> Iterator[None]:
+    """Run ``components`` with merged factors (names are ``component.path.to.layer``).
 
-    Factors are ``n x r`` and ``r x m``, or ``rows x n x r`` and ``rows x r x m`` for one person a row; inputs of linear
-    layers are then ``rows x tokens x m``, those of convolutions ``rows x channels x h x w``, and rows beyond those of
-    the factors are nobody's. Targets of components that are not given are ignored, so that the text encoder and the
-    UNet can be run one after the other.
+    Factors are ``n x r`` and ``r x m``, or ``rows x n x r`` and ``rows x r x m`` for one subject a row. Then inputs of
+    linear layers are ``rows x tokens x m``, those of convolutions ``rows x channels x h x w``, and rows beyond those of
+    the factors are the base model's. Targets of components that are not given are ignored, so that the text encoder and
+    the UNet can be run one after the other.
 
     Raises:
         KeyError: a target names a layer that its component does not have.
     """
     handles = []
     try:
-        for name, factors in person.items():
+        for name, pair in factors.items():
             component, _, path = name.partition(".")
             if component in components:
                 layer = components[component].get_submodule(path) if path else components[component]
-                handles.append(layer.register_forward_hook(_Change(factors)))
+                handles.append(layer.register_forward_hook(_Change(pair)))
         yield
     finally:
         for handle in handles:
@@ -44,6 +44,8 @@ def adapted(components: Mapping[str, nn.Module], person: Person) -> Iterator[Non
 
 
 class _Change:
+    """The hook: output + (x right^T) left^T."""
+
     def __init__(self, factors: Factors) -> None:
         self.factors = factors
 
@@ -51,11 +53,11 @@ class _Change:
         x: Tensor = inputs[0]
         left, right = self.factors.left.to(x.dtype), self.factors.right.to(x.dtype)
         rows = len(left) if left.ndim == 3 else len(x)
-        theirs = x if rows == len(x) else x[:rows]  # also a slice of everything is copied by its gradient
+        changed = x if rows == len(x) else x[:rows]  # even a slice of everything would be copied by its gradient
         if isinstance(layer, nn.Conv2d):
-            change = _convolve(layer, theirs, left, right)
+            change = _convolve(layer, changed, left, right)
         else:
-            change = torch.matmul(torch.matmul(theirs, right.mT), left.mT)
+            change = torch.matmul(torch.matmul(changed, right.mT), left.mT)
         return output + change if rows == len(x) else torch.cat([output[:rows] + change, output[rows:]])
 
 
@@ -75,8 +77,8 @@ def _convolve(layer: nn.Conv2d, x: Tensor, left: Tensor, right: Tensor) -> Tenso
     return change
 
 
-def stack(people: list[Person]) -> dict[str, Factors]:
-    """One batch out of many people's factors of equal or different rank: lower ranks are padded with zeros."""
+def stack(people: list[LayerFactors]) -> dict[str, Factors]:
+    """One batch out of several subjects' factors, of equal or different rank: lower ranks are padded with zeros."""
     stacked = {}
     for name in people[0]:
         rank = max(person[name].left.shape[-1] for person in people)
@@ -86,15 +88,20 @@ def stack(people: list[Person]) -> dict[str, Factors]:
     return stacked
 
 
-def unstack(people: Person) -> list[Person]:
-    """The people of a batch, one by one."""
-    count = len(next(iter(people.values())).left)
-    return [{name: Factors(f.left[i], f.right[i]) for name, f in people.items()} for i in range(count)]
+def unstack(batch: LayerFactors) -> list[LayerFactors]:
+    """The factors of each subject of a batch."""
+    count = len(next(iter(batch.values())).left)
+    return [{name: Factors(f.left[i], f.right[i]) for name, f in batch.items()} for i in range(count)]
 
 
-def repeat(person: Person, rows: int) -> dict[str, Factors]:
-    """Each person of a batch ``rows`` times in a row: ``people x ...`` becomes ``(people rows) x ...``."""
+def as_batch(factors: LayerFactors) -> dict[str, Factors]:
+    """One subject's factors as a batch of one."""
+    return {name: Factors(f.left[None], f.right[None]) for name, f in factors.items()}
+
+
+def repeat(batch: LayerFactors, rows: int) -> dict[str, Factors]:
+    """Each subject of a batch ``rows`` times in a row: ``people x ...`` becomes ``(people rows) x ...``."""
     return {
         name: Factors(f.left.repeat_interleave(rows, 0), f.right.repeat_interleave(rows, 0))
-        for name, f in person.items()
+        for name, f in batch.items()
     }

@@ -1,4 +1,4 @@
-"""What the frozen random basis is made of, with NumPy alone: the API multiplies weights out of it without torch.
+"""The random numbers of the frozen basis, with NumPy alone: the API multiplies weights out of it without torch.
 
 The numbers are those of ``torch.randn(..., dtype=torch.float64)`` on a CPU generator: a Mersenne twister, two words of
 32 bits a number, Box and Muller's method over blocks of 16. They are part of the ``.lidb`` format, so they are written
@@ -8,50 +8,28 @@ down here and depend on no library's choice of a generator.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from core.hyperdreambooth.model.config import LidbConfig, Relaxation
+from core.hyperdreambooth.model.config import LidbConfig
+from core.hyperdreambooth.model.target import Target
 
-BasisKind = Literal["orthonormal", "gaussian"]
 _BLOCK = 16
 
 
-@runtime_checkable
-class Layer(Protocol):
-    """A personalised layer: its name, and its shape ``n x m`` (out x in, a convolution's with its places)."""
-
-    @property
-    def name(self) -> str:
-        """``component.path.to.layer``."""
-
-    @property
-    def n(self) -> int:
-        """Outputs."""
-
-    @property
-    def m(self) -> int:
-        """Inputs."""
-
-
-def widths(layer: Layer, lidb: LidbConfig, kind: Relaxation = "lidb") -> tuple[int, int]:
-    """How many numbers a rank has on each side of a layer: those of the basis, or of the layer itself ("lora")."""
-    return (min(lidb.a, layer.n), min(lidb.b, layer.m)) if kind == "lidb" else (layer.n, layer.m)
-
-
-def gaussians(layer: Layer, lidb: LidbConfig) -> tuple[Float64[np.ndarray, "n a"], Float64[np.ndarray, "m b"]]:
-    """The standard normal numbers that a layer's two bases are made of; a function of seed, name and shape alone."""
-    key = hashlib.sha256(f"{lidb.seed}/{layer.name}/{layer.n}x{layer.m}".encode()).digest()
+def normal_matrices(target: Target, lidb: LidbConfig) -> tuple[Float64[np.ndarray, "n a"], Float64[np.ndarray, "m b"]]:
+    """The standard normal matrices that a target's bases are made from; a function of seed, name and shape alone."""
+    key = hashlib.sha256(f"{lidb.seed}/{target.name}/{target.n}x{target.m}".encode()).digest()
     words = _twister((int.from_bytes(key[:8], "big") >> 1) & 0xFFFFFFFF)
-    a, b = widths(layer, lidb)
-    left = _normal(words, layer.n * a).reshape(layer.n, a)
-    return left, _normal(words, layer.m * b).reshape(layer.m, b)
+    a, b = target.capped(lidb.a, lidb.b)
+    left = _normal(words, target.n * a).reshape(target.n, a)
+    return left, _normal(words, target.m * b).reshape(target.m, b)
 
 
 def multiply_out(
-    layer: Layer,
+    target: Target,
     lidb: LidbConfig,
     inner_left: Float32[np.ndarray, "a rank"],
     inner_right: Float32[np.ndarray, "rank b"],
@@ -60,11 +38,8 @@ def multiply_out(
 
     The positive R of a QR decomposition is the Cholesky factor of ``X^T X``, so that ``Q A = X (R^-1 A)``.
     """
-    left, right = gaussians(layer, lidb)
-    if lidb.basis == "orthonormal":
-        outer_left, outer_right = _through(left, inner_left), _through(right, inner_right.T).T
-    else:
-        outer_left, outer_right = left @ inner_left / layer.n**0.5, (right @ inner_right.T / layer.m**0.5).T
+    left, right = normal_matrices(target, lidb)
+    outer_left, outer_right = _through(left, inner_left), _through(right, inner_right.T).T
     return outer_left.astype(np.float32), np.ascontiguousarray(outer_right, dtype=np.float32)
 
 

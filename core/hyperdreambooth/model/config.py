@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, field
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from core.errors import BundleError
@@ -17,9 +17,15 @@ from core.errors import BundleError
 _STRICT = ConfigDict(extra="forbid")
 
 Preset = Literal["attention", "attention+geglu", "convolutions", "up-convolutions"]
-Relaxation = Literal["lidb", "lora"]
 Optimizer = Literal["adamw", "muon"]
-Unconditional = Literal["person", "nobody"]
+Unconditional = Literal["subject", "base"]
+
+
+def _without(values: Any, retired: dict[str, Any]) -> Any:
+    """Fields as JSON without those that files of earlier releases have, where their value is what is done today."""
+    if not isinstance(values, dict):
+        return values
+    return {key: value for key, value in values.items() if key not in retired or value != retired[key]}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -30,14 +36,19 @@ class LidbConfig:
     a: int = 100
     b: int = 50
     seed: int = 0
-    basis: Literal["orthonormal", "gaussian"] = "orthonormal"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier(cls, values: Any) -> Any:
+        return _without(values, {"basis": "orthonormal"})
 
 
 @dataclass(frozen=True, config=_STRICT)
-class HypernetworkConfig:
+class HyperNetworkConfig:
     """The hypernetwork (section 4.2): two decoder layers as in the paper; ``iterations`` (s) is not given there.
 
-    ``rank`` is 1 in the paper; a small base model needs more (METHOD: rank 1 reaches half of rank 4's likeness).
+    ``rank`` is 1 in the paper; a small base model needs more: there rank 1 reached half of rank 4's likeness.
+    ``identities`` is how many people the encoder learns to tell apart while it is trained.
     """
 
     resolution: int = 64
@@ -53,8 +64,8 @@ class HypernetworkConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class LinearHypernetworkConfig:
-    """The hypernetwork that two CPU cores can train (decision 20); nothing of it is the paper's.
+class LinearHyperNetworkConfig:
+    """A hypernetwork that two CPU cores can train; nothing of it is the paper's.
 
     For every target, ``eigenfaces`` of the whole picture and ``face_eigenfaces`` of the face are mixed down to
     ``width`` coordinates, of which its weights are a linear function. 192 eigenfaces of the face keep a cosine of 0.37
@@ -70,21 +81,20 @@ class LinearHypernetworkConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class FinetuneConfig:
-    """Rank-relaxed fast finetuning (section 4.3): 40 iterations; learning rate, rank and batch are not given.
+    """Rank-relaxed fast finetuning (section 4.3): 40 iterations; learning rate, rank and batch are not given there.
 
-    ``steps_from_zero`` are taken where no prediction is started from (the paper's DreamBooth takes 1,200); both are
-    for one photo, more photos take more.
-    ``from_prediction`` False: the hypernetwork gives the preview, and finetuning starts from zero (decision 22).
-    ``optimizer`` "muon" needs fewer steps, at a lower rate (decision 23); the paper does not name its own.
-    ``relaxation`` "lidb" stays inside the basis and keeps the file at about 100 KB; "lora" leaves it.
-    ``least_noise`` and ``most_noise`` are the shares of the noise schedule, from its clean end, between which timesteps
-    are drawn: who it is gets decided there (decision 28).
-    ``styled_rows`` of a person's ``rows`` show the photo through a filter of ``styles``, with the prompt of that style,
-    so that the weights hold the person and not the look of one photo (decision 18; the paper has none).
-    ``styled_noisiest``: of a step's rows they are those with the most noise, where the look of a picture is decided;
-    the photo itself is shown where it is decided who it is (decision 27).
-    A likeness below ``poor_likeness``, by the bundle's own recogniser, gets one second try at ``second_rank`` (decision
-    19); None: its word is not asked for. An operator's recogniser has a threshold of its own.
+    ``steps_from_zero``: the steps without a prediction to start from (the paper's DreamBooth takes 1,200). Both counts
+    are for one photo; more photos take more.
+    ``rows``: rows of a batch for each person.
+    ``optimizer`` "muon" needs fewer steps than "adamw", at a lower rate.
+    ``from_prediction`` False: the hypernetwork gives the preview only, and finetuning starts from zero weights. That is
+    better where the prediction is weak: 50 steps from zero then beat as many from the prediction.
+    ``least_noise``, ``most_noise``: shares of the noise schedule, from its clean end, between which timesteps are
+    drawn. The identity of a face is decided between them.
+    ``styled_rows`` of the rows show the photo through a filter of ``styles``, with the prompt of that style, so that
+    the weights hold the person rather than the appearance of one photo.
+    ``styled_noisiest``: those rows get the noisiest timesteps, where the appearance of a picture is decided; the photo
+    itself gets the others.
     """
 
     rank: int = 4
@@ -93,22 +103,24 @@ class FinetuneConfig:
     learning_rate: float = 1e-2
     rows: int = 4
     optimizer: Optimizer = "adamw"
-    relaxation: Relaxation = "lidb"
     from_prediction: bool = True
     least_noise: float = 0.0
     most_noise: float = 1.0
     styled_rows: int = 0
     styled_noisiest: bool = False
     styles: tuple[str, ...] = ()
-    poor_likeness: float | None = None
-    second_rank: int = 8
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier(cls, values: Any) -> Any:
+        return _without(values, {"relaxation": "lidb", "poor_likeness": None, "second_rank": 8})
 
     def starts_from_zero(self, *, has_hypernetwork: bool) -> bool:
-        """Whether there is no prediction that finetuning of somebody new starts from."""
+        """Whether finetuning of a new subject starts from zero weights rather than from a prediction."""
         return not (has_hypernetwork and self.from_prediction)
 
     def steps_taken(self, *, from_zero: bool, photos: int = 1) -> int:
-        """The steps of a personalisation that names none; half as many again for each further photo, up to twice."""
+        """Finetuning steps when a request names none; each further photo adds half as many, up to twice as many."""
         steps = self.steps_from_zero if from_zero else self.steps
         return min(steps * (photos + 1) // 2, 2 * steps)
 
@@ -117,14 +129,23 @@ class FinetuneConfig:
 class SamplingConfig:
     """Text to image: steps and guidance scale when a request names none; ``batch`` is the most rows in one pass.
 
-    ``unconditional`` says whose weights the pass without the prompt carries. "person" is what diffusers does with a
-    LoRA; with "nobody" guidance leads away from the base model, towards the person as well as towards the prompt.
+    ``unconditional`` says with which weights the pass without the prompt is made: the "subject"'s, as diffusers does
+    with a LoRA; or the "base" model's, so that guidance leads towards the subject as well as towards the prompt.
     """
 
     steps: int = 30
     guidance_scale: float = 7.5
     batch: int = 16
-    unconditional: Unconditional = "person"
+    unconditional: Unconditional = "subject"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier(cls, values: Any) -> Any:
+        """Files of earlier releases have other words for it."""
+        words = {"person": "subject", "nobody": "base"}
+        if isinstance(values, dict) and values.get("unconditional") in words:
+            return {**values, "unconditional": words[values["unconditional"]]}
+        return values
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -140,7 +161,7 @@ class BundleConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def changed(self, key: str, value: Any) -> BundleConfig:
-        """A copy with one number changed, by its dotted name: ``finetune.rank``. Raises BundleError for no such one."""
+        """A copy with one setting (``finetune.rank``) changed. Raises BundleError for an unknown name."""
         fields: dict[str, Any] = asdict(self)
         *path, last = key.split(".")
         part: Any = fields

@@ -1,4 +1,4 @@
-"""The hypernetwork (section 4.2): from one face to the LiDB weights of every target.
+"""The hypernetwork (section 4.2): from one face to the LiDB factors of every target.
 
 The paper's is ``TransformerHyperNetwork``. A convolutional stem and a ViT turn the face into features ``f``, once. A
 transformer decoder has one token for each target; starting from zero change it cross-attends to ``f`` and predicts a
@@ -8,8 +8,8 @@ residual, ``s`` times:
 
 A zero change is ``A = 0`` with a learned ``B``: were both zero, neither would get a gradient.
 
-``LinearHyperNetwork`` is the one that two CPU cores can train (decision 20): ``f`` are the face's coordinates among
-eigenfaces, and every ``A`` is a linear function of them. It has no iterations.
+``LinearHyperNetwork`` is one that two CPU cores can train: ``f`` are the face's coordinates among eigenfaces, and every
+``A`` is a linear function of them. It has no iterations.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.hyperdreambooth.model.config import HypernetworkConfig, LinearHypernetworkConfig
+from core.hyperdreambooth.model.config import HyperNetworkConfig, LinearHyperNetworkConfig
 from core.hyperdreambooth.model.eigenfaces import Eigenfaces
 from core.hyperdreambooth.model.lidb import Factors
-from core.hyperdreambooth.model.residual import residual
+from core.hyperdreambooth.networks.residual import residual_branch
 
 HEAD_STD = 1e-3
-"""Initial spread of the output heads (the paper's first author's advice to an open implementation)."""
+"""Initial standard deviation of the output heads (the paper's first author's advice to an open implementation)."""
 
 Shapes = dict[str, tuple[int, int]]
 """Target name -> the inner widths ``(a, b)`` of its basis, in file order."""
 
 
 class HyperNetwork(nn.Module, ABC):
-    """Faces to people: ``encoder`` looks at a face, once; ``decode`` makes factors for all targets of what it saw."""
+    """Faces to factors: ``encoder`` turns a face into features, once; ``decode`` turns those into factors."""
 
-    config: HypernetworkConfig | LinearHypernetworkConfig
+    config: HyperNetworkConfig | LinearHyperNetworkConfig
     encoder: nn.Module
 
     def __init__(self, shapes: Shapes) -> None:
@@ -47,7 +47,7 @@ class HyperNetwork(nn.Module, ABC):
 
     @property
     def identities(self) -> nn.Parameter | None:
-        """What the identity loss holds embeddings against, one vector a person of the training pictures; or None."""
+        """For the identity loss: one vector for each person of the training pictures; None without such a loss."""
         return None
 
     def forward(self, faces: Float[Tensor, "people 3 h w"], iterations: int | None = None) -> dict[str, Factors]:
@@ -62,43 +62,43 @@ class HyperNetwork(nn.Module, ABC):
 
     @abstractmethod
     def identity(self, features: Float[Tensor, "people tokens width"]) -> Float[Tensor, "people embedding"]:
-        """The encoder's idea of who it is: a unit vector, for telling people apart."""
+        """An embedding of the person's identity: a unit vector."""
 
     def describe(self) -> dict[str, Any]:
         """What ``from_description`` needs to build the same network, as plain JSON values."""
         return {"config": asdict(self.config), "shapes": {name: list(shape) for name, shape in self.shapes.items()}}
 
 
-def fresh(
-    config: HypernetworkConfig | LinearHypernetworkConfig, shapes: Shapes, *, seed: int = 0, identities: int = 0
+def new_hypernetwork(
+    config: HyperNetworkConfig | LinearHyperNetworkConfig, shapes: Shapes, *, seed: int = 0, identities: int = 0
 ) -> HyperNetwork:
-    """A network of the kind that ``config`` is of, with fresh weights from ``seed``.
+    """A network of the class that ``config`` belongs to, with initial weights from ``seed``.
 
     ``identities`` is how many people the transformer's encoder is to tell apart while it learns.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if isinstance(config, LinearHypernetworkConfig):
+        if isinstance(config, LinearHyperNetworkConfig):
             return LinearHyperNetwork(config, shapes)
         return TransformerHyperNetwork(replace(config, identities=identities or config.identities), shapes)
 
 
 def from_description(description: dict[str, Any]) -> HyperNetwork:
-    """A network with fresh weights from what ``describe`` gave."""
+    """A network with initial weights, from the result of ``describe``."""
     fields: dict[str, Any] = description["config"]
     shapes = {name: (int(a), int(b)) for name, (a, b) in description["shapes"].items()}
     if "stem" in fields:
-        return fresh(HypernetworkConfig(**{**fields, "stem": tuple(fields["stem"])}), shapes)
-    return fresh(LinearHypernetworkConfig(**fields), shapes)
+        return new_hypernetwork(HyperNetworkConfig(**{**fields, "stem": tuple(fields["stem"])}), shapes)
+    return new_hypernetwork(LinearHyperNetworkConfig(**fields), shapes)
 
 
 class TransformerHyperNetwork(HyperNetwork):
     """The paper's: ``s`` residuals of a transformer decoder."""
 
-    config: HypernetworkConfig
+    config: HyperNetworkConfig
     encoder: FaceEncoder
 
-    def __init__(self, config: HypernetworkConfig, shapes: Shapes) -> None:
+    def __init__(self, config: HyperNetworkConfig, shapes: Shapes) -> None:
         super().__init__(shapes)
         self.config = config
         width, rank = config.width, config.rank
@@ -117,7 +117,7 @@ class TransformerHyperNetwork(HyperNetwork):
 
     @property
     def identities(self) -> nn.Parameter | None:
-        """The encoder's."""
+        """See HyperNetwork: those of the encoder."""
         return self.encoder.identities
 
     def decode(
@@ -132,7 +132,7 @@ class TransformerHyperNetwork(HyperNetwork):
         return self._unpack(flat)
 
     def identity(self, features: Float[Tensor, "people tokens width"]) -> Float[Tensor, "people embedding"]:
-        """The encoder's idea of who it is: a unit vector, for telling people apart."""
+        """An embedding of the person's identity: a unit vector."""
         return nn.functional.normalize(self.encoder.to_identity(features.mean(1)), dim=-1)
 
     def _unpack(self, flat: Float[Tensor, "people targets values"]) -> dict[str, Factors]:
@@ -148,14 +148,14 @@ class TransformerHyperNetwork(HyperNetwork):
 class LinearHyperNetwork(HyperNetwork):
     """A linear function of the face's coordinates ``c`` among eigenfaces:  ``A = [c mix, 1] head``, for each target.
 
-    ``B`` is learned and the same for everybody: what of a layer's input matters is one question for all faces. Each
-    target mixes ``width`` coordinates of its own out of all: together they see all of a face.
+    ``B`` is learned and the same for all faces: it picks what matters of a layer's input. Each target mixes ``width``
+    coordinates of its own out of all, so that together the targets see the whole face.
     """
 
-    config: LinearHypernetworkConfig
+    config: LinearHyperNetworkConfig
     encoder: Eigenfaces
 
-    def __init__(self, config: LinearHypernetworkConfig, shapes: Shapes) -> None:
+    def __init__(self, config: LinearHyperNetworkConfig, shapes: Shapes) -> None:
         super().__init__(shapes)
         self.config = config
         self.encoder = Eigenfaces(config.resolution, config.eigenfaces, config.face_eigenfaces)
@@ -184,10 +184,10 @@ class LinearHyperNetwork(HyperNetwork):
 
     @torch.no_grad()
     def widened(self, rank: int, *, seed: int) -> LinearHyperNetwork:
-        """The same prediction with room for ``rank`` components, as ``lidb.relax`` gives a person: new columns of ``A``
-        are zero, new rows of ``B`` random.
+        """The same prediction with room for ``rank`` components, as in ``lidb.relax``: new columns of ``A`` are zero,
+        new rows of ``B`` random.
         """
-        wide = fresh(replace(self.config, rank=rank), self.shapes, seed=seed)
+        wide = new_hypernetwork(replace(self.config, rank=rank), self.shapes, seed=seed)
         assert isinstance(wide, LinearHyperNetwork)
         old = self.config.rank
         wide.encoder.load_state_dict(self.encoder.state_dict())
@@ -202,7 +202,7 @@ class LinearHyperNetwork(HyperNetwork):
 class FaceEncoder(nn.Module):
     """A convolutional stem (each stage halves the picture) and a small ViT on what is left of it."""
 
-    def __init__(self, config: HypernetworkConfig) -> None:
+    def __init__(self, config: HyperNetworkConfig) -> None:
         super().__init__()
         channels = (3, *config.stem)
         stages = [_stage(before, after) for before, after in pairwise(channels)]
@@ -224,10 +224,10 @@ class FaceEncoder(nn.Module):
         return tokens
 
 
-class _Residual(nn.Module):
+class _ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = residual(channels)
+        self.body = residual_branch(channels)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         out: Tensor = x + self.body(x)
@@ -235,4 +235,4 @@ class _Residual(nn.Module):
 
 
 def _stage(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, 4, stride=2, padding=1), _Residual(after))
+    return nn.Sequential(nn.Conv2d(before, after, 4, stride=2, padding=1), _ResidualBlock(after))

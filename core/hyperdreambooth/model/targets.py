@@ -1,7 +1,5 @@
-"""Which layers of a Stable-Diffusion-type pipeline are personalised, and in which order.
+"""Which layers of a Stable-Diffusion-type pipeline are personalized, and in which order.
 
-A *target* is a linear layer ``W`` of shape ``n x m`` (out x in) of the UNet or of a text encoder, or a convolution of
-the UNet, whose kernel is taken as such a matrix: its ``m`` inputs are channels x kernel x kernel, in PyTorch's order.
 The ordered list of targets is part of the ``.lidb`` file format: text encoders first, then the UNet, each in the order
 of ``named_modules``.
 
@@ -9,10 +7,10 @@ The paper (section 4.1) says "about 30K variables", without listing the layers. 
 
 ``attention``        query, key, value and output of every attention layer: 176 layers of SD 1.5, 26,400 variables.
 ``attention+geglu``  the UNet's GEGLU projections as well: 192 layers, 28,800 variables = 115.2 KB in fp32.
-``convolutions``     those of the UNet's residual blocks and samplers: 64 layers of SD 1.5, 9,600 variables (decision
-                     21: where small models hold faces).
-``up-convolutions``  those of them that are in the UNet's up blocks: 39 layers of SD 1.5, 5,850 variables (decision 26:
-                     no gradient has to go through the other half).
+``convolutions``     those of the UNet's residual blocks and samplers: 64 layers of SD 1.5, 9,600 variables. Small
+                     models, whose first level has no attention, hold faces there.
+``up-convolutions``  those of them that are in the UNet's up blocks: 39 layers of SD 1.5, 5,850 variables. No gradient
+                     has to pass through the other half.
 """
 
 from __future__ import annotations
@@ -21,12 +19,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from torch import nn
 
 from core.errors import BundleError
 from core.hyperdreambooth.model.config import Preset
+from core.hyperdreambooth.model.target import Target
 
 _UNET_ATTENTION = re.compile(r"\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$")
 _UNET_GEGLU = re.compile(r"\.ff\.net\.0\.proj$")
@@ -43,29 +41,11 @@ _PATTERNS: Mapping[Preset, Mapping[str, tuple[re.Pattern[str], ...]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Target:
-    """One personalised layer: ``y = W x`` with ``W`` of ``n`` rows (outputs) and ``m`` columns (inputs).
-
-    ``kernel`` is the side of a convolution's kernel, of which ``m`` has a column for each channel and place; a linear
-    layer has none.
-    """
-
-    name: str
-    n: int
-    m: int
-    kernel: int | None = None
-
-    def capped(self, a: int, b: int) -> tuple[int, int]:
-        """The inner widths of this layer's basis: ``a`` and ``b``, never wider than the layer itself."""
-        return min(a, self.n), min(b, self.m)
-
-
 def find_targets(components: Mapping[str, nn.Module], preset: Preset) -> tuple[Target, ...]:
     """The targets of ``components`` (``{"text_encoder": ..., "unet": ...}``, also ``text_encoder_2``), in file order.
 
     Raises:
-        BundleError: a component has no layer that the preset personalises.
+        BundleError: a component has no layer that the preset personalizes.
     """
     found: list[Target] = []
     for component in sorted(components, key=lambda name: (not name.startswith("text_encoder"), name)):
@@ -82,7 +62,7 @@ def find_targets(components: Mapping[str, nn.Module], preset: Preset) -> tuple[T
 
 
 def variables(targets: Iterable[Target], *, a: int, b: int, rank: int) -> int:
-    """How many numbers a person is: the sum of ``a r + r b`` over the targets."""
+    """How many numbers one subject's weights are: the sum of ``a r + r b`` over the targets."""
     return sum(rank * sum(target.capped(a, b)) for target in targets)
 
 

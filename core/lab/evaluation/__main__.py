@@ -22,14 +22,15 @@ from pathlib import Path
 
 from core.errors import HyperDreamBoothError, SettingsError
 from core.hyperdreambooth.faces.onnx_recogniser import OnnxRecogniser, path_of
-from core.hyperdreambooth.model.bundle import Bundle, load_bundle
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.loading import load_bundle
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.lab.classifier import load_classifier
 from core.lab.evaluation import results
 from core.lab.evaluation.gain import gain_table, gains
 from core.lab.evaluation.groups import group_table
 from core.lab.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
-from core.lab.evaluation.metrics import ACCEPT, ATTRIBUTES, Judges
+from core.lab.evaluation.metrics import ACCEPT, ATTRIBUTES, Metrics
 from core.lab.evaluation.report import by_style, differences, grid, judge_accuracy, summarise, table
 from core.lab.evaluation.sheet import style_sheet
 from core.lab.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, default=4, help="pictures of the plain prompt for each person")
     parser.add_argument("--plain", action="store_true", help="no styles and attributes: likeness alone, faster")
     parser.add_argument("--steps", type=int, help="finetuning steps (default: the bundle's)")
-    parser.add_argument("--group", type=int, default=6, help="people personalised in one batch (1: honest seconds)")
+    parser.add_argument("--group", type=int, default=6, help="people personalized in one batch (1: honest seconds)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--sheet", type=Path, help="also draw a sheet of styles, for the faces of nobody (identity omi...) in this file"
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """All methods that the bundle can be personalised by, then the tables."""
+    """All methods that the bundle can be personalized by, then the tables."""
     bundle = load_bundle(arguments.bundle)
     trained_on = bundle.class_noun
     if arguments.noun:
@@ -177,7 +178,7 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
         subjects(sized, people, photos=arguments.photos),
         large[:people],
         subjects(everybody, STRANGERS),
-        Judges(recogniser, classifier, **similar, accept=arguments.accept),
+        Metrics(recogniser, classifier, **similar, accept=arguments.accept),
         photos=arguments.photos,
         pictures=arguments.pictures,
         group=arguments.group,

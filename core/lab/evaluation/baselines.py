@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from core.errors import BundleError
 from core.hyperdreambooth.finetune import CLIP, PROMPT
-from core.hyperdreambooth.model.bundle import Bundle, denoising_loss, tokenize
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.denoising import denoising_loss
+from core.hyperdreambooth.model.prompts import tokenize
 
 
 def dreambooth(

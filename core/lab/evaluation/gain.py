@@ -13,7 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core.hyperdreambooth.finetune import PROMPT
-from core.hyperdreambooth.model.bundle import NOBODY, Bundle, loss_at, tokenize
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.denoising import loss_at
+from core.hyperdreambooth.model.lidb import NO_FACTORS
+from core.hyperdreambooth.model.prompts import tokenize
 from core.hyperdreambooth.prediction import predict_weights
 from core.lab.evaluation.methods import photo_latents
 from core.lab.evaluation.report import Mean, interval, plus_minus
@@ -62,5 +65,5 @@ def _losses(bundle: Bundle, chosen: Sequence[Subject], seed: int) -> Float[Tenso
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     steps = [torch.full((len(chosen),), step, device=latents.device) for step in TIMESTEPS]
     return torch.stack(
-        [torch.stack([loss_at(bundle, t, noise, latents, tokens, who) for t in steps]) for who in (NOBODY, people)]
+        [torch.stack([loss_at(bundle, t, noise, latents, tokens, who) for t in steps]) for who in (NO_FACTORS, people)]
     ).cpu()

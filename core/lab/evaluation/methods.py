@@ -1,6 +1,6 @@
 """What is compared: HyperDreamBooth as a bundle has it, its ablations, and the methods the paper holds it against.
 
-A method turns photos of people into ``Personalised``, one for each: the model to draw with, the personal factors (if it
+A method turns photos of people into ``Personalized``, one for each: the model to draw with, the personal factors (if it
 has any), and the bytes that one person takes on a disk.
 """
 
@@ -15,28 +15,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.hyperdreambooth.finetune import finetune, show
+from core.hyperdreambooth.finetune import TrainingLatents, encode_training_pictures, finetune
 from core.hyperdreambooth.formats.lidb_weights import Precision, describe, merged_factors, to_bytes
 from core.hyperdreambooth.model.adapters import unstack
-from core.hyperdreambooth.model.bundle import Bundle, encode_pictures
+from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.config import FinetuneConfig
 from core.hyperdreambooth.model.hypernetwork import LinearHyperNetwork
-from core.hyperdreambooth.model.lidb import Person
+from core.hyperdreambooth.model.latents import encode_pictures
+from core.hyperdreambooth.model.lidb import LayerFactors
 from core.hyperdreambooth.prediction import predict_weights
+from core.lab.evaluation.ablations import finetune_full_lora, with_gaussian_basis
 from core.lab.evaluation.baselines import dreambooth, textual_inversion
 from core.lab.evaluation.subjects import Subject
 
 
 @dataclass(frozen=True)
-class Personalised:
-    """One person as a method leaves them; ``factors`` are merged (None: the model itself changed, or nobody)."""
+class Personalized:
+    """What a method makes for one person; ``factors`` are merged (None: the model itself changed, or nothing did)."""
 
     bundle: Bundle
-    factors: Person | None
+    factors: LayerFactors | None
     stored_bytes: int
 
 
-Run = Callable[[Bundle, Sequence[Subject], int, float | None], list[Personalised]]
+Run = Callable[[Bundle, Sequence[Subject], int, float | None], list[Personalized]]
 """Bundle, people, seed and learning rate (None: the method's own) to one result for each person."""
 
 
@@ -45,7 +47,7 @@ class Method:
     """A row of the tables. ``together``: many people fit in one batch; ``rates`` are the learning rates of a sweep.
 
     Without a sweep, a method learns at the rate that the sweep on the embedded bundle chose. ``missing`` says why a
-    bundle cannot be personalised so, or None.
+    bundle cannot be personalized so, or None.
     """
 
     name: str
@@ -70,7 +72,9 @@ def photo_latents(bundle: Bundle, chosen: Sequence[Subject]) -> Float[Tensor, "p
         return encode_pictures(bundle, torch.from_numpy(np.stack([subject.photo for subject in chosen])))
 
 
-def starting_point(bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iterations: int | None = None) -> Person:
+def starting_point(
+    bundle: Bundle, chosen: Sequence[Subject], *, seed: int, iterations: int | None = None
+) -> LayerFactors:
     """What finetuning starts from, with a leading dimension of people: the hypernetwork's prediction, or zero."""
     if bundle.hypernetwork is None:
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -89,46 +93,68 @@ def _refined(
     seed: int,
     rate: float | None,
     *,
-    precision: Precision | None = None,
+    precision: Precision = "int8",
     iterations: int | None = None,
     change: Callable[[Bundle], Bundle] = lambda bundle: bundle,
     default: float | None = None,
-) -> list[Personalised]:
-    """Fast finetuning of all people in one batch, then the file as it is stored and what is read back from it."""
+) -> list[Personalized]:
+    """Fast finetuning of all people in one batch; the result is what is read back from the file that is stored."""
     bundle = change(bundle)
+    pictures, start, config = _inputs(bundle, chosen, seed, rate or default, iterations)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    tuned = finetune(bundle, pictures, start, config, generator=generator)
+    return [_stored(bundle, factors, tuned.kept_step, precision) for factors in unstack(tuned.factors)]
+
+
+def _full_lora(
+    bundle: Bundle,
+    chosen: Sequence[Subject],
+    seed: int,
+    rate: float | None,
+    *,
+    change: Callable[[Bundle], Bundle] = lambda bundle: bundle,
+    default: float,
+) -> list[Personalized]:
+    """The same outside the basis."""
+    bundle = change(bundle)
+    pictures, start, config = _inputs(bundle, chosen, seed, rate or default)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    found = finetune_full_lora(bundle, pictures, start, config, generator)
+    return [Personalized(bundle, factors, size) for factors, size in found]
+
+
+def _inputs(
+    bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None, iterations: int | None = None
+) -> tuple[TrainingLatents, LayerFactors, FinetuneConfig]:
+    """What finetuning of these people takes: their pictures, their start, and the bundle's configuration."""
     settings = bundle.config.finetune
     photos = torch.from_numpy(np.stack([subject.photos for subject in chosen]))
     steps = bundle.finetuning_steps(photos.shape[1])
-    config: FinetuneConfig = replace(settings, steps=steps, learning_rate=rate or default or settings.learning_rate)
+    config: FinetuneConfig = replace(settings, steps=steps, learning_rate=rate or settings.learning_rate)
     origin = _from_zero(bundle) if bundle.starts_from_zero else bundle
     start = starting_point(origin, chosen, seed=seed, iterations=iterations)
-    generator = torch.Generator("cpu").manual_seed(seed)
-    tuned = finetune(bundle, show(bundle, photos, config), start, config, generator=generator)
-    return [_stored(bundle, person, config, tuned.kept_step, precision) for person in unstack(tuned.person)]
+    return encode_training_pictures(bundle, photos, config), start, config
 
 
-def _predicted(bundle: Bundle, chosen: Sequence[Subject], seed: int, _rate: float | None) -> list[Personalised]:
+def _predicted(bundle: Bundle, chosen: Sequence[Subject], seed: int, _rate: float | None) -> list[Personalized]:
     people = unstack(starting_point(bundle, chosen, seed=seed))
-    return [_stored(bundle, person, bundle.config.finetune, 0, None) for person in people]
+    return [_stored(bundle, factors, 0, "int8") for factors in people]
 
 
-def _nobody(bundle: Bundle, chosen: Sequence[Subject], _seed: int, _rate: float | None) -> list[Personalised]:
-    return [Personalised(bundle, None, 0)] * len(chosen)
+def _not_personalized(bundle: Bundle, chosen: Sequence[Subject], _seed: int, _rate: float | None) -> list[Personalized]:
+    return [Personalized(bundle, None, 0)] * len(chosen)
 
 
-def _stored(
-    bundle: Bundle, person: Person, config: FinetuneConfig, step: int, precision: Precision | None
-) -> Personalised:
-    kind = config.relaxation if step else "lidb"
-    weights = describe(bundle, person, kind=kind, class_noun=bundle.class_noun, kept_step=step, precision=precision)
-    return Personalised(bundle, merged_factors(weights, bundle), len(to_bytes(weights)))
+def _stored(bundle: Bundle, factors: LayerFactors, step: int, precision: Precision) -> Personalized:
+    weights = describe(bundle, factors, class_noun=bundle.class_noun, kept_step=step, precision=precision)
+    return Personalized(bundle, merged_factors(weights, bundle), len(to_bytes(weights)))
 
 
 def _one_by_one(make: Callable[[Bundle, Tensor, int, float], tuple[Bundle, int]], default: float) -> Run:
-    def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalised]:
+    def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalized]:
         latents = photo_latents(bundle, chosen)
         made = [make(bundle, photo[None], seed, rate or default) for photo in latents]
-        return [Personalised(changed, None, size) for changed, size in made]
+        return [Personalized(changed, None, size) for changed, size in made]
 
     return run
 
@@ -170,13 +196,9 @@ def _from_zero(bundle: Bundle) -> Bundle:
     return bundle.configured(bundle.config, hypernetwork=None)
 
 
-def _full_lora(bundle: Bundle, **changes: object) -> Bundle:
-    return with_finetuning(bundle, relaxation="lora", **changes)
-
-
 _ALL = (
     Method("hyperdreambooth", "HyperDreamBooth, as the bundle has it", _refined),
-    Method("not-personalised", "the base model, not personalised", _nobody, identifier=False),
+    Method("not-personalized", "the base model, not personalized", _not_personalized, identifier=False),
     Method("hypernetwork-only", "hypernetwork only", _predicted, missing=_needs_hypernetwork),
     Method(
         "without-hypernetwork",
@@ -195,13 +217,17 @@ _ALL = (
     ),
     Method("fp32", "stored in fp32 instead of int8", partial(_refined, precision="fp32")),
     Method(
-        "full-lora", "relaxed to a full LoRA, as many steps", partial(_refined, change=_full_lora, default=3e-3),
+        "gaussian-basis", "in a Gaussian basis", partial(_refined, change=with_gaussian_basis),
+        missing=lambda bundle: None if bundle.starts_from_zero else "the bundle's prediction is made for its own basis",
+    ),
+    Method(
+        "full-lora", "relaxed to a full LoRA, as many steps", partial(_full_lora, default=3e-3),
         rates=(1e-3, 3e-3, 1e-2),
     ),
     Method(
         "lora-dreambooth",
         "LoRA DreamBooth, rank 4, 400 iterations",
-        _of_one_photo(partial(_refined, default=1e-3, change=lambda bundle: _full_lora(
+        _of_one_photo(partial(_full_lora, default=1e-3, change=lambda bundle: with_finetuning(
             _from_zero(bundle), rank=4, steps_from_zero=400, optimizer="adamw",
             least_noise=0.0, most_noise=1.0, styled_rows=0,
         ))),
@@ -230,5 +256,5 @@ _ALL = (
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 """Every row of the tables by its name."""
 
-QUICK = ("hyperdreambooth", "not-personalised", "hypernetwork-only")
+QUICK = ("hyperdreambooth", "not-personalized", "hypernetwork-only")
 """What is measured when no method is named."""

@@ -41,7 +41,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Judges:
+class Metrics:
     """Who measures; a judge that is None leaves its columns out.
 
     ``accept`` is the cosine above which the recogniser takes a picture for the person.
@@ -62,7 +62,7 @@ def prompts(styles: Sequence[str], attributes: Sequence[str], noun: str) -> dict
 
 
 def measure(
-    judges: Judges,
+    judges: Metrics,
     subject: Subject,
     used: UInt8[np.ndarray, "h w 3"],
     strangers: Sequence[Float[np.ndarray, " embedding"]],

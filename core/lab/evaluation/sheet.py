@@ -13,17 +13,17 @@ from core.hyperdreambooth.styles.styles import STYLES
 from core.lab.evaluation.methods import METHODS
 from core.lab.evaluation.metrics import prompts
 from core.lab.evaluation.study import draw
-from core.lab.evaluation.subjects import faces_of_nobody
+from core.lab.evaluation.subjects import generated_faces
 from core.lab.training.data import Faces
 
 
 def style_sheet(bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people: int = 20, group: int = 5) -> Path:
-    """Personalise ``people`` generated faces (pictures of nobody) as the bundle has it and draw the plain prompt and
+    """Personalize ``people`` generated faces (pictures of nobody) as the bundle has it and draw the plain prompt and
     every style that it finetunes with (all of them where it names none).
 
     The sheet holds generated pictures only, so that it may be published.
     """
-    chosen = faces_of_nobody(faces, people)
+    chosen = generated_faces(faces, people)
     asked = prompts(bundle.config.finetune.styles or tuple(STYLES), (), bundle.class_noun)
     rows = []
     for first in tqdm(range(0, len(chosen), group), desc="sheet of styles", unit="group"):

@@ -21,10 +21,13 @@ from torch import nn
 from tqdm import tqdm
 
 from core.errors import SettingsError
-from core.hyperdreambooth.model.bundle import Bundle, decode_latents, encode_pictures
-from core.hyperdreambooth.sampling import Row, merge_people, sample_latents
-from core.lab.evaluation.methods import Method, Personalised
-from core.lab.evaluation.metrics import Judges, Made, measure, prompts
+from core.hyperdreambooth.formats.lidb_weights import LidbWeights
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.latents import decode_latents, encode_pictures
+from core.hyperdreambooth.records import Row
+from core.hyperdreambooth.sampling import sample_latents, zeros
+from core.lab.evaluation.methods import Method, Personalized
+from core.lab.evaluation.metrics import Made, Metrics, measure, prompts
 from core.lab.evaluation.subjects import Subject
 
 log = logging.getLogger(__name__)
@@ -39,7 +42,7 @@ class Study:
     ``strangers`` are whom pictures are held against as well, themselves left out: they do not depend on how many people
     are chosen, so that a study of more people goes on from one of fewer.
 
-    ``photos`` of each person are used. ``group`` people are personalised in one batch, by methods that can. ``styles``
+    ``photos`` of each person are used. ``group`` people are personalized in one batch, by methods that can. ``styles``
     and ``attributes`` are prompted for once each a person, the plain prompt ``pictures`` times. ``judged_by`` says
     which judges those are.
     """
@@ -49,7 +52,7 @@ class Study:
     chosen: Sequence[Subject]
     large: Sequence[Subject]
     strangers: Sequence[Subject]
-    judges: Judges
+    judges: Metrics
     photos: int = 1
     pictures: int = 4
     group: int = 6
@@ -122,7 +125,7 @@ class Study:
                 record = self._record(method, index, person, folder=file.with_suffix(""))
                 _append(file, {**record, "seconds": round(seconds, 3)})
 
-    def _record(self, method: Method, index: int, person: Personalised, folder: Path) -> Record:
+    def _record(self, method: Method, index: int, person: Personalized, folder: Path) -> Record:
         began = time.perf_counter()
         made = self._draw(method, person, seed=self.seed + 1000 * index)
         count = len(made.plain) + len(made.styled) + len(made.attributes)
@@ -138,7 +141,7 @@ class Study:
             **numbers,
         }
 
-    def _draw(self, method: Method, person: Personalised, *, seed: int) -> Made:
+    def _draw(self, method: Method, person: Personalized, *, seed: int) -> Made:
         asked = prompts(self.styles, self.attributes, self.bundle.class_noun)
         texts = [asked.pop("")] * self.pictures + list(asked.values())
         if not method.identifier:
@@ -169,11 +172,11 @@ def ceiling(study: Study) -> list[Record]:
     return [{"identity": s.identity, "photo": float(c)} for s, c in zip(study.chosen, cosines, strict=True)]
 
 
-def draw(person: Personalised, texts: Sequence[str], *, seed: int) -> UInt8[np.ndarray, "n h w 3"]:
+def draw(person: Personalized, texts: Sequence[str], *, seed: int) -> UInt8[np.ndarray, "n h w 3"]:
     """One picture for each prompt, with seeds from ``seed`` on."""
     bundle = person.bundle
-    factors = merge_people(bundle, [Row("")])[0] if person.factors is None else person.factors
-    rows = [Row(text, seed=seed + number) for number, text in enumerate(texts)]
+    factors = zeros(bundle) if person.factors is None else person.factors
+    rows: list[Row[LidbWeights]] = [Row(text, seed=seed + number) for number, text in enumerate(texts)]
     limit, side, steps = bundle.config.sampling.batch, bundle.resolution, bundle.config.sampling.steps
     parts = []
     for first in range(0, len(rows), limit):

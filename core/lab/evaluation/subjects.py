@@ -75,7 +75,7 @@ def subjects(faces: Faces, people: int, *, photos: int = 1) -> list[Subject]:
     ]
 
 
-def faces_of_nobody(faces: Faces, people: int, *, prefix: str = "omi") -> list[Subject]:
+def generated_faces(faces: Faces, people: int, *, prefix: str = "omi") -> list[Subject]:
     """The first ``people`` generated faces (their identity starts with ``prefix``): their pictures may be published.
 
     Raises:

@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 
 from core.errors import SettingsError
 from core.hyperdreambooth.model.bundle import Bundle
-from core.lab.evaluation.methods import METHODS, Method, Personalised
+from core.lab.evaluation.methods import METHODS, Method, Personalized
 from core.lab.evaluation.subjects import Subject
 
 Photo = UInt8[np.ndarray, "h w 3"]
@@ -38,7 +38,7 @@ def degraded(name: str) -> Method:
     """The row for a photo made worse in one way, by its name in ``DEGRADATIONS``."""
     worsen = DEGRADATIONS[name]
 
-    def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalised]:
+    def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalized]:
         worse = [_with_photos(subject, np.stack([worsen(photo) for photo in subject.photos])) for subject in chosen]
         return METHODS["hyperdreambooth"].run(bundle, worse, seed, rate)
 
@@ -55,7 +55,7 @@ def _with_setting(key: str, text: str) -> Method:
     except json.JSONDecodeError:
         value = text
 
-    def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalised]:
+    def run(bundle: Bundle, chosen: Sequence[Subject], seed: int, rate: float | None) -> list[Personalized]:
         changed = bundle.configured(bundle.config.changed(key, value))
         return METHODS["hyperdreambooth"].run(changed, chosen, seed, rate)
 

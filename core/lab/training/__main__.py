@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from core.errors import BundleError
-from core.hyperdreambooth.model.bundle import load_bundle
-from core.lab.training.dream import dream_face
+from core.hyperdreambooth.model.loading import load_bundle
+from core.lab.training.demo_face import save_demo_face
 from core.lab.training.export import export_bundle, published_sheet, sample_sheet
 from core.lab.training.recipe import load_recipe
-from core.lab.training.stages import STAGES, Workshop
+from core.lab.training.stages import STAGES, TrainingRun
 from core.lab.training.start import start_from
 
 
@@ -41,7 +41,7 @@ def main() -> None:
         begun = None if arguments.start is None else start_from(arguments.start, recipe, device=device)
     except (BundleError, OSError) as error:
         parser.error(str(error))
-    workshop = begun or Workshop(recipe, device=device)
+    workshop = begun or TrainingRun(recipe, device=device)
     finished = set()
     for stage in STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]:
         if workshop.load(stage):
@@ -54,15 +54,15 @@ def main() -> None:
     if last not in finished and not arguments.export:
         return
     output = recipe.path(recipe.output)
-    # A hypernetwork that has not been through its stage stays out: personalising then starts from zero.
+    # A hypernetwork that has not been through its stage stays out: personalizing then starts from zero.
     trained = "hypernetwork" in finished
     export_bundle(workshop.bundle if trained else replace(workshop.bundle, hypernetwork=None), output)
     if "classifier" in finished:
         workshop.classifier.save(output)
     finished_bundle = load_bundle(output, device=device)
     published_sheet(finished_bundle, output / "samples.png")
-    if recipe.dream is not None:
-        dream_face(finished_bundle, recipe.dream, output / "demo-face.png")
+    if recipe.demo_face is not None:
+        save_demo_face(finished_bundle, recipe.demo_face, output / "demo-face.png")
 
 
 if __name__ == "__main__":

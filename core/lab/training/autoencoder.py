@@ -1,4 +1,4 @@
-"""The autoencoder. Whatever it loses, no personalising brings back, so it is trained first and measured.
+"""The autoencoder. Whatever it loses, no personalizing brings back, so it is trained first and measured.
 
 L1 + L2 on the pixels, more in the middle of the frame where the face is; latents get noise of a fixed spread and a
 small penalty on their size, so that what matters less takes less room and the decoder forgives the diffusion model's
@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.hyperdreambooth.model.bundle import Bundle, to_pixels
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.latents import to_pixels
 from core.hyperdreambooth.styles.styles import STYLES
 from core.lab.training.data import Faces
 from core.lab.training.loop import Losses

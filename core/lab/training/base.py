@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from core.hyperdreambooth.model.bundle import Bundle, denoising_loss
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.denoising import denoising_loss
 from core.lab.training.loop import Losses
 from core.lab.training.precision import autocast, quickest
 from core.lab.training.rows import RowSource

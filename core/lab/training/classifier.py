@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.hyperdreambooth.model.bundle import Bundle, decode_latents, encode_pictures, to_pixels
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.latents import decode_latents, encode_pictures, to_pixels
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.lab.classifier import ClassifierConfig, PictureClassifier
 from core.lab.training.data import Faces

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from core.hyperdreambooth.model.bundle import Bundle, encode_pictures
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.latents import encode_pictures
 from core.hyperdreambooth.styles.styles import STYLES
 from core.lab.training.precision import autocast, quickest
 from core.lab.training.warp import warp

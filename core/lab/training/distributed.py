@@ -23,19 +23,20 @@ from accelerate.utils import InitProcessGroupKwargs
 from safetensors.torch import load_file
 
 from core.errors import BundleError
-from core.hyperdreambooth.model.bundle import encode_pictures, load_bundle
-from core.hyperdreambooth.model.hypernetwork import fresh
+from core.hyperdreambooth.model.hypernetwork import new_hypernetwork
+from core.hyperdreambooth.model.latents import encode_pictures
+from core.hyperdreambooth.model.loading import load_bundle
 from core.lab.training.data import Faces, decode_picture
 from core.lab.training.estimate import Estimate, measure_group, measure_steps
 from core.lab.training.export import export_bundle, sample_sheet
+from core.lab.training.hypernetwork import hypernetwork_losses
 from core.lab.training.loop import Losses, TrainingLoop
-from core.lab.training.preoptimize import TARGETS, people_groups, preoptimize
+from core.lab.training.preoptimize import REFERENCE_WEIGHTS, people_groups, preoptimize
+from core.lab.training.process_group import ProcessGroup
 from core.lab.training.recipe import LargeRecipe, load_large_recipe
-from core.lab.training.regress import hypernetwork_losses
 from core.lab.training.rows import Mix
 from core.lab.training.shards import identity_labels, open_shards, pictures_at
 from core.lab.training.stream import Plan, Slice, Stream, to_rows
-from core.lab.training.team import Team
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +47,11 @@ PATIENCE = timedelta(hours=2)
 """How long processes wait for each other: the last group of pre-optimisation, the joining of all of them."""
 
 
-class Site:
+class DistributedRun:
     """One process's share of a recipe: the frozen base, the network under training, and the files."""
 
     def __init__(self, recipe: LargeRecipe, accelerator: Accelerator) -> None:
-        self.recipe, self.team = recipe, Team(accelerator)
+        self.recipe, self.team = recipe, ProcessGroup(accelerator)
         if accelerator.mixed_precision not in PRECISIONS:
             raise BundleError(f"precision is one of {', '.join(PRECISIONS)}, not {accelerator.mixed_precision}")
         self.precision = PRECISIONS[accelerator.mixed_precision]
@@ -74,7 +75,7 @@ class Site:
             warped=config.warped,
         )
         bundle = replace(load_bundle(self.base, device="cpu"), config=recipe.bundle)
-        network = fresh(recipe.network, bundle.shapes, seed=recipe.seed, identities=len(labels))
+        network = new_hypernetwork(recipe.network, bundle.shapes, seed=recipe.seed, identities=len(labels))
         self.network = network.to(accelerator.device)
         self.bundle = replace(bundle, hypernetwork=self.network)
         self.bundle.vae.to(accelerator.device)
@@ -132,9 +133,9 @@ class Site:
         if self.recipe.preoptimize is not None:
             folder = self.work / "preoptimize"
             self.network.eval().requires_grad_(False)
-            if not (folder / TARGETS).is_file():
+            if not (folder / REFERENCE_WEIGHTS).is_file():
                 preoptimize(self.bundle, self.pictures, self._load, self.recipe.preoptimize, folder, self.team)
-            known = load_file(folder / TARGETS)
+            known = load_file(folder / REFERENCE_WEIGHTS)
         self.network.requires_grad_(True)
         self.loop.run(lambda generator: self._losses(next(self.slices), known, generator))
         self.loop.use_average()
@@ -164,7 +165,7 @@ class Site:
 
     def _groups_left(self) -> int:
         folder, config = self.work / "preoptimize", self.recipe.preoptimize
-        if config is None or (folder / TARGETS).is_file():
+        if config is None or (folder / REFERENCE_WEIGHTS).is_file():
             return 0
         groups = len(people_groups(self.pictures, config))
         return sum(not (folder / f"group-{number}.safetensors").is_file() for number in range(groups))
@@ -183,7 +184,7 @@ def main() -> None:
         logging.basicConfig(
             level=logging.INFO if accelerator.is_main_process else logging.WARNING, format="%(message)s"
         )
-        site = Site(recipe, accelerator)
+        site = DistributedRun(recipe, accelerator)
         logger.info("%s", site.estimate())
         if not arguments.estimate:
             site.train()

@@ -15,12 +15,15 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from matplotlib.figure import Figure
 from PIL import Image
 
+from core.hyperdreambooth.formats.lidb_weights import LidbWeights
 from core.hyperdreambooth.model.adapters import unstack
-from core.hyperdreambooth.model.bundle import Bundle, decode_latents, encode_pictures
-from core.hyperdreambooth.model.lidb import Person
-from core.hyperdreambooth.model.module_file import save_part
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.latents import decode_latents, encode_pictures
+from core.hyperdreambooth.model.lidb import LayerFactors
+from core.hyperdreambooth.networks.module_file import save_module
 from core.hyperdreambooth.prediction import face_pixels
-from core.hyperdreambooth.sampling import Row, generate, merge_people, sample_latents
+from core.hyperdreambooth.records import Row
+from core.hyperdreambooth.sampling import generate, sample_latents, zeros
 from core.hyperdreambooth.styles.styles import STYLES
 from core.lab.training.data import Faces
 
@@ -53,7 +56,7 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
     if bundle.hypernetwork is None:
         shutil.rmtree(folder / "hypernetwork", ignore_errors=True)
     else:
-        save_part(folder / "hypernetwork", bundle.hypernetwork, bundle.hypernetwork.describe())
+        save_module(folder / "hypernetwork", bundle.hypernetwork, bundle.hypernetwork.describe())
 
 
 def _pipeline(bundle: Bundle) -> Any:
@@ -107,8 +110,8 @@ def sample_sheet(bundle: Bundle, stage: str, faces: Faces, folder: Path, *, colu
 
 @torch.inference_mode()
 def _generated(bundle: Bundle, photos: torch.Tensor) -> list[torch.Tensor]:
-    nobody = [merge_people(bundle, [Row("")])[0]] * len(photos)
-    people = [nobody] * len(PROMPTS)
+    unpersonalized = [zeros(bundle)] * len(photos)
+    people = [unpersonalized] * len(PROMPTS)
     if bundle.hypernetwork is not None:
         person = bundle.basis.merge(bundle.hypernetwork(face_pixels(bundle, bundle.hypernetwork, photos)))
         people += [unstack(person)] * len(PERSONAL_PROMPTS)
@@ -118,7 +121,7 @@ def _generated(bundle: Bundle, photos: torch.Tensor) -> list[torch.Tensor]:
     ]
 
 
-def _sample(bundle: Bundle, rows: list[Row], people: list[Person]) -> torch.Tensor:
+def _sample(bundle: Bundle, rows: list[Row[LidbWeights]], people: list[LayerFactors]) -> torch.Tensor:
     size = (bundle.resolution, bundle.resolution)
     return sample_latents(bundle, rows, people, steps=bundle.config.sampling.steps, size=size)
 

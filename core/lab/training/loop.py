@@ -28,7 +28,7 @@ from tqdm import tqdm
 from core.errors import BundleError
 from core.hyperdreambooth.model.config import Optimizer
 from core.hyperdreambooth.muon import Muon
-from core.lab.training.team import ALONE, GradientSum, Team
+from core.lab.training.process_group import SINGLE_PROCESS, GradientSum, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class TrainingLoop:
         *,
         seed: int,
         name: str,
-        team: Team = ALONE,
+        team: ProcessGroup = SINGLE_PROCESS,
         parts: int = 1,
         half: bool = False,
     ) -> None:

@@ -16,19 +16,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from core.hyperdreambooth.finetune import Shown, finetune
+from core.hyperdreambooth.finetune import TrainingLatents, finetune
 from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.config import FinetuneConfig
-from core.hyperdreambooth.model.lidb import Person
+from core.hyperdreambooth.model.lidb import LayerFactors
 from core.hyperdreambooth.prediction import face_pixels
 from core.lab.training.loop import save_whole, step_generator
+from core.lab.training.process_group import SINGLE_PROCESS, ProcessGroup
 from core.lab.training.recipe import Preoptimize
-from core.lab.training.team import ALONE, Team
 
-TARGETS = "targets.safetensors"
+REFERENCE_WEIGHTS = "targets.safetensors"
 """The file of a finished stage."""
 
-Targets = Mapping[str, Tensor]
+ReferenceWeights = Mapping[str, Tensor]
 """``pictures``: the index of each picture; ``<target>/left`` and ``/right``: its factors, stacked. Empty: there are
 none.
 """
@@ -39,9 +39,9 @@ Load = Callable[[np.ndarray], tuple[Tensor, Tensor]]
 
 
 def preoptimize(
-    bundle: Bundle, pictures: int, load: Load, config: Preoptimize, folder: Path, team: Team = ALONE
+    bundle: Bundle, pictures: int, load: Load, config: Preoptimize, folder: Path, team: ProcessGroup = SINGLE_PROCESS
 ) -> None:
-    """Write ``TARGETS``, from ``pictures`` pictures in all; groups that an interrupted run finished are kept.
+    """Write ``REFERENCE_WEIGHTS``, from ``pictures`` pictures in all; groups that an interrupted run finished are kept.
 
     The processes of a ``team`` share the groups out; ``folder`` is one that all of them see.
     """
@@ -54,7 +54,7 @@ def preoptimize(
     team.wait()
     if team.first:
         parts = [load_file(folder / f"group-{number}.safetensors") for number in range(len(groups))]
-        save_whole({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / TARGETS)
+        save_whole({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / REFERENCE_WEIGHTS)
     team.wait()
 
 
@@ -71,7 +71,7 @@ def optimize_group(
     group: np.ndarray,
     number: int,
     *,
-    on_step: Callable[[int, int, Person], None] | None = None,
+    on_step: Callable[[int, int, LayerFactors], None] | None = None,
 ) -> dict[str, Tensor]:
     """The weights of one group's people, from the hypernetwork's prediction on."""
     assert bundle.hypernetwork is not None
@@ -79,13 +79,11 @@ def optimize_group(
     with torch.no_grad():
         start = bundle.hypernetwork(face_pixels(bundle, bundle.hypernetwork, photos))
     rank = bundle.hypernetwork.config.rank
-    settings = FinetuneConfig(
-        rank=rank, steps=config.steps, learning_rate=config.learning_rate, rows=config.rows, relaxation="lidb"
-    )
+    settings = FinetuneConfig(rank=rank, steps=config.steps, learning_rate=config.learning_rate, rows=config.rows)
     plain = plain.to(bundle.device, torch.float32)
-    shown = Shown(plain[:, None], plain[:, None][:, :0])
+    shown = TrainingLatents(plain[:, None], plain[:, None][:, :0])
     generator = step_generator(1, number)
-    people = finetune(bundle, shown, start, settings, generator=generator, on_step=on_step).person
+    people = finetune(bundle, shown, start, settings, generator=generator, on_step=on_step).factors
     tensors = {"pictures": torch.from_numpy(group)}
     for name, factors in people.items():
         tensors[f"{name}/left"], tensors[f"{name}/right"] = factors.left.cpu(), factors.right.contiguous().cpu()

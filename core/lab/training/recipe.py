@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from pydantic import ValidationError
 
 from core.errors import BundleError
-from core.hyperdreambooth.model.config import BundleConfig, HypernetworkConfig, LinearHypernetworkConfig
+from core.hyperdreambooth.model.config import BundleConfig, HyperNetworkConfig, LinearHyperNetworkConfig
 from core.lab.training.loop import Optimization
 
 T = TypeVar("T")
@@ -105,8 +105,8 @@ class Preoptimize:
 
 
 @dataclass(frozen=True)
-class Hypernetwork:
-    """Hypernetwork training (section 4.2): diffusion loss + ``beta`` |w - w*|^2.
+class HyperNetworkTraining:
+    """HyperNetworkTraining training (section 4.2): diffusion loss + ``beta`` |w - w*|^2.
 
     The base is frozen, as in the paper; or it learns on, at the ``base_rate`` share of the learning rate. Rows beyond
     the ``personal`` share are then the base's own, with nobody's weights (decision 7). ``other_photo`` is how often
@@ -137,7 +137,7 @@ class Hypernetwork:
 
 
 @dataclass(frozen=True)
-class Dream:
+class DemoFace:
     """The demo's face: chosen by eye among the base model's pictures."""
 
     prompt: str = "a photo of a woman"
@@ -167,16 +167,16 @@ class Recipe(_InFolder):
     seed: int
     bundle: BundleConfig
     data: Data
-    network: HypernetworkConfig | LinearHypernetworkConfig
+    network: HyperNetworkConfig | LinearHyperNetworkConfig
     autoencoder: Autoencoder
     classifier: Classifier
     base: Base
-    hypernetwork: Hypernetwork
+    hypernetwork: HyperNetworkTraining
     preoptimize: Preoptimize | None = None
     recogniser: Recogniser | None = None
     decoder: Decoder | None = None
-    identity: Hypernetwork | None = None
-    dream: Dream | None = None
+    identity: HyperNetworkTraining | None = None
+    demo_face: DemoFace | None = None
     folder: Path = field(default_factory=Path)
 
 
@@ -209,8 +209,8 @@ class LargeRecipe(_InFolder):
     slice: int
     bundle: BundleConfig
     data: Streamed
-    network: HypernetworkConfig
-    hypernetwork: Hypernetwork
+    network: HyperNetworkConfig
+    hypernetwork: HyperNetworkTraining
     preoptimize: Preoptimize | None = None
     precision: str | None = None
     folder: Path = field(default_factory=Path)

@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from core.hyperdreambooth.model.bundle import Bundle, to_pixels, tokenize
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.latents import to_pixels
+from core.hyperdreambooth.model.prompts import tokenize
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.lab.training.captions import caption
 from core.lab.training.data import Faces, LatentCache

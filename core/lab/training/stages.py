@@ -15,20 +15,22 @@ from torch import nn
 
 from core.errors import BundleError
 from core.hyperdreambooth.faces.recogniser import FaceRecogniser, load_recogniser
-from core.hyperdreambooth.model.bundle import Bundle, from_pipeline, to_pixels
-from core.hyperdreambooth.model.hypernetwork import HyperNetwork, LinearHyperNetwork, fresh
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.hypernetwork import HyperNetwork, LinearHyperNetwork, new_hypernetwork
+from core.hyperdreambooth.model.latents import to_pixels
+from core.hyperdreambooth.model.loading import from_pipeline
 from core.lab.classifier import PictureClassifier, load_classifier
 from core.lab.training.architecture import fix_spread, fresh_pipeline
 from core.lab.training.autoencoder import autoencoder_losses, decoder_losses, set_scaling
 from core.lab.training.base import base_losses
 from core.lab.training.classifier import classifier_losses, fresh_classifier, with_accuracy
 from core.lab.training.data import Faces, LatentCache, load_faces
+from core.lab.training.hypernetwork import hypernetwork_losses
 from core.lab.training.loop import Losses, Optimization, TrainingLoop, save_whole
 from core.lab.training.precision import quickest
-from core.lab.training.preoptimize import TARGETS, preoptimize
-from core.lab.training.recipe import Hypernetwork, Recipe
+from core.lab.training.preoptimize import REFERENCE_WEIGHTS, preoptimize
+from core.lab.training.recipe import HyperNetworkTraining, Recipe
 from core.lab.training.recogniser import Identities, fresh_identities, recogniser_losses, settle, with_verification
-from core.lab.training.regress import hypernetwork_losses
 from core.lab.training.rows import Mix, RowSource
 
 BASE = ("unet", "text_encoder")
@@ -37,7 +39,7 @@ BASE = ("unet", "text_encoder")
 STAGES = ("autoencoder", "classifier", "recogniser", "decoder", "base", "preoptimize", "hypernetwork", "identity")
 
 
-class Workshop:
+class TrainingRun:
     """A recipe, its data and the modules under way. ``run`` takes one stage; finished stages are only loaded."""
 
     def __init__(self, recipe: Recipe, *, device: str) -> None:
@@ -51,7 +53,7 @@ class Workshop:
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classifier = fresh_classifier(recipe.classifier, recipe.data.styles, recipe.seed).to(device)
         people = int(self.faces.labels.max()) + 1
-        network = fresh(recipe.network, bundle.shapes, seed=recipe.seed, identities=people)
+        network = new_hypernetwork(recipe.network, bundle.shapes, seed=recipe.seed, identities=people)
         self.bundle: Bundle = replace(bundle, hypernetwork=network.to(device))
 
     def _faces(self, side: int, cache: Path | None = None) -> Faces:
@@ -100,7 +102,7 @@ class Workshop:
         if stage in {"decoder", "identity"} and getattr(self.recipe, stage) is None:
             return True
         if stage == "preoptimize":
-            return self.recipe.preoptimize is None or (self._folder(stage) / TARGETS).is_file()
+            return self.recipe.preoptimize is None or (self._folder(stage) / REFERENCE_WEIGHTS).is_file()
         loaded = [self._load(stage, name, module) for name, module in self._modules(stage).items()]
         return all(loaded)
 
@@ -202,10 +204,10 @@ class Workshop:
         assert self.recipe.identity is not None
         self._teach("identity", self.recipe.identity)
 
-    def _teach(self, stage: str, config: Hypernetwork) -> None:
+    def _teach(self, stage: str, config: HyperNetworkTraining) -> None:
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
         rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo), config.warped)
-        targets = self._folder("preoptimize") / TARGETS
+        targets = self._folder("preoptimize") / REFERENCE_WEIGHTS
         known = load_file(targets) if targets.is_file() else {}
         batch = config.optimization.batch
         if not config.base_rate and self.bundle.device.type == "cpu":  # frozen, a fifth quicker with its channels first

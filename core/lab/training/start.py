@@ -7,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.errors import BundleError
-from core.hyperdreambooth.model.bundle import Bundle, load_bundle
-from core.hyperdreambooth.model.config import HypernetworkConfig
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.config import HyperNetworkConfig
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork, LinearHyperNetwork
+from core.hyperdreambooth.model.loading import load_bundle
 from core.lab.classifier import load_classifier
 from core.lab.training.recipe import Recipe
-from core.lab.training.stages import Workshop
+from core.lab.training.stages import TrainingRun
 
 
-def start_from(folder: Path, recipe: Recipe, *, device: str) -> Workshop:
+def start_from(folder: Path, recipe: Recipe, *, device: str) -> TrainingRun:
     """The workshop of ``recipe`` with the parts of the bundle in ``folder``, written into its work folder.
 
     A linear hypernetwork of a lower rank than the recipe's is widened to it.
@@ -31,7 +32,7 @@ def start_from(folder: Path, recipe: Recipe, *, device: str) -> Workshop:
     parts = replace(bundle, hypernetwork=_network(bundle, recipe))
     try:
         bundle.tokenizer.save_pretrained(work / "tokenizer")
-        workshop = Workshop(recipe, device=device)
+        workshop = TrainingRun(recipe, device=device)
         workshop.take(parts, load_classifier(folder))
     except (BundleError, OSError):
         shutil.rmtree(work, ignore_errors=True)
@@ -48,7 +49,7 @@ def _network(bundle: Bundle, recipe: Recipe) -> HyperNetwork:
     if isinstance(network, LinearHyperNetwork) and asked.rank > network.config.rank:
         network = network.widened(asked.rank, seed=recipe.seed)
     known = network.config
-    if isinstance(known, HypernetworkConfig):  # a recipe does not say how many people the training pictures show
+    if isinstance(known, HyperNetworkConfig):  # a recipe does not say how many people the training pictures show
         known = replace(known, identities=0)
     if known != asked:
         raise BundleError("the recipe's network is not the bundle's: only a linear one's rank may be higher")

@@ -20,8 +20,10 @@ from jaxtyping import Int64, UInt8
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from core.errors import BundleError
-from core.hyperdreambooth.model.bundle import Bundle, encode_pictures, tokenize
+from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork
+from core.hyperdreambooth.model.latents import encode_pictures
+from core.hyperdreambooth.model.prompts import tokenize
 from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.lab.training.captions import caption

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from core.hyperdreambooth.formats.exports import LayerShape, Layout
+from core.hyperdreambooth.formats.exports import Layout
 from core.hyperdreambooth.formats.lidb_file import WeightsMetadata
 from core.hyperdreambooth.model.config import LidbConfig
+from core.hyperdreambooth.model.target import Target
 from core.records import PersonalizeResult, Weights
 from core.subjects import export_layouts as layouts
 from tests.api.server.test_subjects import assert_refused, post
 
 RANK = 2
-LAYERS = (LayerShape("text_encoder.encoder.layers.0.self_attn.q_proj", 12, 8), LayerShape("unet.attn1.to_q", 8, 10))
+LAYERS = (Target("text_encoder.encoder.layers.0.self_attn.q_proj", 12, 8), Target("unet.attn1.to_q", 8, 10))
 LIDB = LidbConfig(a=6, b=4)
 METADATA = WeightsMetadata(
     bundle="tiny",

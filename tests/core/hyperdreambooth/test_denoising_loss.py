@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from core.errors import BundleError
-from core.hyperdreambooth.model import bundle as diffusion
-from core.hyperdreambooth.model.bundle import denoising_loss, tokenize
+from core.hyperdreambooth.model import denoising
+from core.hyperdreambooth.model.denoising import denoising_loss
+from core.hyperdreambooth.model.prompts import tokenize
 from core.hyperdreambooth.testing import random_bundle
-from core.hyperdreambooth.timesteps import EVERYWHERE, TimestepSampler
+from core.hyperdreambooth.timesteps import UNIFORM, TimestepSampler
 
 ROWS = 40
 
@@ -15,17 +16,17 @@ def bundle():
     return random_bundle(with_hypernetwork=False)
 
 
-def timesteps_of(bundle, monkeypatch, timesteps: TimestepSampler = EVERYWHERE) -> torch.Tensor:
+def timesteps_of(bundle, monkeypatch, sampler: TimestepSampler = UNIFORM) -> torch.Tensor:
     seen = []
 
     def predict(_bundle, noisy, timesteps, *_):
         seen.append(timesteps)
         return noisy
 
-    monkeypatch.setattr(diffusion, "predict", predict)
+    monkeypatch.setattr(denoising, "predict", predict)
     tokens = tokenize(bundle, ["a face"]).expand(ROWS, -1)
     latents = torch.zeros(ROWS, 4, 8, 8)
-    losses = denoising_loss(bundle, latents, tokens, generator=torch.Generator().manual_seed(0), sampler=timesteps)
+    losses = denoising_loss(bundle, latents, tokens, generator=torch.Generator().manual_seed(0), sampler=sampler)
     assert losses.shape == (ROWS,)
     return seen[0] / bundle.scheduler.config.num_train_timesteps
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from core.hyperdreambooth.model.bundle import load_bundle
-from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
-from core.hyperdreambooth.sampling import Row, generate
+from core.hyperdreambooth.model.loading import load_bundle
+from core.hyperdreambooth.personalize import personalize
+from core.hyperdreambooth.records import PersonalizeOptions, Row
+from core.hyperdreambooth.sampling import generate
 from core.settings import EMBEDDED_BUNDLE
 
 
@@ -25,8 +26,7 @@ def test_the_demo_face_gives_the_weights_and_the_picture_that_it_always_gave():
     assert float(scales.mean()) == pytest.approx(8.80927e-4, rel=1e-4)
     assert float(scales.std()) == pytest.approx(6.38303e-4, rel=1e-4)
     assert values[::20011].tolist() == pytest.approx([4, -57, -20], abs=1)
-    assert made.likeness is not None
-    assert made.likeness.by["bundle"] == pytest.approx(0.3630, abs=0.002)
+    assert made.likeness_by["bundle"] == pytest.approx(0.3630, abs=0.002)
     row = Row("a pencil sketch of a [V] face", weights=made.weights, seed=3)
     picture = generate(bundle, [row], steps=4).double()
     assert float(picture.mean()) == pytest.approx(225.07, abs=0.1)

@@ -11,11 +11,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from core.hyperdreambooth.formats import exports, lidb_file
 from core.hyperdreambooth.formats.lidb_weights import layout_of, to_bytes
-from core.hyperdreambooth.model.bundle import from_pipeline, load_bundle, tokenize
 from core.hyperdreambooth.model.config import BundleConfig, FinetuneConfig
+from core.hyperdreambooth.model.loading import from_pipeline, load_bundle
+from core.hyperdreambooth.model.prompts import tokenize
 from core.hyperdreambooth.model.targets import find_targets, variables
-from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
-from core.hyperdreambooth.sampling import Row, generate
+from core.hyperdreambooth.personalize import personalize
+from core.hyperdreambooth.records import PersonalizeOptions, Row
+from core.hyperdreambooth.sampling import generate
 from core.hyperdreambooth.testing import random_pipeline
 from core.lab.training.export import export_bundle
 from core.lab.training.recipe import load_large_recipe
@@ -138,7 +140,7 @@ def test_nothing_said_is_zero_as_the_pipeline_has_it(pipeline, bundle):
     assert differ(said, theirs(pipeline, negative="")) <= 2
 
 
-def test_both_encoders_are_personalised_and_a_person_changes(bundle):
+def test_both_encoders_are_personalized_and_a_person_changes(bundle):
     assert tokenize(bundle, ["a"]).shape == (1, 64)
     photo = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
     made = personalize(bundle, photo, PersonalizeOptions())

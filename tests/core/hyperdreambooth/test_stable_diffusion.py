@@ -7,11 +7,13 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from core.errors import BundleError
 from core.hyperdreambooth.formats.lidb_weights import to_bytes
-from core.hyperdreambooth.model.bundle import Bundle, from_pipeline, load_bundle
+from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.config import BundleConfig, FinetuneConfig
+from core.hyperdreambooth.model.loading import from_pipeline, load_bundle
 from core.hyperdreambooth.model.targets import variables
-from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
-from core.hyperdreambooth.sampling import Row, generate
+from core.hyperdreambooth.personalize import personalize
+from core.hyperdreambooth.records import PersonalizeOptions, Row
+from core.hyperdreambooth.sampling import generate
 from core.hyperdreambooth.testing import random_pipeline
 
 

@@ -15,8 +15,10 @@ from core.errors import (
     PhotoRefused,
     SeveralFaces,
 )
-from core.hyperdreambooth.faces import detection as face
-from core.hyperdreambooth.faces.detection import FRAME, Face, find_face, find_faces, similarity
+from core.hyperdreambooth.faces import quality
+from core.hyperdreambooth.faces.alignment import FRAME, Face, similarity
+from core.hyperdreambooth.faces.detection import find_faces
+from core.hyperdreambooth.faces.quality import find_face
 
 SKIN, HAIR = np.array([216.0, 164.0, 134.0]), np.array([52.0, 36.0, 28.0])
 PHOTOS = Path(__file__).parents[5] / "shared" / "faces" / "eval.parquet"
@@ -75,7 +77,7 @@ def test_a_face_that_fills_the_picture_is_found_where_it_is(size):
     found = find_face(drawing(size))
     assert np.abs(found.landmarks / size - FRAME).mean() < 0.03
     assert found.eye_distance == pytest.approx(0.246 * size, rel=0.2)
-    assert abs(found.turn) < 0.05
+    assert abs(quality.turn(found)) < 0.05
     assert found.score > 0.5
 
 
@@ -153,9 +155,9 @@ def test_turned_away():
     frame = FRAME * 256
     frame[2] += [0.5 * 0.246 * 256, 0]
     profile = Face(drawing(), frame, np.array([60.0, 60.0, 200.0, 220.0]), 0.9)
-    assert profile.turn == pytest.approx(0.5)
+    assert quality.turn(profile) == pytest.approx(0.5)
     with pytest.raises(FaceTurnedAway, match="towards the camera"):
-        face._judge(profile)
+        quality.check_quality(profile)
 
 
 def in_light(factor):
@@ -169,7 +171,7 @@ def in_light(factor):
 def test_too_dark_or_too_bright(factor, error, advice):
     photo = Face(in_light(factor), FRAME * 256, np.array([60.0, 60.0, 200.0, 220.0]), 0.9)
     with pytest.raises(error, match=advice):
-        face._judge(photo)
+        quality.check_quality(photo)
 
 
 @pytest.mark.parametrize("factor", [0.4, 1.2])
@@ -181,8 +183,8 @@ def test_sharpness_falls_with_resolution_and_not_with_size():
     found = find_face(drawing(512))
     again = find_face(drawing(128))
     blurred = find_faces(drawing().filter(ImageFilter.GaussianBlur(4)))[0]
-    assert found.sharpness == pytest.approx(again.sharpness, rel=0.15)
-    assert blurred.sharpness < face.MIN_SHARPNESS < again.sharpness
+    assert quality.sharpness(found) == pytest.approx(quality.sharpness(again), rel=0.15)
+    assert quality.sharpness(blurred) < quality.MIN_SHARPNESS < quality.sharpness(again)
 
 
 def test_a_similarity_is_found_exactly():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import SettingsError
-from core.hyperdreambooth.faces.detection import FRAME, similarity
+from core.hyperdreambooth.faces.alignment import FRAME, similarity
 from core.hyperdreambooth.faces.onnx_recogniser import TEMPLATE, OnnxRecogniser, path_of, template, to_template
 
 

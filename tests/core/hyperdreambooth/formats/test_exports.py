@@ -15,8 +15,8 @@ from core.errors import WeightsMismatch
 from core.hyperdreambooth.formats import exports, lidb_file
 from core.hyperdreambooth.formats.exports import Layout, Pair, balanced
 from core.hyperdreambooth.formats.lidb_weights import layout_of, merged_factors, to_bytes
-from core.hyperdreambooth.model.bundle import from_pipeline, load_bundle
 from core.hyperdreambooth.model.config import BundleConfig, LidbConfig
+from core.hyperdreambooth.model.loading import from_pipeline, load_bundle
 from core.hyperdreambooth.model.targets import find_targets
 from core.hyperdreambooth.testing import random_bundle
 from core.settings import EMBEDDED_BUNDLE
@@ -42,11 +42,10 @@ def export(weights, bundle, file_format, **options):
     return exports.export(lidb_file.read(to_bytes(weights)), layout_of(bundle), file_format, **options)
 
 
-@pytest.mark.parametrize("kind", ["lidb", "lora"])
 @pytest.mark.parametrize(("precision", "levels"), [("fp32", 1), ("fp16", 3)])
 @pytest.mark.parametrize("file_format", ["peft", "kohya"])
-def test_a_plain_pipeline_draws_the_same_picture(embedded, plain, tmp_path, file_format, precision, levels, kind):
-    weights = someone(embedded, kind=kind)
+def test_a_plain_pipeline_draws_the_same_picture(embedded, plain, tmp_path, file_format, precision, levels):
+    weights = someone(embedded)
     file = tmp_path / "person.safetensors"
     file.write_bytes(export(weights, embedded, file_format, precision=precision))
     expected = ours(embedded, weights)
@@ -79,13 +78,12 @@ def test_a_plain_pipeline_with_stable_diffusions_layers_does_so_as_well(tmp_path
     assert_alike(theirs(pipeline, bundle, file), expected, without=without, levels=3)
 
 
-@pytest.mark.parametrize("kind", ["lidb", "lora"])
 @pytest.mark.parametrize("file_format", ["peft", "kohya"])
-def test_a_plain_pipeline_takes_convolutions_too(tmp_path, file_format, kind):
+def test_a_plain_pipeline_takes_convolutions_too(tmp_path, file_format):
     pipeline = narrow_stable_diffusion()
     lidb = LidbConfig(preset="convolutions")
     bundle = from_pipeline(pipeline, BundleConfig(name="narrow", resolution=64, lidb=lidb))
-    weights = someone(bundle, rank=4, kind=kind)
+    weights = someone(bundle, rank=4)
     file = tmp_path / "person.safetensors"
     file.write_bytes(export(weights, bundle, file_format))
     expected, without = ours(bundle, weights), theirs(pipeline, bundle)
@@ -101,7 +99,7 @@ def stable_diffusion_targets():
 
 
 def names_of_kohya():
-    """What kohya's sd-scripts call the layers of Stable Diffusion 1.5 that are personalised here."""
+    """What kohya's sd-scripts call the layers of Stable Diffusion 1.5 that are personalized here."""
     blocks = [f"down_blocks_{block}_attentions_{layer}" for block in (0, 1, 2) for layer in (0, 1)]
     blocks += ["mid_block_attentions_0"]
     blocks += [f"up_blocks_{block}_attentions_{layer}" for block in (1, 2, 3) for layer in (0, 1, 2)]

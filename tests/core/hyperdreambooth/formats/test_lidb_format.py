@@ -11,8 +11,8 @@ from safetensors import safe_open
 
 from core.errors import WeightsFormat, WeightsMismatch
 from core.hyperdreambooth.formats.lidb_weights import from_bytes, merged_factors, to_bytes
-from core.hyperdreambooth.model.bundle import from_pipeline, load_bundle
 from core.hyperdreambooth.model.config import BundleConfig
+from core.hyperdreambooth.model.loading import from_pipeline, load_bundle
 from core.settings import EMBEDDED_BUNDLE
 from tests.core.hyperdreambooth.plain import assert_alike, narrow_stable_diffusion, ours, someone, theirs
 
@@ -97,5 +97,5 @@ def test_another_version_and_another_bundle_are_refused(embedded):
     with pytest.raises(WeightsFormat, match=r"version 2; this release opens hyperdreambooth.lidb version 1"):
         from_bytes(to_bytes(later))
     foreign = replace(weights, metadata=replace(weights.metadata, bundle="other", fingerprint="0123"))
-    with pytest.raises(WeightsMismatch, match=r"of bundle 'other'.*runs 'faces-64'.*personalise the photo again"):
+    with pytest.raises(WeightsMismatch, match=r"of bundle 'other'.*runs 'faces-64'.*personalize the photo again"):
         merged_factors(from_bytes(to_bytes(foreign)), embedded)

@@ -8,7 +8,7 @@ from safetensors.torch import save
 from core.errors import WeightsFormat, WeightsMismatch
 from core.hyperdreambooth.formats.lidb_weights import describe, from_bytes, merged_factors, to_bytes, unpack
 from core.hyperdreambooth.model.lidb import Factors
-from core.hyperdreambooth.model.targets import Target
+from core.hyperdreambooth.model.target import Target
 from core.hyperdreambooth.testing import random_bundle
 
 
@@ -30,7 +30,7 @@ def someone(bundle, rank=3, scale=1.0):
 
 
 def packed(bundle, **options):
-    settings = {"kind": "lidb", "class_noun": "face", "kept_step": 7, **options}
+    settings = {"class_noun": "face", "kept_step": 7, **options}
     return describe(bundle, someone(bundle), **settings)
 
 
@@ -56,16 +56,8 @@ def test_int8_changes_a_change_by_less_than_a_hundredth(bundle):
 
 def test_zero_rows_survive_quantisation(bundle):
     zero = {name: Factors(f.left * 0, f.right) for name, f in someone(bundle).items()}
-    opened = unpack(describe(bundle, zero, kind="lidb", class_noun="face", kept_step=0), bundle)
+    opened = unpack(describe(bundle, zero, class_noun="face", kept_step=0), bundle)
     assert all(torch.count_nonzero(factors.left) == 0 for factors in opened.values())
-
-
-def test_a_full_lora_is_stored_outside_the_basis(bundle):
-    lora = bundle.basis.merge(someone(bundle))
-    weights = describe(bundle, lora, kind="lora", class_noun="face", kept_step=1)
-    assert weights.metadata.precision == "fp16"
-    name = bundle.targets[0].name
-    torch.testing.assert_close(merged_factors(weights, bundle)[name].left, lora[name].left, atol=1e-2, rtol=1e-2)
 
 
 def test_stable_diffusion_at_rank_four_stays_under_120_kb(bundle):
@@ -74,7 +66,7 @@ def test_stable_diffusion_at_rank_four_stays_under_120_kb(bundle):
     wide = replace(bundle, config=replace(bundle.config, lidb=replace(bundle.config.lidb, a=100, b=50)))
     wide.__dict__.update(targets=targets, fingerprint="0" * 16)
     person = {target.name: Factors(torch.randn(100, 4), torch.randn(4, 50)) for target in targets}
-    data = to_bytes(describe(wide, person, kind="lidb", class_noun="face", kept_step=40))
+    data = to_bytes(describe(wide, person, class_noun="face", kept_step=40))
     assert len(data) <= 120_000
     assert from_bytes(data).values.numel() == 115_200
 
@@ -115,7 +107,15 @@ def test_numbers_that_are_not_finite_or_missing_are_refused(bundle):
 
 @pytest.mark.parametrize(
     "change",
-    [{"rank": "4"}, {"rank": 0}, {"rank": True}, {"kind": "other"}, {"precision": "int4"}, {"prompt": 3}],
+    [
+        {"rank": "4"},
+        {"rank": 0},
+        {"rank": True},
+        {"kind": "other"},
+        {"kind": "lora"},
+        {"precision": "int4"},
+        {"prompt": 3},
+    ],
     ids=str,
 )
 def test_a_description_of_the_wrong_kind_is_refused(bundle, change):

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from core.hyperdreambooth.model.adapters import adapted, repeat, stack, unstack
-from core.hyperdreambooth.model.bundle import Embeddings, merged, predict
+from core.hyperdreambooth.model.denoising import predict
 from core.hyperdreambooth.model.lidb import Factors
+from core.hyperdreambooth.model.prompts import Embeddings
 from core.hyperdreambooth.testing import random_bundle
 
 
@@ -86,7 +87,7 @@ def test_the_model_is_what_it_was_also_after_an_error():
     latents, times = torch.randn(2, 4, 8, 8), torch.tensor([3, 700])
     embeddings = Embeddings(torch.randn(2, 16, 16))
     output = predict(bundle, latents, times, embeddings)
-    someone = merged(bundle, bundle.basis.zeros(1, generator=torch.Generator().manual_seed(0)))
+    someone = bundle.basis.merge(bundle.basis.zeros(1, generator=torch.Generator().manual_seed(0)))
     with pytest.raises(RuntimeError), adapted(bundle.components, someone):
         raise RuntimeError
     assert repr(bundle.unet) == before[0]

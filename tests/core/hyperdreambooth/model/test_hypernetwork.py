@@ -3,15 +3,20 @@ import json
 import pytest
 import torch
 
-from core.hyperdreambooth.model.config import HypernetworkConfig, LinearHypernetworkConfig
-from core.hyperdreambooth.model.hypernetwork import LinearHyperNetwork, TransformerHyperNetwork, fresh, from_description
+from core.hyperdreambooth.model.config import HyperNetworkConfig, LinearHyperNetworkConfig
+from core.hyperdreambooth.model.hypernetwork import (
+    LinearHyperNetwork,
+    TransformerHyperNetwork,
+    from_description,
+    new_hypernetwork,
+)
 from core.hyperdreambooth.testing import random_bundle
 
 SHAPES = {"text_encoder.q": (10, 6), "unet.k": (8, 5)}
-SMALL = HypernetworkConfig(
+SMALL = HyperNetworkConfig(
     resolution=16, stem=(8, 8), width=16, heads=2, encoder_layers=1, decoder_layers=1, head_width=8, rank=2
 )
-LINEAR = LinearHypernetworkConfig(resolution=16, eigenfaces=4, face_eigenfaces=4, width=5, rank=2)
+LINEAR = LinearHyperNetworkConfig(resolution=16, eigenfaces=4, face_eigenfaces=4, width=5, rank=2)
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +26,7 @@ def seeded() -> None:
 
 @pytest.fixture
 def linear() -> LinearHyperNetwork:
-    network = fresh(LINEAR, SHAPES)
+    network = new_hypernetwork(LINEAR, SHAPES)
     assert isinstance(network, LinearHyperNetwork)
     network.encoder.fit(torch.randn(12, 3, 16, 16), seed=0)
     return network
@@ -29,7 +34,7 @@ def linear() -> LinearHyperNetwork:
 
 @pytest.mark.parametrize("config", [SMALL, LINEAR])
 def test_every_target_gets_factors_of_its_own_shape(config):
-    people = fresh(config, SHAPES)(torch.zeros(3, 3, 16, 16))
+    people = new_hypernetwork(config, SHAPES)(torch.zeros(3, 3, 16, 16))
     assert list(people) == list(SHAPES)
     assert people["unet.k"].left.shape == (3, 8, 2)
     assert people["unet.k"].right.shape == (3, 2, 5)
@@ -56,7 +61,7 @@ def test_iterations_refine_the_prediction_from_the_same_features():
 
 @pytest.mark.parametrize("config", [SMALL, LINEAR])
 def test_a_description_makes_the_same_network_again(config):
-    network = fresh(config, SHAPES)
+    network = new_hypernetwork(config, SHAPES)
     again = from_description(json.loads(json.dumps(network.describe())))
     assert type(again) is type(network)
     again.load_state_dict(network.state_dict())
@@ -66,7 +71,7 @@ def test_a_description_makes_the_same_network_again(config):
 
 @pytest.mark.parametrize("config", [SMALL, LINEAR])
 def test_fresh_weights_are_those_of_the_seed(config):
-    once, again, other = (fresh(config, SHAPES, seed=seed).state_dict() for seed in (1, 1, 2))
+    once, again, other = (new_hypernetwork(config, SHAPES, seed=seed).state_dict() for seed in (1, 1, 2))
     torch.testing.assert_close(once, again)
     assert any(not torch.equal(once[key], other[key]) for key in once)
 

@@ -5,8 +5,10 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from core.errors import BundleError
+from core.hyperdreambooth.model.config import LidbConfig
 from core.hyperdreambooth.model.lidb import Basis
-from core.hyperdreambooth.model.targets import Target, find_targets, targets_hash, variables
+from core.hyperdreambooth.model.target import Target
+from core.hyperdreambooth.model.targets import find_targets, targets_hash, variables
 from core.hyperdreambooth.testing import random_bundle
 
 
@@ -75,4 +77,4 @@ def test_a_component_without_targets_is_an_error():
 
 def test_every_target_of_a_bundle_has_a_basis():
     bundle = random_bundle()
-    assert list(Basis(bundle.targets, seed=0)) == [target.name for target in bundle.targets]
+    assert list(Basis(bundle.targets, LidbConfig())) == [target.name for target in bundle.targets]

@@ -11,7 +11,7 @@ from core.errors import SettingsError
 from core.hyperdreambooth.testing import random_bundle
 from core.lab.classifier import ClassifierConfig, PictureClassifier
 from core.lab.evaluation.methods import METHODS, Method
-from core.lab.evaluation.metrics import Judges, Made, diversity, measure
+from core.lab.evaluation.metrics import Made, Metrics, diversity, measure
 from core.lab.evaluation.report import differences, grid, interval, summarise, table
 from core.lab.evaluation.study import Study, ceiling
 
@@ -19,7 +19,7 @@ from core.lab.evaluation.study import Study, ceiling
 @pytest.fixture
 def study(tmp_path, people, mean_colour) -> Study:
     config = ClassifierConfig(("photo", "pencil sketch"), ("smiling", "man"), (8, 8))
-    judges = Judges(recogniser=mean_colour, classifier=PictureClassifier(config).eval())
+    judges = Metrics(recogniser=mean_colour, classifier=PictureClassifier(config).eval())
     return Study(
         random_bundle(), tmp_path / "out", people(3), people(3), people(4), judges,
         pictures=2, group=2, styles=("pencil sketch",), attributes=("smiling",),
@@ -46,7 +46,7 @@ def test_an_interrupted_study_goes_on_and_repeats_nobody(study):
         asked.extend(subject.identity for subject in chosen)
         if len(asked) > 2:
             raise KeyboardInterrupt
-        return METHODS["not-personalised"].run(bundle, chosen, seed, rate)
+        return METHODS["not-personalized"].run(bundle, chosen, seed, rate)
 
     method = Method("tried", "tried", run)
     with pytest.raises(KeyboardInterrupt):
@@ -66,7 +66,7 @@ def test_a_group_that_another_process_is_at_is_left_to_it_and_waited_for(study):
         def run(bundle, chosen, seed, rate):
             asked.extend(subject.identity for subject in chosen)
             fcntl.flock(other, fcntl.LOCK_UN)
-            return METHODS["not-personalised"].run(bundle, chosen, seed, rate)
+            return METHODS["not-personalized"].run(bundle, chosen, seed, rate)
 
         records = study.run(Method("shared", "shared", run), None)
     assert asked == ["2", "0", "1"]
@@ -88,7 +88,7 @@ def test_a_folder_keeps_to_its_settings(study):
 def test_a_person_s_own_photo_has_cosine_one(people, mean_colour):
     subject, strangers = people(2)[0], mean_colour(people(2)[1].photo[None])
     numbers = measure(
-        Judges(recogniser=mean_colour), subject, subject.photo, list(strangers), Made(subject.photo[None], {}, {})
+        Metrics(recogniser=mean_colour), subject, subject.photo, list(strangers), Made(subject.photo[None], {}, {})
     )
     assert numbers["photo"] == pytest.approx(1.0)
     assert numbers["accepted"] == 1.0

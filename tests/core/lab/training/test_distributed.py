@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from core.errors import BundleError
-from core.hyperdreambooth.model.bundle import load_bundle
+from core.hyperdreambooth.model.loading import load_bundle
 from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.testing import random_pipeline
 from core.lab.training import distributed as program

@@ -15,16 +15,17 @@ from PIL import Image
 
 from core.errors import BundleError
 from core.hyperdreambooth.faces.recogniser import load_recogniser
-from core.hyperdreambooth.model.bundle import load_bundle
-from core.hyperdreambooth.model.config import LinearHypernetworkConfig
-from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
+from core.hyperdreambooth.model.config import LinearHyperNetworkConfig
+from core.hyperdreambooth.model.loading import load_bundle
+from core.hyperdreambooth.personalize import personalize
+from core.hyperdreambooth.records import PersonalizeOptions
 from core.lab.classifier import load_classifier
 from core.lab.training import __main__ as program
 from core.lab.training.architecture import fresh_pipeline
 from core.lab.training.data import LatentCache
 from core.lab.training.export import export_bundle
 from core.lab.training.recipe import load_recipe
-from core.lab.training.stages import STAGES, Workshop
+from core.lab.training.stages import STAGES, TrainingRun
 from core.lab.training.start import start_from
 
 RECIPE = """
@@ -99,26 +100,26 @@ def linear_recipe() -> str:
     return f"{before}[network]{LINEAR_NETWORK}{stages}[hypernetwork]{LINEAR_TRAINING}"
 
 
-def trained_on(base: Path, text: str, folder: Path) -> tuple[Path, Workshop]:
+def trained_on(base: Path, text: str, folder: Path) -> tuple[Path, TrainingRun]:
     """A recipe in ``folder`` whose base is of another training, and its workshop after the hypernetwork's stage."""
     for stage in ("autoencoder", "base", "classifier", "decoder", "recogniser", "tokenizer"):
         shutil.copytree(base / "work" / stage, folder / "work" / stage)
     shutil.copy(base / "faces.parquet", folder)
     file = folder / "BUNDLE.toml"
     file.write_text(text)
-    workshop = Workshop(load_recipe(file), device="cpu")
+    workshop = TrainingRun(load_recipe(file), device="cpu")
     assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, True, False, True]
     workshop.run("hypernetwork")
     return file, workshop
 
 
-def without(table: str, recipe: Path, folder: Path) -> Workshop:
+def without(table: str, recipe: Path, folder: Path) -> TrainingRun:
     """The workshop of the recipe less one of its tables."""
     before, _, rest = recipe.read_text().partition(f"[{table}]")
     shutil.copy(recipe.parent / "faces.parquet", folder)
     file = folder / "BUNDLE.toml"
     file.write_text(before + rest[rest.index("\n[") + 1 :])
-    return Workshop(load_recipe(file), device="cpu")
+    return TrainingRun(load_recipe(file), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def bundle_folder(recipe) -> Path:
 def test_a_recipe_may_say_how_many_identities_are_trained_on(recipe, tmp_path):
     shutil.copy(recipe.parent / "faces.parquet", tmp_path)
     (tmp_path / "BUNDLE.toml").write_text(RECIPE.replace("styled = 1\n", "styled = 1\nidentities = 2\n", 1))
-    faces = Workshop(load_recipe(tmp_path / "BUNDLE.toml"), device="cpu").faces
+    faces = TrainingRun(load_recipe(tmp_path / "BUNDLE.toml"), device="cpu").faces
     assert faces.identities == ("a", "a", "b", "b")
     assert len(faces.pictures) == len(faces.attributes) == 4
 
@@ -217,7 +218,7 @@ def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, b
     file, workshop = trained_on(recipe.parent, linear_recipe(), tmp_path)
     fitted = workshop.network.encoder.state_dict()
     assert fitted["face_directions"].any()
-    again = Workshop(load_recipe(file), device="cpu")
+    again = TrainingRun(load_recipe(file), device="cpu")
     assert all(again.load(stage) for stage in STAGES)
     torch.testing.assert_close(again.network.state_dict(), workshop.network.state_dict())
 
@@ -259,7 +260,7 @@ def test_a_base_that_learns_on_is_not_shown_faces_of_nobody(tmp_path):
 def test_the_base_learns_on_beside_a_hypernetwork_where_the_recipe_says_so(recipe, bundle_folder, tmp_path):
     joint = linear_recipe().replace("noisiest = 0.5", "personal = 0.5\nbase_rate = 0.25")
     file, workshop = trained_on(recipe.parent, joint, tmp_path)
-    again = Workshop(load_recipe(file), device="cpu")
+    again = TrainingRun(load_recipe(file), device="cpu")
     assert all(again.load(stage) for stage in STAGES)
     for name in ("unet", "text_encoder"):
         learnt, before = (b.components[name].state_dict() for b in (again.bundle, load_bundle(bundle_folder)))
@@ -325,7 +326,7 @@ def test_the_papers_hypernetwork_is_gone_on_from_as_it_is(recipe, bundle_folder,
     file.write_text(recipe.read_text())
     shutil.copy(recipe.parent / "faces.parquet", tmp_path)
     start_from(bundle_folder, load_recipe(file), device="cpu")
-    workshop = Workshop(load_recipe(file), device="cpu")
+    workshop = TrainingRun(load_recipe(file), device="cpu")
     assert workshop.load("hypernetwork")
     torch.testing.assert_close(
         workshop.network.state_dict(), load_bundle(bundle_folder, device="cpu").hypernetwork.state_dict()
@@ -356,14 +357,14 @@ def test_without_a_hypernetwork_there_is_nothing_to_go_on_from(recipe, bundle_fo
 def test_a_table_of_two_kinds_is_the_one_that_knows_its_keys(recipe, tmp_path):
     file = tmp_path / "BUNDLE.toml"
     file.write_text(linear_recipe())
-    assert load_recipe(file).network == LinearHypernetworkConfig(32, eigenfaces=3, face_eigenfaces=3, width=4, rank=1)
+    assert load_recipe(file).network == LinearHyperNetworkConfig(32, eigenfaces=3, face_eigenfaces=3, width=4, rank=1)
     file.write_text(linear_recipe().replace("face_eigenfaces", "faces"))
     with pytest.raises(BundleError, match=r"BUNDLE.toml.network: unknown key"):
         load_recipe(file)
 
 
 def test_the_decoder_learns_on_and_leaves_the_latents_as_they_are(recipe, bundle_folder):
-    workshop = Workshop(load_recipe(recipe), device="cpu")
+    workshop = TrainingRun(load_recipe(recipe), device="cpu")
     assert workshop.load("autoencoder")
     before = {name: tensor.clone() for name, tensor in workshop.bundle.vae.state_dict().items()}
     assert workshop.load("decoder")
@@ -379,7 +380,7 @@ def test_a_recipe_without_a_decoder_table_keeps_the_autoencoders(recipe, tmp_pat
 
 
 def test_latents_are_encoded_again_when_the_encoder_changed_and_not_for_the_decoder(recipe, bundle_folder, tmp_path):
-    workshop = Workshop(load_recipe(recipe), device="cpu")
+    workshop = TrainingRun(load_recipe(recipe), device="cpu")
     assert workshop.load("autoencoder")
     arguments = {"styled": 1, "seed": 0, "file": tmp_path / "latents.npy"}
     names = workshop.recipe.data.styles
@@ -403,7 +404,7 @@ def test_a_recipe_without_a_recogniser_has_no_such_stage(recipe, tmp_path):
     assert workshop.bundle.recogniser is None
 
 
-def test_the_bundle_personalises(bundle_folder):
+def test_the_bundle_personalizes(bundle_folder):
     bundle = load_bundle(bundle_folder, device="cpu")
     assert bundle.has_hypernetwork
     photo = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)

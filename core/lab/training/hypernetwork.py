@@ -11,14 +11,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from core.hyperdreambooth.model.bundle import Bundle, denoising_loss
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.denoising import denoising_loss
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork
-from core.hyperdreambooth.model.lidb import Person
+from core.hyperdreambooth.model.lidb import LayerFactors
 from core.hyperdreambooth.timesteps import TimestepSampler
 from core.lab.training.loop import Losses
 from core.lab.training.precision import autocast
-from core.lab.training.preoptimize import Targets
-from core.lab.training.recipe import Hypernetwork
+from core.lab.training.preoptimize import ReferenceWeights
+from core.lab.training.recipe import HyperNetworkTraining
 from core.lab.training.rows import Rows
 
 MARGIN, SCALE = 0.2, 16.0
@@ -29,8 +30,8 @@ def hypernetwork_losses(
     bundle: Bundle,
     network: HyperNetwork,
     rows: Rows,
-    targets: Targets,
-    config: Hypernetwork,
+    targets: ReferenceWeights,
+    config: HyperNetworkTraining,
     generator: torch.Generator,
     *,
     precision: torch.dtype | None = None,
@@ -53,7 +54,7 @@ def hypernetwork_losses(
                 config.least_noise, config.noisiest, most_noise=config.most_noise, cleanest=config.cleanest
             ),
         )
-    distance = target_distance(person, targets, rows.seen)
+    distance = reference_distance(person, targets, rows.seen)
     loss = each.mean() + config.beta * distance + config.identity * who
     return {"loss": loss, "diffusion": each[: len(rows.faces)].mean(), "distance": distance, "identity": who}
 
@@ -69,7 +70,7 @@ def identity_loss(network: HyperNetwork, features: Tensor, labels: Tensor) -> Te
     return nn.functional.cross_entropy(SCALE * (cosines - margins), labels[known])
 
 
-def target_distance(person: Person, targets: Targets, seen: Tensor) -> Tensor:
+def reference_distance(person: LayerFactors, targets: ReferenceWeights, seen: Tensor) -> Tensor:
     """Mean squared distance of the changes ``A B`` to the targets', over those rows that have a target."""
     if not targets:
         return torch.zeros(())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from core.errors import BundleError
 
 
-class Team:
+class ProcessGroup:
     """This process among those that train together; without an ``accelerator`` it is alone."""
 
     def __init__(self, accelerator: Accelerator | None = None) -> None:
@@ -50,14 +50,14 @@ class Team:
         return summed
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 """The only process."""
 
 
 class GradientSum:
     """Gradients of the parts of a step, added in float64, so that who adds which first leaves no trace in float32."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], team: Team) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], team: ProcessGroup) -> None:
         self.parameters, self.team = list(parameters), team
         self._names: tuple[str, ...] = ()
         self._sum: Tensor | None = None

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from core.errors import WeightsMismatch
+from core.hyperdreambooth.formats.blend import blend
 from core.hyperdreambooth.formats.lidb_weights import describe, unpack
-from core.hyperdreambooth.model.blend import blend
 from core.hyperdreambooth.model.lidb import Factors
 from core.hyperdreambooth.testing import random_bundle
 
@@ -15,26 +15,24 @@ def bundle():
     return random_bundle(with_hypernetwork=False)
 
 
-def weights_of(bundle, seed, rank=2, kind="lidb", precision="fp32"):
+def weights_of(bundle, seed, rank=2, precision="fp32"):
     generator = torch.Generator().manual_seed(seed)
     lidb = bundle.config.lidb
-    person = {}
+    factors = {}
     for target in bundle.targets:
         a, b = target.capped(lidb.a, lidb.b)
-        person[target.name] = Factors(
+        factors[target.name] = Factors(
             torch.randn(a, rank, generator=generator), torch.randn(rank, b, generator=generator)
         )
-    inside = person if kind == "lidb" else bundle.basis.merge(person)
-    return describe(bundle, inside, kind=kind, class_noun="face", kept_step=seed, precision=precision)
+    return describe(bundle, factors, class_noun="face", kept_step=seed, precision=precision)
 
 
 def deltas(weights, bundle):
     return torch.cat([factors.delta().flatten() for factors in unpack(weights, bundle).values()])
 
 
-@pytest.mark.parametrize("kind", ["lidb", "lora"])
-def test_a_blend_of_enough_rank_is_the_weighted_sum(bundle, kind):
-    one, other = weights_of(bundle, 1, kind=kind), weights_of(bundle, 2, kind=kind)
+def test_a_blend_of_enough_rank_is_the_weighted_sum(bundle):
+    one, other = weights_of(bundle, 1), weights_of(bundle, 2)
     mixed = blend([one, other], [0.7, 0.3], bundle, rank=4)
     assert mixed.metadata.rank == 4
     expected = 0.7 * deltas(one, bundle) + 0.3 * deltas(other, bundle)
@@ -56,12 +54,10 @@ def test_a_blend_keeps_the_highest_rank_and_is_nearer_than_averaged_factors(bund
 
 def test_what_cannot_be_blended_is_refused(bundle):
     one = weights_of(bundle, 1)
-    with pytest.raises(ValueError, match="coefficient"):
+    with pytest.raises(ValueError, match="share"):
         blend([one], [0.5, 0.5], bundle)
-    with pytest.raises(ValueError, match="coefficient"):
+    with pytest.raises(ValueError, match="share"):
         blend([], [], bundle)
-    with pytest.raises(ValueError, match="LoRA"):
-        blend([one, weights_of(bundle, 1, kind="lora")], [0.5, 0.5], bundle)
     foreign = replace(one, metadata=replace(one.metadata, fingerprint="another"))
     with pytest.raises(WeightsMismatch):
         blend([one, foreign], [0.5, 0.5], bundle)

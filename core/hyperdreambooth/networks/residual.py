@@ -1,12 +1,12 @@
-"""The convolutional residual of the small face networks."""
+"""The residual branch of the small face networks."""
 
 from __future__ import annotations
 
 from torch import nn
 
 
-def residual(channels: int) -> nn.Sequential:
-    """Two 3 x 3 convolutions, each behind group norm and SiLU: what is added to its own input."""
+def residual_branch(channels: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions, each after group norm and SiLU; the caller adds the result to the input."""
     return nn.Sequential(
         nn.GroupNorm(8, channels),
         nn.SiLU(),

@@ -7,16 +7,17 @@ from pathlib import Path
 from PIL import Image
 
 from core.errors import BundleError, PhotoRefused
-from core.hyperdreambooth.faces.detection import find_face
+from core.hyperdreambooth.faces.quality import find_face
 from core.hyperdreambooth.model.bundle import Bundle
-from core.hyperdreambooth.sampling import Row, generate
-from core.lab.training.recipe import Dream
+from core.hyperdreambooth.records import Row
+from core.hyperdreambooth.sampling import generate
+from core.lab.training.recipe import DemoFace
 
 SIDE = 256
 """Pixels: a size at which a user's browser and the face detector can do something with the picture."""
 
 
-def dream_face(bundle: Bundle, dream: Dream, file: Path) -> None:
+def save_demo_face(bundle: Bundle, dream: DemoFace, file: Path) -> None:
     """Make the recipe's face and write it to ``file``.
 
     Raises:
