@@ -32,9 +32,14 @@ class Part:
 
 
 PersonalizeOptions = records.PersonalizeOptions[bytes]
+"""The method's options; `start` is a .lidb file."""
+
 Personalized = records.Personalized[bytes]
-Row = records.Row[bytes | tuple[Part, ...]]
-"""The method's records, with weights as the bytes of .lidb files; a row's may be a blend of several."""
+"""The method's result; weights are .lidb files."""
+
+
+class Row(records.Row[bytes | tuple[Part, ...]]):
+    """The method's row; its weights are a .lidb file, or a blend of several."""
 
 
 class Engine(Protocol):
