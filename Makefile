@@ -1,7 +1,7 @@
 # One command each. A fresh Debian needs python3.11, python3.11-venv and make; everything else goes into .venv.
 #
-# TORCH is what pip is asked for first. The CPU build is found under this name where a machine has it; for another build
-# (CUDA, say) give its requirement or wheel: make setup TORCH='torch==2.14.1'
+# TORCH is installed first. The CPU build is found under this name where a machine has it; for another build (CUDA, say)
+# name its requirement or wheel: make setup TORCH='torch==2.14.1'
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -31,7 +31,7 @@ SYNC = [
     (r"\banyio\b", "time"),
     (r"hyperdreambooth\.client\.aio\b", "hyperdreambooth.client.sync"),
 ]
-"""Patterns in the asynchronous client, and what stands there in the blocking one."""
+"""Patterns in the asynchronous client, and their replacements in the blocking one."""
 
 OPTIONS = '''"""The keyword options of the client's methods. None is the same as leaving an option out."""
 

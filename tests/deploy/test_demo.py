@@ -71,11 +71,11 @@ def test_the_command_tells_title_and_detail_of_a_refusal(
 ) -> None:
     monkeypatch.setenv("HDB_ENGINE", FAKE["HDB_ENGINE"])
     status = main(["--face", str(landscape), "--folder", str(tmp_path / "demo"), "--data", str(tmp_path / "data")])
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert status == 1
-    assert said.startswith("No face was found in the photo.\n")
-    assert len(said.splitlines()) == 2
-    assert "Traceback" not in said
+    assert printed.startswith("No face was found in the photo.\n")
+    assert len(printed.splitlines()) == 2
+    assert "Traceback" not in printed
 
 
 def test_the_command_says_when_there_is_no_such_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,5 +47,5 @@ def test_the_api_runs_without_torch() -> None:
         "import sys, api.server.app, hyperdreambooth.client, core.hyperdreambooth.faces.detection;"
         "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert said.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

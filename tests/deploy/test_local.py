@@ -44,11 +44,11 @@ def test_a_folder_serves_one_service(service: LocalService) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
 def test_the_curl_lines_work_as_pasted(service: LocalService) -> None:
-    upload, watch, generate = curl_lines(service.url, service.folder, DEMO_FACE)
+    upload, wait, generate = curl_lines(service.url, service.folder, DEMO_FACE)
     uploaded = subprocess.run(["bash", "-c", upload], capture_output=True, text=True, check=True)
     assert json.loads(uploaded.stdout)["status"] == "personalizing"
-    watched = subprocess.run(["bash", "-c", watch], capture_output=True, text=True, check=True)
-    assert json.loads(watched.stdout)["status"] == "succeeded"
+    waited = subprocess.run(["bash", "-c", wait], capture_output=True, text=True, check=True)
+    assert json.loads(waited.stdout)["status"] == "succeeded"
     subprocess.run(["bash", "-c", generate], capture_output=True, check=True)
     with Image.open(service.folder / "picture.png") as picture:
         assert picture.format == "PNG"

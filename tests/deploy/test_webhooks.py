@@ -1,4 +1,4 @@
-"""From the upload of a photo to the message that the subject is ready, through all processes."""
+"""From the upload of a photo to the message that its subject is ready, through all processes."""
 
 import time
 
@@ -25,8 +25,8 @@ def test_what_happens_is_told(service: LocalService) -> None:
         messages = [verify_webhook(message.body, message.headers, webhook.secret) for message in received]
         log = client.deliveries(webhook)
         client.delete_webhook(webhook)
-    told = {message["type"]: message["data"] for message in messages}
-    assert set(told) == {"job.succeeded", "subject.ready", "subject.deleted"}
-    assert told["job.succeeded"]["job_id"] == subject.job_id
-    assert {data["subject_id"] for data in told.values()} == {subject.id}
+    data = {message["type"]: message["data"] for message in messages}
+    assert set(data) == {"job.succeeded", "subject.ready", "subject.deleted"}
+    assert data["job.succeeded"]["job_id"] == subject.job_id
+    assert {each["subject_id"] for each in data.values()} == {subject.id}
     assert {delivery.id for delivery in log} == {message.headers["webhook-id"] for message in received}

@@ -44,11 +44,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(command: list[str], program: str, folder: Path, service: LocalService) -> str:
-    """Run it as a reader who copied it would, but with this service's address; returns its output."""
+    """Run it as if pasted, but with this service's address; returns its output."""
     environ = {
         **os.environ,
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "api" / "client"))),
         "HDB_URL": service.url,
     }
     program = program.replace(ADDRESS, service.url)
@@ -72,8 +72,8 @@ def test_what_is_for_a_shell(document, service, folder):
 
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
 def test_what_is_for_python(document, service, folder):
-    said = run([sys.executable, "-W", "error", "-c"], "\n".join(blocks(document, "python")), folder, service)
-    assert "succeeded" in said
+    printed = run([sys.executable, "-W", "error", "-c"], "\n".join(blocks(document, "python")), folder, service)
+    assert "succeeded" in printed
     assert list(folder.glob("*.png"))
 
 

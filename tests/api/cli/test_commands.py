@@ -16,7 +16,7 @@ from tests.api.conftest import job_document
 
 @pytest.fixture
 def at_once(monkeypatch, personalized, generated):
-    """A worker that has done a job by the time that a client waits for it."""
+    """A worker that has done a job by the time it is waited for."""
     from hyperdreambooth.client import Client
 
     wait = Client.wait
@@ -120,8 +120,8 @@ def test_a_batch_leaves_pictures_and_results(hdb, items, worked):
     results, *pictures = done.out.splitlines()
     assert (results, len(pictures)) == ("out/results.jsonl", 2)
     assert all(Path(picture).is_file() for picture in pictures)
-    told = [json.loads(line) for line in Path(results).read_text().splitlines()]
-    assert [item["status"] for item in told] == ["succeeded", "succeeded", "invalid"]
+    written = [json.loads(line) for line in Path(results).read_text().splitlines()]
+    assert [item["status"] for item in written] == ["succeeded", "succeeded", "invalid"]
     assert done.status == 1
     assert "batch          3 of 3" in done.err
     assert "\nline 3: " in done.err

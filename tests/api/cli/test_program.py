@@ -137,13 +137,13 @@ def run_python(program: str) -> subprocess.Popen[str]:
 
 
 def test_the_program_starts_without_the_queue_and_the_store():
-    """They take most of a second, and whoever only makes pictures has no use for them."""
+    """They take most of a second, and a command that only makes pictures does not need them."""
     heavy = "{'redis', 'celery', 'boto3', 'fastapi', 'torch', 'numpy'}"
     with run_python(f"import sys, hyperdreambooth.cli.program; print(*{heavy} & {{*sys.modules}})") as running:
         assert running.communicate() == ("\n", "")
 
 
-def test_output_that_no_one_reads_is_no_error():
+def test_output_that_is_not_read_is_no_error():
     program = """if True:
         import sys
         from hyperdreambooth.cli import program, subjects

@@ -131,11 +131,11 @@ def test_lists_are_read_to_their_end(remote, client, job_service, photo, monkeyp
 
 
 def test_personalize_waits_and_gives_the_subject_as_it_is_then(remote, photo, personalized):
-    def note(job):
+    def on_progress(job):
         if job.status is JobStatus.QUEUED:
             personalized(job.id)
 
-    subject = remote.personalize([photo, photo], consent=True, on_progress=note, timeout=30)
+    subject = remote.personalize([photo, photo], consent=True, on_progress=on_progress, timeout=30)
     assert (subject.status, subject.likeness) == ("ready", 0.5)
 
 
@@ -152,12 +152,12 @@ def test_progress_is_told_when_it_changes(remote, photo, claim, personalized):
     subject = remote.create_subject([photo], consent=True)
     seen = []
 
-    def note(job):
+    def on_progress(job):
         seen.append(job.status)
         if len(seen) == 1:
             threading.Timer(0.1, personalized, [subject.job_id]).start()
 
-    remote.wait(subject.job_id, on_progress=note)
+    remote.wait(subject.job_id, on_progress=on_progress)
     assert seen[0] is JobStatus.QUEUED
     assert seen[-1] is JobStatus.SUCCEEDED
 
@@ -190,8 +190,8 @@ def test_a_job_that_ends_badly_is_an_error(remote, photo):
 def test_a_key_is_sent():
     seen = []
 
-    def carry(asked: httpx.Request) -> httpx.Response:
-        seen.append(asked.headers["authorization"])
+    def carry(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["authorization"])
         return httpx.Response(200, json={"models": []})
 
     Client(api_key="hdb_1_2", transport=httpx.MockTransport(carry)).models()
@@ -201,14 +201,14 @@ def test_a_key_is_sent():
 def test_a_coroutine_may_listen():
     seen = []
 
-    async def note(job):
+    async def on_progress(job):
         await anyio.lowlevel.checkpoint()
         seen.append(job.status)
 
     async def run() -> None:
         transport = httpx.MockTransport(lambda _: httpx.Response(200, json=job_document()))
         async with AsyncClient(transport=transport) as remote:
-            await remote.wait("job_1", on_progress=note)
+            await remote.wait("job_1", on_progress=on_progress)
 
     anyio.run(run)
     assert seen == [JobStatus.SUCCEEDED]

@@ -16,7 +16,7 @@ SubjectRef: TypeAlias = str | SubjectAnswer
 SubjectOrBlend: TypeAlias = SubjectRef | Mapping[str, float]
 """One subject, or a blend of several: weights by the subjects' ids."""
 JobRef: TypeAlias = str | JobAnswer | SubjectAnswer
-"""A subject stands for the job that personalizes it."""
+"""A subject means the job that personalizes it."""
 ImageRef: TypeAlias = str | ImageInfo
 WebhookRef: TypeAlias = str | WebhookAnswer
 BatchRef: TypeAlias = str | BatchAnswer

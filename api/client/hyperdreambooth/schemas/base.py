@@ -19,7 +19,7 @@ def _as_integer(value: Any) -> Any:
 
 
 Integer = BeforeValidator(_as_integer)
-"""JSON has one kind of number: 4.0 is 4. It stands after the limits, which the JSON schema would lose otherwise."""
+"""JSON has one kind of number: 4.0 is 4. It comes after the limits, which the JSON schema would lose otherwise."""
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), Integer]
 
 SUBJECT_ID = "sub_01k2c9f4hx7mzt3qv8r5n6w0p"

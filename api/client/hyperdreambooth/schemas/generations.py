@@ -20,7 +20,7 @@ from hyperdreambooth.schemas.base import (
 from hyperdreambooth.schemas.subjects import WeightsStage
 
 PLACEHOLDER = "[V]"
-"""Stands for the person in a prompt."""
+"""The person in a prompt."""
 MAX_IMAGES = 16
 MAX_BLEND = 8
 """Subjects in a blend."""

@@ -21,7 +21,7 @@ DEFAULT_TIMEOUT = 30.0
 
 
 class AsyncConnection:
-    """What all methods of the client stand on."""
+    """The connections to a service: the base of all methods."""
 
     def __init__(
         self,
