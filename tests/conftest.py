@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +12,10 @@ from core.jobs.ledger import Ledger
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.settings import Settings
-from tests.harness import LIMITS, ServiceHarness
+from tests.harness import FAKE, LIMITS, ServiceHarness
+
+if TYPE_CHECKING:
+    from deploy.local import LocalService
 
 # At import, not in a fixture: libraries read some of these once, and wider fixtures set others again for their tests.
 for name in [name for name in os.environ if name.startswith(("HDB_", "AWS_"))]:
@@ -56,3 +60,12 @@ def harness(local_redis: LocalRedis) -> Iterator[ServiceHarness]:
     redis.flushall()
     yield ServiceHarness(Ledger(redis, LIMITS))
     redis.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
+    """The whole service, with the fake engine in the worker."""
+    from deploy.local import LocalService
+
+    with LocalService(tmp_path_factory.mktemp("service"), environ=FAKE) as running:
+        yield running

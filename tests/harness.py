@@ -11,6 +11,8 @@ from core.records import Consent, GenerateRequest, Job, JobKind, PersonalizeResu
 from core.testing import MemoryNotifier, MemoryStore
 from worker.maintenance import Maintenance
 
+FAKE = {"HDB_ENGINE": "worker.testing:FakeEngine", "HDB_WEBHOOKS_ALLOW_PRIVATE": "true"}
+"""The environment of a service whose worker has the fake engine."""
 LIMITS = Limits(lease=15.0, notify_again=60.0, max_attempts=3, queue_limit=20, ttl=100)
 SECRETS = [b"photo of a face", b"weights of a face", b"a [V] face"]
 

@@ -10,7 +10,7 @@ from deploy.demo import PICTURES_PER_PROMPT, PROMPTS, demonstrate, main
 from deploy.first_steps import DEMO_FACE
 from deploy.local import LocalService
 from hyperdreambooth.client import Client, Problem
-from tests.deploy.conftest import FAKE
+from tests.harness import FAKE
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL import Image
 from deploy.first_steps import DEMO_FACE, curl_lines
 from deploy.local import ROOT, FolderInUse, LocalService
 from deploy.process import ProcessFailed
-from tests.deploy.conftest import FAKE
+from tests.harness import FAKE
 
 pytestmark = pytest.mark.process
 

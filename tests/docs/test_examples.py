@@ -14,7 +14,7 @@ import pytest
 
 from api.server.testing import as_file, drawn_face
 from deploy.local import ROOT, LocalService
-from tests.deploy.conftest import FAKE
+from tests.harness import FAKE
 
 pytestmark = pytest.mark.process
 ADDRESS = "http://127.0.0.1:8000"
