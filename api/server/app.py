@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -38,6 +37,7 @@ from core.tenants.api_keys import ApiKeys
 from core.tenants.idempotency import SavedResponses
 from core.webhooks.addresses import BoundedResolver
 from core.webhooks.registry import Webhooks
+from hyperdreambooth import __version__
 
 LIMIT_SECONDS = 0.25
 """How long Redis may take to count a request: after that it is not counted."""
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None, *, job_service: Jobs | None = N
     job_service = job_service or open_jobs(settings)
     authenticator = Authenticator(settings, ApiKeys(job_service.archive.store))
     authenticator.refuse_open(settings)
-    app = FastAPI(title="HyperDreamBooth", version=_version(), redoc_url=None)
+    app = FastAPI(title="HyperDreamBooth", version=__version__, redoc_url=None)
     app.state.settings = settings
     app.state.job_service = job_service
     app.state.authenticator = authenticator
@@ -82,10 +82,3 @@ def create_app(settings: Settings | None = None, *, job_service: Jobs | None = N
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)  # outermost: refused bodies have an id, too
     return app
-
-
-def _version() -> str:
-    try:
-        return version("hyperdreambooth")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"
