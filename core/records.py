@@ -17,17 +17,12 @@ MAX_ITEMS = 10_000
 
 
 class JobKind(StrEnum):
-    """What a job does; the value is also the first part of its queue's name in Redis."""
+    """What a job does; the value is also the last part of its queue's name in Redis."""
 
     PERSONALIZE = "personalize"
     """Photo in, weights out."""
     GENERATE = "generate"
     """Prompt and weights in, images out."""
-
-    @property
-    def queue(self) -> str:
-        """The queue its doorbell is rung on; workers look at `interactive` first."""
-        return "train" if self is JobKind.PERSONALIZE else "interactive"
 
 
 class JobState(StrEnum):
@@ -116,9 +111,12 @@ class DeliveryState(StrEnum):
 
 
 class Record(BaseModel):
-    """A frozen record. Fields that a newer version wrote are ignored: old workers can finish beside new ones."""
+    """A frozen record. Fields that a newer version wrote are ignored: old workers can finish beside new ones.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    Where a field has an alias, the alias is its name in the store, from an earlier version.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True, serialize_by_alias=True)
 
 
 class Failure(Record):
@@ -155,17 +153,9 @@ class Share(Record):
     weights_key: str = ""
 
 
-class GenerateRequest(Record):
-    """What a generating job was asked to do; None means the bundle's default.
+class GenerationOptions(Record):
+    """How pictures are made; None means the bundle's default. Image i is made with seed + i."""
 
-    Image i is made with seed + i. `weights_key` pins the weights when the job is accepted, so that running it again
-    gives the same bytes; callers leave it empty. A mixture of several subjects has their shares in `blend`: then
-    `subject_id` is the first of them, and the shares pin the weights.
-    """
-
-    kind: Literal["generate"] = "generate"
-    subject_id: str
-    blend: tuple[Share, ...] = ()
     prompt: str
     negative_prompt: str = ""
     n: int = Field(default=1, ge=1)
@@ -174,6 +164,19 @@ class GenerateRequest(Record):
     guidance_scale: float | None = None
     width: int | None = None
     height: int | None = None
+
+
+class GenerateRequest(GenerationOptions):
+    """The request of a generating job.
+
+    `weights_key` pins the weights when the job is accepted, so that running it again
+    gives the same bytes; callers leave it empty. A mixture of several subjects has their shares in `blend`: then
+    `subject_id` is the first of them, and the shares pin the weights.
+    """
+
+    kind: Literal["generate"] = "generate"
+    subject_id: str
+    blend: tuple[Share, ...] = ()
     stage: WeightsStage = WeightsStage.REFINED
     weights_key: str = ""
 
@@ -345,7 +348,7 @@ class Receipt(Record):
     tenant: str
     deleted_at: float
     job_ids: tuple[str, ...] = ()
-    told: bool = False
-    """Whether the webhooks have it: they are told once."""
+    notified: bool = Field(default=False, alias="told")
+    """Whether the webhooks were notified: they are once."""
     late: tuple[str, ...] | None = None
-    """The jobs that somebody may still write to, once all the others are erased."""
+    """The jobs that a worker may still write to, once all the others are erased."""

@@ -43,11 +43,6 @@ class MemoryStore:
         for key in list(self.list(check_prefix(prefix, folder=True))):
             self.delete(key)
 
-    def presign(self, key: str, seconds: int) -> str | None:  # noqa: ARG002
-        """See Store: None, memory has no URLs."""
-        check_key(key)
-        return None
-
     def ping(self) -> None:
         """See Store: never raises."""
 

@@ -1,8 +1,8 @@
 """The Celery application: `celery -A worker.app worker` (or `python -m worker`, which knows the right options).
 
 Prefork with one child, since only a process can be killed when a step hangs. The parent imports no torch and touches no
-device; it runs the reaper and tells the child to stop. The child loads the engine once, after the fork, and answers
-bells. This module is an entry point, named on Celery's command line: therefore it reads the settings when imported.
+device; it runs the maintenance and tells the child to stop. The child loads the engine once, after the fork, and does
+the jobs. This module is an entry point, named on Celery's command line: therefore it reads the settings when imported.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from billiard.util import get_logger
 from celery import signals
 
 from core.errors import BrokerUnavailable
-from core.jobs.service import open_jobs
 from core.log import configure_logging
 from core.queue.notifications import TASKS, celery_app
 from core.records import JobKind
+from core.services import open_services
 from core.settings import load_settings
 from worker.child import Child, start_child
 from worker.maintenance import Maintenance
@@ -30,27 +30,27 @@ app = celery_app(settings)
 _stopping = RawValue("b", 0)
 """Shared with the child. No lock (an Event has one): a child that is killed holding it would block the parent."""
 _child: list[Child] = []
-_reaper: list[MaintenanceThread] = []
+_maintenance: list[MaintenanceThread] = []
 
 
 @app.task(name=TASKS["personalize"][0])
 def personalize(ref: str) -> None:
-    """The bell of a personalising job."""
-    _answer(JobKind.PERSONALIZE, ref)
+    """There is a personalizing job."""
+    _handle(JobKind.PERSONALIZE, ref)
 
 
 @app.task(name=TASKS["generate"][0])
 def generate(ref: str) -> None:
-    """The bell of a generating job."""
-    _answer(JobKind.GENERATE, ref)
+    """There is a generating job."""
+    _handle(JobKind.GENERATE, ref)
 
 
-def _answer(kind: JobKind, ref: str) -> None:
+def _handle(kind: JobKind, ref: str) -> None:
     try:
         for child in _child:
-            child.answer(kind, ref)
+            child.handle(kind, ref)
     except BrokerUnavailable:
-        _log.warning("notification.not_handled", extra={"ref": ref})  # the reaper rings again
+        _log.warning("notification.not_handled", extra={"ref": ref})  # the maintenance notifies again
 
 
 @signals.setup_logging.connect
@@ -67,19 +67,18 @@ def _start_child(**_: object) -> None:
 
 
 @signals.worker_ready.connect
-def _start_reaper(**_: object) -> None:
-    if not _reaper:  # Celery is ready again after each lost connection
-        erase_seconds = settings.job_time_limit + 60.0
-        reaper = Maintenance(
-            open_jobs(settings),
+def _start_maintenance(**_: object) -> None:
+    if not _maintenance:  # Celery is ready again after each lost connection
+        maintenance = Maintenance(
+            open_services(settings),
             reap_seconds=settings.reap_seconds,
             reconcile_seconds=settings.reconcile_seconds,
-            erase_seconds=erase_seconds,
+            erase_seconds=settings.job_time_limit + 60.0,
             batch_window=settings.batch_window,
             batch_kept_days=settings.batch_kept_days,
         )
-        _reaper.append(MaintenanceThread(reaper))
-        _reaper[0].start()
+        _maintenance.append(MaintenanceThread(maintenance))
+        _maintenance[0].start()
     _log.info("worker.ready")
 
 
@@ -89,6 +88,6 @@ def _stop(**_: object) -> None:
 
 
 @signals.worker_shutdown.connect
-def _stop_reaper(**_: object) -> None:
-    for reaper in _reaper:
-        reaper.stop()
+def _stop_maintenance(**_: object) -> None:
+    for thread in _maintenance:
+        thread.stop()

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from core.errors import HyperDreamBoothError
-from core.jobs.claims import Work
-from core.jobs.service import open_jobs
 from core.records import JobKind
+from core.services import open_services
 from core.settings import Settings
 from worker.engine import load_engine
 from worker.lease import Patience
@@ -23,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Child:
-    """What a child keeps between bells."""
+    """What a child keeps between notifications."""
 
     def __init__(self, settings: Settings, parent_stops: Callable[[], bool]) -> None:
         """Loads the engine, which may take minutes. Raises BundleError and SettingsError."""
@@ -31,26 +30,26 @@ class Child:
         self._terminated = False
         began = time.monotonic()
         engine = load_engine(settings)
-        self._answerer = JobRunner(
-            Work(open_jobs(settings)),
+        self._runner = JobRunner(
+            open_services(settings),
             engine,
-            told_to_stop=self.told_to_stop,
+            worker_stops=self.worker_stops,
             patience=Patience(settings.lease_seconds, settings.step_time_limit, settings.stop_grace),
             batch=BatchLimits(rows=settings.batch_rows),
         )
         _log.info("engine.loaded", extra={"bundle": engine.name, "seconds": round(time.monotonic() - began, 2)})
 
-    def told_to_stop(self) -> bool:
+    def worker_stops(self) -> bool:
         """Whether the worker is shutting down, or this process was told to."""
         return self._terminated or self._parent_stops()
 
-    def answer(self, kind: JobKind, ref: str) -> None:
-        """Answer a bell."""
-        with self._heeding_sigterm():
-            self._answerer.answer(kind, ref)
+    def handle(self, kind: JobKind, ref: str) -> None:
+        """Do the job of a notification, or another one that waits."""
+        with self._deferring_sigterm():
+            self._runner.handle(kind, ref)
 
     @contextlib.contextmanager
-    def _heeding_sigterm(self) -> Iterator[None]:
+    def _deferring_sigterm(self) -> Iterator[None]:
         """While jobs run, SIGTERM (to the whole group, say) gives them back after the step; then it takes effect."""
 
         def note(_number: int, _frame: FrameType | None) -> None:
@@ -66,7 +65,7 @@ class Child:
 
 
 def start_child(settings: Settings, parent_stops: Callable[[], bool]) -> Child | None:
-    """The child, or None when its engine cannot be loaded: then the whole worker ends, instead of trying for ever."""
+    """The child, or None when its engine cannot be loaded: then the whole worker ends, and does not try for ever."""
     try:
         return Child(settings, parent_stops)
     except HyperDreamBoothError as error:

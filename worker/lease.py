@@ -1,8 +1,8 @@
 """Holding on to jobs while they run: leases are renewed, and the run is told to stop when it should.
 
-The run reports every step; that renews the lease, tells the progress, and hears of cancels and deletions. A thread
-looks after what steps cannot do themselves: renew during a long step, give the jobs back when a step does not end in
-time after the worker was told to stop, and end the process when a step hangs (only that stops it; the next child takes
+The run reports every step; that renews the lease, notes the progress, and learns of cancels and deletions. A thread
+does what steps cannot do themselves: renew during a long step, give the jobs back when a step does not end in time
+after the worker was told to stop, and end the process when a step hangs (only that stops it; the next child takes
 over).
 """
 
@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Self
 
 from core.errors import BrokerUnavailable, HyperDreamBoothError, JobCanceled, OutOfTime
-from core.jobs.claims import Assignment, Work
-from core.jobs.ledger import Hold, Progress
+from core.jobs.claims import Assignment, Claims
+from core.jobs.ledger import LeaseState, Progress
 from core.records import Preview
 
 _log = logging.getLogger(__name__)
@@ -43,17 +43,17 @@ class Lease:
 
     def __init__(
         self,
-        work: Work,
+        claims: Claims,
         assignments: Sequence[Assignment],
-        told_to_stop: Callable[[], bool],
+        worker_stops: Callable[[], bool],
         patience: Patience,
         *,
         leave: Callable[[int], None] = os._exit,
     ) -> None:
         """`leave` ends this process from any thread."""
-        self._work = work
+        self._claims = claims
         self._live = {assignment.claim.ref: assignment for assignment in assignments}
-        self._told_to_stop = told_to_stop
+        self._worker_stops = worker_stops
         self._patience = patience
         self._leave = leave
         self._over = threading.Event()
@@ -81,41 +81,41 @@ class Lease:
         return list(self._live.values())
 
     def on_progress(self, stage: str, step: int, total: int) -> None:
-        """A step has begun or ended. At most four events a second are told, besides the first and last of a stage."""
+        """A step has begun or ended. Published four times a second at most, besides the first and last of a stage."""
         now = self._step_at = time.monotonic()
-        told = now - self._event_at >= _EVENT_SECONDS or stage != self._stage or step >= total
-        if told:
+        is_event = now - self._event_at >= _EVENT_SECONDS or stage != self._stage or step >= total
+        if is_event:
             self._event_at, self._stage = now, stage
-        self._beat(Progress(stage, step, total), "progress" if told else "")
+        self._beat(Progress(stage, step, total), "progress" if is_event else "")
         self._let_canceled_go()
 
-    def show(self, assignment: Assignment, preview: Preview) -> None:
+    def publish(self, assignment: Assignment, preview: Preview) -> None:
         """Something of the job can be seen and used before it is over."""
-        with contextlib.suppress(BrokerUnavailable):  # a pity, and no reason to stop
-            self._heed(assignment, self._work.jobs.ledger.preview(assignment.claim, preview))
+        with contextlib.suppress(BrokerUnavailable):  # no reason to stop
+            self._heed(assignment, self._claims.preview(assignment, preview))
         self._let_canceled_go()
 
     def should_stop(self) -> bool:
-        """Whether going on makes no sense: the worker must stop, or nobody wants any of the jobs any more.
+        """Whether going on makes no sense: the worker must stop, or none of the jobs is this run's any more.
 
-        Asking is a sign of life, too: some steps are asked about and not reported.
+        A call is a sign of life, too: some steps call this and report no progress.
         """
         now = self._step_at = time.monotonic()
         if now - self._beat_at >= _EVENT_SECONDS:
             self._beat(Progress())
             self._let_canceled_go()
-        return self._told_to_stop() or not self._live
+        return self._worker_stops() or not self._live
 
-    def insist(self, assignment: Assignment) -> None:
+    def require(self, assignment: Assignment) -> None:
         """Raise JobCanceled when the job is no longer this run's.
 
-        Asked before something is stored: what a canceled job made was dropped when it was released.
+        Called before something is stored: what a canceled job made was dropped when it was released.
         """
         if assignment.claim.ref not in self._live:
             raise JobCanceled
 
     def release(self, assignment: Assignment, ending: Callable[[Assignment], object]) -> None:
-        """The job is no longer this run's: `ending` tells the desk. If that fails, the lease runs out by itself."""
+        """The job is no longer this run's: `ending` notes that. If that fails, the lease runs out by itself."""
         if self._live.pop(assignment.claim.ref, None) is None:
             return
         try:
@@ -126,32 +126,32 @@ class Lease:
     def give_back(self, *, counted: bool, error: HyperDreamBoothError | None = None, delay: float = 0.0) -> None:
         """Let others do all jobs that are still this run's."""
         for assignment in self.live:
-            self.release(assignment, partial(self._work.give_back, counted=counted, error=error, delay=delay))
+            self.release(assignment, partial(self._claims.give_back, counted=counted, error=error, delay=delay))
 
     def _let_canceled_go(self) -> None:
         for assignment in self.live:
             if assignment.claim.ref in self._canceled:
-                self.release(assignment, self._work.cancel)
+                self.release(assignment, self._claims.cancel)
 
     def _beat(self, progress: Progress, event: str = "") -> None:
-        """Renew all leases; drop what is no longer ours. Without Redis go on: in the end the claim decides."""
+        """Renew all leases; drop what is no longer this run's. Without Redis go on: in the end the claim decides."""
         now = self._beat_at = time.monotonic()
         if now < self._mute_until:
             return
         for assignment in self.live:
             try:
-                hold = self._work.jobs.ledger.beat(assignment.claim, progress, event=event)
+                state = self._claims.beat(assignment, progress, event=event)
             except BrokerUnavailable:
                 self._mute_until = now + 1.0  # not a second's wait at every step
                 return
-            self._heed(assignment, hold)
+            self._heed(assignment, state)
 
-    def _heed(self, assignment: Assignment, hold: Hold) -> None:
-        if hold is Hold.CANCEL:
+    def _heed(self, assignment: Assignment, state: LeaseState) -> None:
+        if state is LeaseState.CANCEL:
             self._canceled.add(assignment.claim.ref)
-        elif hold is not Hold.HELD:
-            _log.info("lease.lost", extra={"job_id": assignment.job.id, "hold": hold.value})
-            self.release(assignment, self._work.abandon)
+        elif state is not LeaseState.HELD:
+            _log.info("lease.lost", extra={"job_id": assignment.job.id, "state": state.value})
+            self.release(assignment, self._claims.abandon)
 
     def _keep_watch(self) -> None:
         stop_at: float | None = None
@@ -159,7 +159,7 @@ class Lease:
             now = time.monotonic()
             if now - self._beat_at > self._patience.lease / 3:
                 self._beat(Progress())
-            if self._told_to_stop():
+            if self._worker_stops():
                 stop_at = stop_at or now + self._patience.grace
             if stop_at and now > stop_at:
                 _log.warning("lease.stop_timed_out")

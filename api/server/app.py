@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -30,14 +31,12 @@ from api.server.routes import (
     webhooks,
     weights,
 )
-from core.jobs.service import Jobs, open_jobs
 from core.queue.connection import connect_async
+from core.services import Services, open_services
 from core.settings import Settings, load_settings
 from core.tenants.api_keys import ApiKeys
 from core.tenants.idempotency import SavedResponses
 from core.webhooks.addresses import BoundedResolver
-from core.webhooks.registry import Webhooks
-from hyperdreambooth import __version__
 
 LIMIT_SECONDS = 0.25
 """How long Redis may take to count a request: after that it is not counted."""
@@ -47,28 +46,27 @@ EXPORTERS = 1
 """Weights that are exported for other programs at the same time: a second or two of a core each, at most."""
 
 
-def create_app(settings: Settings | None = None, *, job_service: Jobs | None = None) -> FastAPI:
-    """The FastAPI application. `settings` default to those of the environment; another `job_service` is for tests.
+def create_app(settings: Settings | None = None, *, services: Services | None = None) -> FastAPI:
+    """The FastAPI application. `settings` default to those of the environment; other `services` are for tests.
 
     Raises:
         SettingsError: the settings are wrong, or would serve other machines without a key.
     """
     settings = settings or load_settings()
-    job_service = job_service or open_jobs(settings)
-    authenticator = Authenticator(settings, ApiKeys(job_service.archive.store))
+    services = services or open_services(settings)
+    authenticator = Authenticator(settings, ApiKeys(services.store))
     authenticator.refuse_open(settings)
-    app = FastAPI(title="HyperDreamBooth", version=__version__, redoc_url=None)
+    app = FastAPI(title="HyperDreamBooth", version=_version(), redoc_url=None)
     app.state.settings = settings
-    app.state.job_service = job_service
+    app.state.services = services
     app.state.authenticator = authenticator
     app.state.limiter = Limiter(settings, partial(connect_async, settings, patience=LIMIT_SECONDS))
-    app.state.saved_responses = SavedResponses(job_service.archive.store, job_service.ledger.redis)
+    app.state.saved_responses = SavedResponses(services.store, services.redis)
     app.state.feed = Feed(partial(connect_async, settings))
-    app.state.job_reader = JobReader(job_service.archive, partial(connect_async, settings))
+    app.state.job_reader = JobReader(services.jobs, partial(connect_async, settings))
     app.state.metrics = Metrics()
     app.state.decoders = CapacityLimiter(settings.photo_decoders)
     app.state.exporters = CapacityLimiter(EXPORTERS)
-    app.state.webhooks = Webhooks(job_service.archive.store, job_service.ledger.redis)
     app.state.resolver = BoundedResolver(LOOKUPS)
     # Routes are tried in turn, and jobs are read most.
     for routes in (jobs, subjects, photos, weights, generations, batches, events, images, webhooks, usage, service):
@@ -82,3 +80,10 @@ def create_app(settings: Settings | None = None, *, job_service: Jobs | None = N
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)  # outermost: refused bodies have an id, too
     return app
+
+
+def _version() -> str:
+    try:
+        return version("hyperdreambooth")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"

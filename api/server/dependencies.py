@@ -1,4 +1,4 @@
-"""What routes depend on: the job service, the settings, and so on. Tests override them (`dependency_overrides`)."""
+"""What routes depend on: the services, the settings, and so on. Tests override them (`dependency_overrides`)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,37 @@ from fastapi import Depends, Request
 from api.server.event_reader import Feed
 from api.server.observability import Metrics
 from api.server.uploads import FaceFinder
-from core.jobs.service import Jobs
+from core.batches.service import BatchService
+from core.jobs.service import JobService
+from core.services import Services
 from core.settings import Settings
+from core.subjects.service import SubjectService
 from core.webhooks.addresses import Resolver
 from core.webhooks.registry import Webhooks
 
 
-async def the_job_service(request: Request) -> Jobs:
-    """The job service of this application."""
-    job_service: Jobs = request.app.state.job_service
-    return job_service
+async def the_services(request: Request) -> Services:
+    """All services of this application."""
+    services: Services = request.app.state.services
+    return services
+
+
+async def the_jobs(request: Request) -> JobService:
+    """The jobs of this application."""
+    services: Services = request.app.state.services
+    return services.jobs
+
+
+async def the_subjects(request: Request) -> SubjectService:
+    """The subjects of this application."""
+    services: Services = request.app.state.services
+    return services.subjects
+
+
+async def the_batches(request: Request) -> BatchService:
+    """The batches of this application."""
+    services: Services = request.app.state.services
+    return services.batches
 
 
 async def the_settings(request: Request) -> Settings:
@@ -42,8 +63,8 @@ async def the_metrics(request: Request) -> Metrics:
 
 async def the_webhooks(request: Request) -> Webhooks:
     """The webhooks of this application."""
-    webhooks: Webhooks = request.app.state.webhooks
-    return webhooks
+    services: Services = request.app.state.services
+    return services.webhooks
 
 
 async def the_resolver(request: Request) -> Resolver:
@@ -63,11 +84,14 @@ async def the_feed(request: Request) -> Feed:
     return feed
 
 
-JobService = Annotated[Jobs, Depends(the_job_service)]
-ServiceSettings = Annotated[Settings, Depends(the_settings)]
-Finder = Annotated[FaceFinder, Depends(the_face_finder)]
-RequestIdOf = Annotated[str, Depends(the_request_id)]
-EventFeed = Annotated[Feed, Depends(the_feed)]
-TheWebhooks = Annotated[Webhooks, Depends(the_webhooks)]
-NameResolver = Annotated[Resolver, Depends(the_resolver)]
-ServiceMetrics = Annotated[Metrics, Depends(the_metrics)]
+ServicesDep = Annotated[Services, Depends(the_services)]
+JobServiceDep = Annotated[JobService, Depends(the_jobs)]
+SubjectServiceDep = Annotated[SubjectService, Depends(the_subjects)]
+BatchServiceDep = Annotated[BatchService, Depends(the_batches)]
+SettingsDep = Annotated[Settings, Depends(the_settings)]
+FaceFinderDep = Annotated[FaceFinder, Depends(the_face_finder)]
+RequestIdDep = Annotated[str, Depends(the_request_id)]
+FeedDep = Annotated[Feed, Depends(the_feed)]
+WebhooksDep = Annotated[Webhooks, Depends(the_webhooks)]
+ResolverDep = Annotated[Resolver, Depends(the_resolver)]
+MetricsDep = Annotated[Metrics, Depends(the_metrics)]

@@ -15,7 +15,7 @@ from api.server.event_reader import EventReader, Feed
 from api.server.responses import image_answer, job_answer
 from core.errors import JobNotFound, Unavailable
 from core.jobs.events import Event, EventType, last_event, order_of
-from core.jobs.service import Jobs
+from core.jobs.service import JobService
 from core.records import Job, JobState
 from hyperdreambooth import schemas
 
@@ -44,21 +44,21 @@ class EventStream(StreamingResponse):
             await super().stream_response(send)
 
 
-async def event_lines(feed: Feed, job_service: Jobs, job: Job, after: str) -> AsyncGenerator[str, None]:
+async def event_lines(feed: Feed, jobs: JobService, job: Job, after: str) -> AsyncGenerator[str, None]:
     """The job's events after the event `after` as text/event-stream, until the last one or MOST_SECONDS."""
     until = time.monotonic() + MOST_SECONDS
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
-    async with feed.follow() as reader, aclosing(follow(reader, job_service, job, after)) as events:
+    async with feed.follow() as reader, aclosing(follow(reader, jobs, job, after)) as events:
         async for event in events:
             if event is None:
                 yield ": still here\n\n"
             else:
-                yield to_text(event.id, await to_thread.run_sync(event_answer, job_service, job, event))
+                yield to_text(event.id, await to_thread.run_sync(event_answer, jobs, job, event))
             if feed.is_ending or time.monotonic() > until:
                 return
 
 
-async def follow(reader: EventReader, job_service: Jobs, job: Job, after: str) -> AsyncGenerator[Event | None, None]:
+async def follow(reader: EventReader, jobs: JobService, job: Job, after: str) -> AsyncGenerator[Event | None, None]:
     """The job's events after the event `after`, until the last one; None after KEEP_ALIVE_SECONDS without an event.
 
     `job` is its record as it was before this is called.
@@ -82,7 +82,7 @@ async def follow(reader: EventReader, job_service: Jobs, job: Job, after: str) -
             continue
         yield None
         try:
-            record = await to_thread.run_sync(job_service.job, job.tenant, job.id)
+            record = await to_thread.run_sync(jobs.get, job.tenant, job.id)
         except JobNotFound:
             yield _deletion()
             return
@@ -96,7 +96,7 @@ def to_text(event_id: str, event: schemas.JobEvent) -> str:
     return f"{name}event: {event.type}\ndata: {event.model_dump_json(exclude_none=True)}\n\n"
 
 
-def event_answer(job_service: Jobs, job: Job, event: Event) -> schemas.JobEvent:
+def event_answer(jobs: JobService, job: Job, event: Event) -> schemas.JobEvent:
     """An event as the API sends it; the last one has the job in it."""
     return schemas.JobEvent(
         type=event.type,
@@ -109,14 +109,14 @@ def event_answer(job_service: Jobs, job: Job, event: Event) -> schemas.JobEvent:
         step=event.step if event.stage else None,
         total=event.total or None,
         preview=image_answer(event.preview.image) if event.preview else None,
-        job=_ended_job(job_service, job) if event.type.is_last and event.type is not EventType.DELETED else None,
+        job=_ended_job(jobs, job) if event.type.is_last and event.type is not EventType.DELETED else None,
     )
 
 
-def _ended_job(job_service: Jobs, job: Job) -> schemas.JobAnswer | None:
+def _ended_job(jobs: JobService, job: Job) -> schemas.JobAnswer | None:
     """The job that has ended; None when it cannot be read at this moment, or was deleted meanwhile."""
     try:
-        return job_answer(job_service.job(job.tenant, job.id))
+        return job_answer(jobs.get(job.tenant, job.id))
     except (JobNotFound, Unavailable):
         return None
 

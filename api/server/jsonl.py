@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from api.server.errors import InvalidFields, MalformedRequest, invalid_fields
 from api.server.requests import generate_request
-from core.batches.service import PART
+from core.batches.records import PART
 from core.batches.upload import BatchUpload
 from core.errors import HyperDreamBoothError, SubjectNotFound
 from hyperdreambooth.schemas.batches import BatchItem
@@ -72,7 +72,7 @@ class Lines:
             self._rest += piece
 
 
-async def add_lines(request: Request, draft: BatchUpload) -> str:
+async def add_lines(request: Request, upload: BatchUpload) -> str:
     """Add what the lines ask for, a hundred at a time; gives a hash of the body. Raises MalformedRequest."""
     digest = hashlib.sha256()
     lines, some = Lines(), list[Line]()
@@ -81,38 +81,38 @@ async def add_lines(request: Request, draft: BatchUpload) -> str:
         for line in lines.push(data):
             some.append(line)
             if len(some) == PART:
-                await to_thread.run_sync(_add_all, draft, some)
+                await to_thread.run_sync(_add_all, upload, some)
                 some = []
-    await to_thread.run_sync(_add_all, draft, [*some, *lines.end()])
+    await to_thread.run_sync(_add_all, upload, [*some, *lines.end()])
     return digest.hexdigest()
 
 
-def add_item(draft: BatchUpload, asked: BatchItem, line: int | None = None) -> None:
+def add_item(upload: BatchUpload, asked: BatchItem, line: int | None = None) -> None:
     """Add what one item asks for, or why it cannot be done."""
     try:
-        request, _ = generate_request(asked, draft.subject)
+        request, _ = generate_request(asked, upload.subject)
     except SubjectNotFound as error:
-        draft.refuse(error, line=line, custom_id=asked.custom_id)
+        upload.refuse(error, line=line, custom_id=asked.custom_id)
         return
-    draft.add(request, line=line, custom_id=asked.custom_id)
+    upload.add(request, line=line, custom_id=asked.custom_id)
 
 
-def _add_all(draft: BatchUpload, lines: list[Line]) -> None:
+def _add_all(upload: BatchUpload, lines: list[Line]) -> None:
     for number, line in lines:
         if line is None:
-            draft.refuse(MalformedRequest(f"The line has more than {MAX_LINE >> 10} KB."), line=number)
+            upload.refuse(MalformedRequest(f"The line has more than {MAX_LINE >> 10} KB."), line=number)
             continue
         try:
             asked = BatchItem.model_validate_json(line)
         except ValidationError as error:
-            _refuse(draft, number, _in_line(invalid_fields(error.errors())))
+            _refuse(upload, number, _in_line(invalid_fields(error.errors())))
         else:
-            add_item(draft, asked, number)
+            add_item(upload, asked, number)
 
 
-def _refuse(draft: BatchUpload, number: int, error: HyperDreamBoothError) -> None:
+def _refuse(upload: BatchUpload, number: int, error: HyperDreamBoothError) -> None:
     problems = error.problems if isinstance(error, InvalidFields) else ()
-    draft.refuse(error, tuple((each.field, each.message) for each in problems), line=number)
+    upload.refuse(error, tuple((each.field, each.message) for each in problems), line=number)
 
 
 def _in_line(error: HyperDreamBoothError) -> HyperDreamBoothError:

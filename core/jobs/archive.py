@@ -1,24 +1,35 @@
-"""The store's side of the jobs: what was accepted, how it ended, whom it is about. Documents under keys.py's keys."""
+"""Jobs in the object store: what was accepted, how it ended, what was made. Objects under the keys of storage/keys.py.
+
+Which jobs a tenant has, newest first, is read from the names of empty objects; no record is opened to find them:
+
+{tenant}/job-list/{when}.{kind}.{state}
+
+`when` is the job's id turned around digit by digit, so that the store's order begins with the newest job; its first
+four digits are a folder, one for about nine hours. `state` is `open` until the job is over. Who writes the final name
+removes the open one after that: for a moment there may be both, and the final one counts. The store holds this list and
+not Redis: it must be whole after Redis came back empty.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
-from core.errors import ObjectNotFound, SubjectNotFound
-from core.ids import is_id
-from core.jobs import listing
-from core.records import Job, JobKind, JobState, Receipt, Record, Request, Subject
+from core.errors import ObjectNotFound
+from core.ids import ALPHABET, new_id
+from core.records import Job, JobKind, JobState, Record, Request
 from core.storage import Store, keys
-from core.tenants import idempotency
 
-_JSON = "application/json"
 RecordT = TypeVar("RecordT", bound=Record)
+_OPEN = "open"
+_REVERSED = str.maketrans(ALPHABET, ALPHABET[::-1])
+_FOLDER = 4
 
 
 class Accepted(Record):
-    """What was promised to somebody: the request, and what is needed to queue it again."""
+    """An accepted request, and what is needed to queue its job again."""
 
     tenant: str
     job_id: str
@@ -27,8 +38,14 @@ class Accepted(Record):
     batch_id: str = ""
     request: Request
 
+    @classmethod
+    def now(cls, tenant: str, request: Request, *, request_id: str, job_id: str = "") -> Accepted:
+        """A request that is accepted at this moment, with a new job id unless one is given."""
+        job_id = job_id or new_id("job")
+        return cls(tenant=tenant, job_id=job_id, created_at=time.time(), request_id=request_id, request=request)
+
     def as_job(self) -> Job:
-        """The job at its beginning."""
+        """The record of the job before anything has happened to it."""
         return Job(
             id=self.job_id,
             tenant=self.tenant,
@@ -42,165 +59,160 @@ class Accepted(Record):
         )
 
 
-class Archive:
-    """Documents in the store. Raises StoreUnavailable."""
+@dataclass(frozen=True)
+class Entry:
+    """A job on the list: `state` is None while the job is not over, or was not when the name was written."""
+
+    job_id: str
+    kind: JobKind
+    state: JobState | None
+
+
+class JobArchive:
+    """Jobs in the store. Every method raises StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self._store = store
 
     def put_accepted(self, accepted: Accepted) -> None:
-        """Make the request durable."""
+        """Make the request durable, note that its subjects have the job, and put it on the list."""
         self._put(keys.pending(accepted.tenant, accepted.job_id), accepted)
+        for subject_id in accepted.request.subject_ids:
+            self._store.put(f"{keys.markers(accepted.tenant, subject_id)}{accepted.job_id}", b"")
+        self.enlist(accepted.as_job())
 
     def accepted(self, tenant: str, job_id: str) -> Accepted | None:
         """The request of a job that is not over, or None."""
         return self._get(keys.pending(tenant, job_id), Accepted)
 
     def drop_accepted(self, tenant: str, job_id: str) -> None:
-        """The promise is kept, or void."""
-        self.store.delete(keys.pending(tenant, job_id))
+        """Forget the request: its job is over, or was not accepted after all."""
+        self._store.delete(keys.pending(tenant, job_id))
 
     def all_accepted(self) -> Iterator[tuple[str, str]]:
         """(tenant, job id) of everything that was accepted and is not over."""
-        for key in self.store.list(keys.PENDING):
+        for key in self._store.list(keys.PENDING):
             _, tenant, name = key.split("/")
             yield tenant, name.removesuffix(".json")
 
+    def open_ids(self, tenant: str) -> list[str]:
+        """The ids of a tenant's jobs that are not over, oldest first."""
+        prefix = f"{keys.PENDING}{tenant}/"
+        return [key.removeprefix(prefix).removesuffix(".json") for key in self._store.list(prefix)]
+
     def put_outcome(self, job: Job) -> Job:
-        """Write down how the job ended, once: a second ending does not replace the first. Gives the one that counts."""
+        """Write down how the job ended, once: a second end does not replace the first. Returns the one that counts."""
         first = self.outcome(job.tenant, job.id)
         if first is None:
             self._put(keys.outcome(job.tenant, job.id), job)
+        self.enlist(first or job)
         return first or job
 
     def outcome(self, tenant: str, job_id: str) -> Job | None:
         """How the job ended, or None."""
         return self._get(keys.outcome(tenant, job_id), Job)
 
-    def mark(self, tenant: str, subject_ids: Sequence[str], job_id: str) -> None:
-        """Note that the job belongs to the subjects, to each of them."""
-        for subject_id in subject_ids:
-            self.store.put(f"{keys.markers(tenant, subject_id)}{job_id}", b"")
-
     def unmark(self, tenant: str, subject_ids: Sequence[str], job_id: str) -> None:
-        """The job is not the subjects' after all."""
+        """Take the job off its subjects."""
         for subject_id in subject_ids:
-            self.store.delete(f"{keys.markers(tenant, subject_id)}{job_id}")
+            self._store.delete(f"{keys.markers(tenant, subject_id)}{job_id}")
 
-    def is_at_rest(self, tenant: str, job_id: str) -> bool:
-        """Whether nobody can be left who writes to the job: its first attempt has succeeded, and been written down."""
-        job = self.outcome(tenant, job_id)
-        once = job is not None and job.state is JobState.SUCCEEDED and job.attempt == 1
-        return once and not self.store.exists(keys.pending(tenant, job_id))
+    def unmark_all(self, tenant: str, subject_id: str) -> None:
+        """Take all its jobs off a subject."""
+        self._store.delete_prefix(keys.markers(tenant, subject_id))
 
     def is_marked(self, job: Job) -> bool:
         """Whether the job belongs to any of its subjects, as all that were accepted do."""
-        return any(self.store.exists(f"{keys.markers(job.tenant, each)}{job.id}") for each in job.subject_ids)
+        return any(self._store.exists(f"{keys.markers(job.tenant, each)}{job.id}") for each in job.subject_ids)
 
     def job_ids(self, tenant: str, subject_id: str) -> list[str]:
-        """The jobs that belong to the subject."""
+        """The jobs that belong to the subject, oldest first."""
         prefix = keys.markers(tenant, subject_id)
-        return [key.removeprefix(prefix) for key in self.store.list(prefix)]
+        return [key.removeprefix(prefix) for key in self._store.list(prefix)]
 
-    def put_subject(self, subject: Subject) -> None:
-        """Write the subject's document."""
-        self._put(keys.document(subject.tenant, subject.id), subject)
-
-    def subject(self, tenant: str, subject_id: str) -> Subject:
-        """The subject's document. Raises SubjectNotFound, also when only its tombstone is left."""
-        subject = self._get(keys.document(tenant, subject_id), Subject) if is_id(subject_id, "sub") else None
-        if subject is None or self.receipt(tenant, subject_id):
-            raise SubjectNotFound(f"There is no subject {subject_id[:40]}.")
-        return subject
-
-    def subjects(self, tenant: str, *, after: str = "") -> Iterator[Subject]:
-        """The tenant's subjects, newest first; those older than the subject `after`. All names are read before."""
-        prefix, end = keys.subjects(tenant), "/subject.json"
-        names = [key.removeprefix(prefix).removesuffix(end) for key in self.store.list(prefix) if key.endswith(end)]
-        for subject_id in reversed(names):
-            if not after or subject_id < after:
-                with contextlib.suppress(SubjectNotFound):
-                    yield self.subject(tenant, subject_id)
-
-    def put_receipt(self, receipt: Receipt) -> None:
-        """Write the subject's tombstone, and note that it is to be erased (again) until nobody can write to it."""
-        self._put(keys.erasure(receipt.tenant, receipt.subject_id), receipt)
-        self.store.put(keys.erasing(receipt.tenant, receipt.subject_id), b"")
-
-    def receipt(self, tenant: str, subject_id: str) -> Receipt | None:
-        """The subject's tombstone, or None."""
-        return self._get(keys.erasure(tenant, subject_id), Receipt)
-
-    def receipts(self, job: Job) -> list[Receipt]:
-        """The tombstones of the subjects of a job."""
-        found = (self.receipt(job.tenant, subject_id) for subject_id in job.subject_ids)
-        return [receipt for receipt in found if receipt]
-
-    def erasing(self) -> Iterator[Receipt]:
-        """Tombstones of subjects that somebody who was late may still write to."""
-        for key in self.store.list(keys.ERASING):
-            _, tenant, subject_id = key.split("/")
-            if receipt := self.receipt(tenant, subject_id):
-                yield receipt
-
-    def erased(self, receipt: Receipt) -> None:
-        """Nobody can write to the subject any more."""
-        self.store.delete(keys.erasing(receipt.tenant, receipt.subject_id))
-
-    def drop_receipts(self, before: float) -> None:
-        """Forget subjects that were deleted before this time."""
-        for key in self.store.list(keys.ERASURES):
-            receipt = self._get(key, Receipt)
-            if receipt and receipt.deleted_at < before:
-                self.store.delete(key)
+    def is_at_rest(self, tenant: str, job_id: str) -> bool:
+        """Whether no worker can be left that writes to the job: its first attempt has succeeded and is settled."""
+        job = self.outcome(tenant, job_id)
+        once = job is not None and job.state is JobState.SUCCEEDED and job.attempt == 1
+        return once and not self._store.exists(keys.pending(tenant, job_id))
 
     def put_attempt(self, job: Job, name: str, data: bytes, *, content_type: str) -> str:
-        """Store what an attempt made, under a key that no other attempt uses; gives the key."""
+        """Store what an attempt made, under a key that no other attempt uses. Returns the key."""
         key = f"{keys.attempt(job.tenant, job.id, job.fence)}{name}"
-        self.store.put(key, data, content_type=content_type)
+        self._store.put(key, data, content_type=content_type)
         return key
+
+    def read(self, key: str) -> bytes:
+        """Something that a job made. Raises ObjectNotFound."""
+        return self._store.get(key)
 
     def drop_attempt(self, tenant: str, job_id: str, fence: int) -> None:
         """Remove what an attempt made that came to nothing."""
-        self.store.delete_prefix(keys.attempt(tenant, job_id, fence))
+        self._store.delete_prefix(keys.attempt(tenant, job_id, fence))
 
     def drop_other_attempts(self, job: Job) -> None:
         """Remove what the job made in attempts that do not count, which is all of it unless it succeeded."""
         keep = keys.attempt(job.tenant, job.id, job.fence) if job.state is JobState.SUCCEEDED else None
-        for key in self.store.list(keys.job(job.tenant, job.id)):
+        for key in self._store.list(keys.job(job.tenant, job.id)):
             if key != keys.outcome(job.tenant, job.id) and not (keep and key.startswith(keep)):
-                self.store.delete(key)
+                self._store.delete(key)
 
-    def erase(self, receipt: Receipt, job_ids: Iterable[str]) -> None:
-        """Remove the subject, these jobs of it, and everything they made."""
-        tenant = receipt.tenant
-        for job_id in job_ids:
-            self.erase_job(tenant, job_id)
-        self._blank_in_batches(tenant, receipt.subject_id)
-        idempotency.erase(self.store, tenant, receipt.subject_id)
-        self.store.delete_prefix(keys.subject(tenant, receipt.subject_id))
-        self.store.delete_prefix(keys.markers(tenant, receipt.subject_id))
-
-    def erase_job(self, tenant: str, job_id: str) -> None:
+    def erase(self, tenant: str, job_id: str) -> None:
         """Remove a job and everything it made."""
-        self.store.delete(keys.pending(tenant, job_id))
-        self.store.delete_prefix(keys.job(tenant, job_id))
-        listing.forget(self.store, tenant, job_id)
+        self._store.delete(keys.pending(tenant, job_id))
+        self._store.delete_prefix(keys.job(tenant, job_id))
+        self.unlist(tenant, job_id)
 
-    def _blank_in_batches(self, tenant: str, subject_id: str) -> None:
-        """Have the subject's items taken out of all batches by the scheduler: those that are over are opened again."""
-        prefix = keys.subject_batches(tenant, subject_id)
-        for marker in list(self.store.list(prefix)):
-            batch_id = marker.removeprefix(prefix)
-            self.store.put(f"{keys.blanked(tenant, batch_id)}{subject_id}", b"")
-            self.store.put(f"{keys.OPEN_BATCHES}{tenant}/{batch_id}", b"")
-            self.store.delete(marker)
+    def enlist(self, job: Job) -> None:
+        """Put the job on the list, or write down there how it ended."""
+        name = f"{_list_name(job.tenant, job.id)}{job.kind}."
+        if not job.state.is_final:
+            self._store.put(name + _OPEN, b"")
+            return
+        self._store.put(name + job.state.value, b"")
+        self._store.delete(name + _OPEN)
+
+    def unlist(self, tenant: str, job_id: str) -> None:
+        """Take the job off the list."""
+        for key in list(self._store.list(_list_name(tenant, job_id))):
+            self._store.delete(key)
+
+    def newest_first(self, tenant: str, *, after: str = "") -> Iterator[Entry]:
+        """The tenant's jobs; those that are older than the job `after`, when it is given."""
+        prefix = keys.job_list(tenant)
+        last: Entry | None = None
+        # "/" is the character after ".": all names of `after` come before it.
+        start = f"{_list_name(tenant, after).removesuffix('.')}/" if after else ""
+        for key in self._store.list(prefix, after=start):
+            entry = _read_name(key.removeprefix(prefix))
+            if last and last.job_id != entry.job_id:
+                yield last
+            if last is None or last.job_id != entry.job_id or last.state is None:
+                last = entry
+        if last:
+            yield last
+
+    def ping(self) -> None:
+        """Raises StoreUnavailable when the store cannot be reached."""
+        self._store.ping()
 
     def _put(self, key: str, record: Record) -> None:
-        self.store.put(key, record.model_dump_json().encode(), content_type=_JSON)
+        self._store.put(key, record.model_dump_json().encode(), content_type="application/json")
 
     def _get(self, key: str, kind: type[RecordT]) -> RecordT | None:
         try:
-            return kind.model_validate_json(self.store.get(key))
+            return kind.model_validate_json(self._store.get(key))
         except ObjectNotFound:
             return None
+
+
+def _list_name(tenant: str, job_id: str) -> str:
+    """The beginning of the names of a job."""
+    when = job_id.removeprefix("job_").translate(_REVERSED)
+    return f"{keys.job_list(tenant)}{when[:_FOLDER]}/{when[_FOLDER:]}."
+
+
+def _read_name(name: str) -> Entry:
+    when, kind, state = name.replace("/", "", 1).split(".")
+    final = None if state == _OPEN else JobState(state)
+    return Entry(f"job_{when.translate(_REVERSED)}", JobKind(kind), final)

@@ -1,4 +1,4 @@
-"""Redis' side of the jobs: who is doing what. Every transition is one Lua script (lua/), so it is whole or not at all.
+"""Jobs in Redis: records, queues and leases. Every transition is one Lua script (lua/): it is whole or not at all.
 
 The scripts reach keys that are not in their KEYS (a record's key is made from its ref), so this wants one Redis, not a
 Redis Cluster; Celery wants that as well.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 from redis import Redis
@@ -29,9 +29,16 @@ _QUEUES = {name: f"hdb:queued:{name}" for name in ("personalize", "generate", "b
 _TIMES = ("created_at", "started_at", "finished_at")
 
 
+class QueuedJob(NamedTuple):
+    """A job, and how many are before it in its queue: None when it is not queued."""
+
+    job: Job
+    position: int | None
+
+
 @dataclass(frozen=True)
 class Claim:
-    """The right to run a job: its number `fence` is asked for at every write, and only the latest one counts."""
+    """The right to run a job: its number `fence` is checked at every write, and only the latest one counts."""
 
     ref: str
     attempt: int
@@ -50,22 +57,22 @@ class Claim:
 
 @dataclass(frozen=True)
 class Progress:
-    """Step `step` of `total` in `stage`; an empty stage means that there is nothing to say."""
+    """Step `step` of `total` in `stage`; an empty stage means no progress to report."""
 
     stage: str = ""
     step: int = 0
     total: int = 0
 
 
-class Hold(StrEnum):
+class LeaseState(StrEnum):
     """What a worker learns when it renews its lease."""
 
     HELD = "held"
     """Go on."""
     CANCEL = "cancel"
-    """The lease holds, but somebody asked for the job to stop."""
+    """The lease holds, but the job is to stop."""
     LOST = "lost"
-    """Somebody else has the job, or it is over."""
+    """Another worker has the job, or it is over."""
     GONE = "gone"
     """The job was erased with its subject."""
 
@@ -115,9 +122,9 @@ class Ledger:
             fields: Any = self.redis.hgetall(_record(ref))
         return read_job(fields) if "state" in fields else None
 
-    def look(self, refs: Sequence[str]) -> list[tuple[Job, int | None] | None]:
+    def read(self, refs: Sequence[str]) -> list[QueuedJob | None]:
         """The record of each job and its position, in one round trip; None for one that Redis does not know."""
-        return [read_standing(answer) for answer in self._run("look", *refs)]
+        return [read_queued(answer) for answer in self._run("look", *refs)]
 
     def position(self, job: Job) -> int | None:
         """How many jobs are before this one in its queue; None when it is not queued."""
@@ -157,29 +164,29 @@ class Ledger:
         }
 
     def claim(self, kind: JobKind, ref: str, *, max_jobs: int = 1, max_rows: int = 1) -> list[Claim]:
-        """Take the job that the bell was rung for (or the oldest), and others that fit into its batch; may be empty.
+        """Take the job `ref` (or the oldest), and others that fit into its batch; may be empty.
 
-        Items of batches are taken when nothing else waits, whoever the bell was rung for.
+        Items of batches are taken when nothing else waits, whichever job was notified.
         """
         lease = _milliseconds(self.limits.lease)
         flat: Any = self._run("claim", kind.value, ref, lease, max_jobs, max_rows)
         triples = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
         return [Claim(name, int(attempt), int(fence)) for name, attempt, fence in triples]
 
-    def beat(self, claim: Claim, progress: Progress, *, event: str = "") -> Hold:
-        """Renew the lease and note the progress; an `event` is told to those who follow the job."""
+    def beat(self, claim: Claim, progress: Progress, *, event: str = "") -> LeaseState:
+        """Renew the lease and note the progress; an `event` goes to those who follow the job."""
         lease = _milliseconds(self.limits.lease)
-        return Hold(
+        return LeaseState(
             self._run("beat", claim.ref, claim.fence, lease, progress.stage, progress.step, progress.total, event)
         )
 
-    def preview(self, claim: Claim, preview: Preview) -> Hold:
-        """Note what can be used before the job is over, tell those who follow it, and renew the lease.
+    def preview(self, claim: Claim, preview: Preview) -> LeaseState:
+        """Note what can be used before the job is over, for those who follow it as well, and renew the lease.
 
         It is forgotten when the attempt comes to nothing: the next one makes its own.
         """
         lease = _milliseconds(self.limits.lease)
-        return Hold(self._run("preview", claim.ref, claim.fence, lease, preview.model_dump_json()))
+        return LeaseState(self._run("preview", claim.ref, claim.fence, lease, preview.model_dump_json()))
 
     def finish(
         self,
@@ -192,7 +199,7 @@ class Ledger:
     ) -> JobState | None:
         """End the job and move its result pointer, in one step. None when the claim is no longer good.
 
-        A job that somebody asked to cancel ends canceled, whatever `state` says.
+        A job that was asked to stop ends canceled, whatever `state` says.
         """
         answer = self._run(
             "finish",
@@ -233,10 +240,10 @@ class Ledger:
         return str(self._run("cancel", ref))
 
     def reap(self) -> tuple[list[str], list[str]]:
-        """Take back expired leases: refs whose bell must be rung (now, or again), and refs that are over."""
+        """Take back expired leases. Returns the refs to notify workers of (again), and those that are over."""
         limits = self.limits
-        rings, over = self._run("reap", limits.max_attempts, _milliseconds(limits.notify_again), 100)
-        return list(rings), list(over)
+        waiting, over = self._run("reap", limits.max_attempts, _milliseconds(limits.notify_again), 100)
+        return list(waiting), list(over)
 
     def erase(self, refs: list[str]) -> None:
         """Forget the jobs, also when they are running: no claim on them is good any more."""
@@ -247,19 +254,6 @@ class Ledger:
         """Let the record of a job that is over, and is written to the store, disappear in time."""
         with redis_errors():
             self.redis.expire(_record(ref), self.limits.ttl)
-
-    def turn(self, name: str, seconds: float) -> bool:
-        """Whether it is this caller's turn to do `name`: one caller in so many seconds hears yes.
-
-        Also true at once when Redis came back empty, since it has forgotten whose turn it was.
-        """
-        with redis_errors():
-            return bool(self.redis.set(f"hdb:turn:{name}", "1", px=_milliseconds(seconds), nx=True))
-
-    def end_turn(self, name: str) -> None:
-        """Let others have their turn."""
-        with redis_errors():
-            self.redis.delete(f"hdb:turn:{name}")
 
     def ping(self) -> None:
         """Raises BrokerUnavailable when Redis does not answer."""
@@ -280,11 +274,11 @@ def script(name: str) -> str:
     return (lua / "common.lua").read_text() + (lua / f"{name}.lua").read_text()
 
 
-def read_standing(answer: list[Any]) -> tuple[Job, int | None] | None:
-    """What `look` answers for a job: its record and its position, or None when Redis does not know it."""
-    flat, rank = answer
+def read_queued(answer: list[Any]) -> QueuedJob | None:
+    """What the script `look` answers for a job: its record and position, or None when Redis does not know it."""
+    flat, position = answer
     fields = dict(zip(flat[0::2], flat[1::2], strict=True))
-    return (read_job(fields), rank) if "state" in fields else None
+    return QueuedJob(read_job(fields), position) if "state" in fields else None
 
 
 def read_job(fields: dict[str, str]) -> Job:

@@ -7,33 +7,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
 
 from core.errors import BrokerUnavailable
-from core.jobs import listing
-from core.jobs.archive import Archive
-from core.jobs.ledger import Ledger
+from core.jobs.archive import Entry, JobArchive
+from core.jobs.ledger import Ledger, QueuedJob
 from core.records import Job, JobKind, JobState
-from core.storage import keys
 
 MOST_NAMES = 10_000
 MOST_RECORDS = 500
 """What is looked through for one page, so that a filter that fits little cannot make a request endless."""
 _READERS = 8
 
-Standing: TypeAlias = tuple[Job, int | None]
-"""A job, and how many are before it in its queue: None when it is not queued."""
-
 
 @dataclass(frozen=True)
-class Wanted:
+class JobFilter:
     """Which jobs; None: any."""
 
     state: JobState | None = None
     kind: JobKind | None = None
     subject_id: str | None = None
 
-    def fits(self, job: Job) -> bool:
+    def matches(self, job: Job) -> bool:
         """Whether the job is one of these."""
         return (
             self.state in (None, job.state)
@@ -41,7 +35,7 @@ class Wanted:
             and self.subject_id in (None, *job.subject_ids)
         )
 
-    def may_fit(self, entry: listing.Entry) -> bool:
+    def may_match(self, entry: Entry) -> bool:
         """The same, as far as a name can tell: a job that was open may be over by now."""
         return (self.state is None or entry.state in (None, self.state)) and self.kind in (None, entry.kind)
 
@@ -53,7 +47,7 @@ class Page:
     `after` asks for the next page: the id of the last job that was looked at. None: there are no more.
     """
 
-    jobs: list[Standing]
+    jobs: list[QueuedJob]
     after: str | None
 
 
@@ -65,9 +59,9 @@ class _Names:
     last: str = ""
 
     def __iter__(self) -> Iterator[str]:
-        for job_id, may_fit in islice(self.found, MOST_NAMES):
+        for job_id, may_match in islice(self.found, MOST_NAMES):
             self.last = job_id
-            if may_fit:
+            if may_match:
                 yield job_id
 
     @property
@@ -75,52 +69,50 @@ class _Names:
         return next(self.found, None) is not None
 
 
-def page(archive: Archive, ledger: Ledger, tenant: str, wanted: Wanted, *, limit: int, after: str = "") -> Page:
+def page(archive: JobArchive, ledger: Ledger, tenant: str, matching: JobFilter, *, limit: int, after: str = "") -> Page:
     """The newest jobs of those wanted that are older than the job `after`, at most `limit`.
 
     A page can have fewer, or none, although there are more: when much was looked through. Raises StoreUnavailable, and
     BrokerUnavailable where only Redis knows how a job stands.
     """
-    names = _Names(_names(archive, tenant, wanted, after))
+    names = _Names(_names(archive, tenant, matching, after))
     ids = iter(names)
-    found: list[Standing] = []
+    found: list[QueuedJob] = []
     looked = 0
     while chunk := list(islice(ids, limit + 1)):
-        found += [each for each in read(archive, ledger, tenant, chunk) if wanted.fits(each[0])]
+        found += [each for each in read(archive, ledger, tenant, chunk) if matching.matches(each.job)]
         looked += len(chunk)
         if len(found) > limit:
-            return Page(found[:limit], found[limit - 1][0].id)
+            return Page(found[:limit], found[limit - 1].job.id)
         if looked >= MOST_RECORDS:
             return Page(found, chunk[-1])
     return Page(found, names.last if names.has_more else None)
 
 
-def read(archive: Archive, ledger: Ledger, tenant: str, job_ids: Sequence[str]) -> list[Standing]:
+def read(archive: JobArchive, ledger: Ledger, tenant: str, job_ids: Sequence[str]) -> list[QueuedJob]:
     """The records of jobs and their positions, without those that are no longer there.
 
     From Redis in one round trip; from the store what Redis does not know any more.
     """
     outage: BrokerUnavailable | None = None
     try:
-        known = ledger.look([f"{tenant}/{job_id}" for job_id in job_ids])
+        known = ledger.read([f"{tenant}/{job_id}" for job_id in job_ids])
     except BrokerUnavailable as error:
         known, outage = [None] * len(job_ids), error
-    missing = [job_id for job_id, standing in zip(job_ids, known, strict=True) if standing is None]
+    missing = [job_id for job_id, each in zip(job_ids, known, strict=True) if each is None]
     others = iter(_read_stored(partial(stored, archive, tenant, outage), missing))
-    job_reader = [standing or next(others) for standing in known]
-    return [standing for standing in job_reader if standing]
+    found = [each or next(others) for each in known]
+    return [each for each in found if each]
 
 
-def _names(archive: Archive, tenant: str, wanted: Wanted, after: str) -> Iterator[tuple[str, bool]]:
-    """Ids, newest first, from the shortest list that has all that are wanted, and whether each may be wanted."""
-    if wanted.state and not wanted.state.is_final:
-        prefix = f"{keys.PENDING}{tenant}/"
-        open_ids = [key.removeprefix(prefix).removesuffix(".json") for key in archive.store.list(prefix)]
-        return _before(open_ids, after)
-    if wanted.subject_id:
-        return _before(archive.job_ids(tenant, wanted.subject_id), after)
-    entries = listing.newest_first(archive.store, tenant, after=after)
-    return ((entry.job_id, wanted.may_fit(entry)) for entry in entries)
+def _names(archive: JobArchive, tenant: str, matching: JobFilter, after: str) -> Iterator[tuple[str, bool]]:
+    """Ids, newest first, from the shortest list that has all that are wanted, and whether each may match."""
+    if matching.state and not matching.state.is_final:
+        return _before(archive.open_ids(tenant), after)
+    if matching.subject_id:
+        return _before(archive.job_ids(tenant, matching.subject_id), after)
+    entries = archive.newest_first(tenant, after=after)
+    return ((entry.job_id, matching.may_match(entry)) for entry in entries)
 
 
 def _before(job_ids: Sequence[str], after: str) -> Iterator[tuple[str, bool]]:
@@ -128,18 +120,18 @@ def _before(job_ids: Sequence[str], after: str) -> Iterator[tuple[str, bool]]:
     return ((job_id, True) for job_id in reversed(job_ids) if not after or job_id < after)
 
 
-def _read_stored(read_one: Callable[[str], Standing | None], job_ids: Sequence[str]) -> list[Standing | None]:
+def _read_stored(read_one: Callable[[str], QueuedJob | None], job_ids: Sequence[str]) -> list[QueuedJob | None]:
     if len(job_ids) < 2:
         return [read_one(job_id) for job_id in job_ids]
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(read_one, job_ids))
 
 
-def stored(archive: Archive, tenant: str, outage: BrokerUnavailable | None, job_id: str) -> Standing | None:
+def stored(archive: JobArchive, tenant: str, outage: BrokerUnavailable | None, job_id: str) -> QueuedJob | None:
     """The record of a job that Redis does not know, or None. Raises the `outage` when only Redis could tell."""
     if over := archive.outcome(tenant, job_id):
-        return over, None
+        return QueuedJob(over, None)
     if outage:
         raise outage
     accepted = archive.accepted(tenant, job_id)
-    return (accepted.as_job(), None) if accepted else None
+    return QueuedJob(accepted.as_job(), None) if accepted else None

@@ -8,8 +8,9 @@ from urllib.parse import unquote, urlsplit
 from core.errors import SettingsError
 from core.settings import Settings
 from core.storage.folder import FolderStore
+from core.storage.keys import check_key, check_prefix
 from core.storage.s3 import S3Store
-from core.storage.store import Store, check_key, check_prefix
+from core.storage.store import Store
 
 __all__ = ["FolderStore", "S3Store", "Store", "check_key", "check_prefix", "open_store"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import ObjectNotFound, StoreUnavailable
-from core.storage.store import check_key, check_prefix
+from core.storage.keys import check_key, check_prefix
 
 _TRIES = 10
 """Of what another process may undo meanwhile."""
@@ -70,11 +70,6 @@ class FolderStore:
             else:
                 shutil.rmtree(folder)
             self._prune(folder.parent)
-
-    def presign(self, key: str, seconds: int) -> str | None:  # noqa: ARG002
-        """See Store: a folder has no URLs."""
-        check_key(key)
-        return None
 
     def ping(self) -> None:
         """See Store."""

@@ -1,35 +1,43 @@
 """Where everything lives in the store. The tenant is part of every key; what a job makes lies under the job.
 
+Keys are parts of letters, digits, `.`, `_` and `-`, separated by slashes.
+
 {tenant}/subjects/{subject}/subject.json       the document
 {tenant}/subjects/{subject}/photos/{job}/0.png   aligned, until personalising ends (or kept)
 {tenant}/subject-jobs/{subject}/{job}          an empty marker: the job belongs to the subject, and dies with it
-{tenant}/job-list/{when}.{kind}.{state}        an empty object: that there is such a job (listing.py)
+{tenant}/job-list/{when}.{kind}.{state}        an empty object: that there is such a job (jobs/archive.py)
 {tenant}/jobs/{job}/{fence}/...                what one attempt made; the number of its claim keeps attempts apart
 {tenant}/jobs/{job}/outcome.json               how the job ended, written once
-{tenant}/batches/{batch}.json                  a batch (batches.py); written last: with it the batch is there
+{tenant}/batches/{batch}.json                  a batch (batches/); written last: with it the batch is there
 {tenant}/batch-items/{batch}/{part}.jsonl      its items, a hundred in a part
-{tenant}/batch-items/{batch}/tally.json        how each of its items stands, a letter each
+{tenant}/batch-items/{batch}/tally.json        the state of each of its items, a letter each
 {tenant}/batch-items/{batch}/canceled          an empty marker: nothing more of it is to be done
 {tenant}/batch-items/{batch}/erase/{subject}   an empty marker: the subject was deleted, its items are to be blanked
 {tenant}/subject-batches/{subject}/{batch}     an empty marker: the batch has items about the subject
-batches/open/{tenant}/{batch}                  an empty marker: the scheduler has something to do with it (feeding.py)
+batches/open/{tenant}/{batch}                  an empty marker: the scheduler has something to do with it
 batches/over/{tenant}/{batch}                  an empty marker: all its items are over
 batches/deleted/{tenant}/{batch}               it is gone, and what is left of it is being erased
-batches/late/{tenant}/{batch}                  it is erased, but somebody who was late may still write to its jobs
+batches/late/{tenant}/{batch}                  it is erased, but a late worker may still write to its jobs
 pending/{tenant}/{job}.json                    what was accepted and is not over
 erasures/{tenant}/{subject}.json               what was deleted: ids and a time, kept for a day
-erasing/{tenant}/{subject}                     an empty marker: somebody who was late may still write to it
+erasing/{tenant}/{subject}                     an empty marker: a late worker may still write to it
 keys/{key}.json                                an API key's hash, and whose it is
-idempotency/{day}/{tenant}/{digest}.json       what was answered to a creating request, for a day (idempotency.py)
-idempotency/{day}/{tenant}/about/{subject}/{digest}   an empty marker: that answer is about the subject
-bundles/{fingerprint}-{basis}.json             what exports need to know of a base model (layouts.py)
-usage/{day}/{tenant}/{facts}                   an empty object: a job ended; its name says how (usage.py)
-{tenant}/webhooks/{webhook}.json               where a tenant wants to be told, and the secret it is signed with
-deliveries/{tenant}/{webhook}/{message}.json   what is told there, and how the attempts went (webhooks.py)
+idempotency/{day}/{tenant}/{digest}.json       the response to a creating request, for a day (tenants/idempotency.py)
+idempotency/{day}/{tenant}/about/{subject}/{digest}   an empty marker: that response is about the subject
+bundles/{fingerprint}-{basis}.json             what exports need to know of a base model (subjects/export_layouts.py)
+usage/{day}/{tenant}/{facts}                   an empty object: a job ended; its name says how (tenants/usage.py)
+{tenant}/webhooks/{webhook}.json               an address of a tenant, and the secret that messages are signed with
+deliveries/{tenant}/{webhook}/{message}.json   a message to it, and how the attempts went (webhooks/)
 undelivered/{tenant}/{webhook}/{message}       an empty marker: that delivery is not over
 """
 
 from __future__ import annotations
+
+import re
+
+_PART = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+_KEY = re.compile(rf"{_PART}(?:/{_PART})*")
+_PREFIX = re.compile(rf"(?:{_PART}/)*(?:{_PART})?")
 
 PENDING = "pending/"
 ERASURES = "erasures/"
@@ -171,6 +179,21 @@ def batch_items(tenant: str, batch_id: str) -> str:
     return f"{tenant}/batch-items/{batch_id}/"
 
 
+def batch_part(tenant: str, batch_id: str, part: int) -> str:
+    """A hundred items of a batch."""
+    return f"{batch_items(tenant, batch_id)}{part:03}.jsonl"
+
+
+def batch_states(tenant: str, batch_id: str) -> str:
+    """The states of a batch's items."""
+    return f"{batch_items(tenant, batch_id)}tally.json"
+
+
+def batch_canceled(tenant: str, batch_id: str) -> str:
+    """The marker of a batch that was canceled."""
+    return f"{batch_items(tenant, batch_id)}canceled"
+
+
 def blanked(tenant: str, batch_id: str) -> str:
     """The prefix of the subjects whose items are to be blanked."""
     return f"{batch_items(tenant, batch_id)}erase/"
@@ -189,3 +212,17 @@ def image_id(job_id: str, index: int) -> str:
 def job_of_image(image: str) -> str:
     """The job that made the image."""
     return f"job_{image.removeprefix('img_').partition('-')[0]}"
+
+
+def check_key(key: str) -> str:
+    """`key` itself. Raises ValueError when it is not a key."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not a store key: {key!r}")
+    return key
+
+
+def check_prefix(prefix: str, *, folder: bool = False) -> str:
+    """`prefix` itself. Raises ValueError when no key can start with it, or it is no `folder` (ends in a slash)."""
+    if not _PREFIX.fullmatch(prefix) or (folder and not prefix.endswith("/")):
+        raise ValueError(f"not a store prefix: {prefix!r}")
+    return prefix

@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.errors import ObjectNotFound, StoreUnavailable
-from core.storage.store import check_key, check_prefix
+from core.storage.keys import check_key, check_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -85,11 +85,6 @@ class S3Store:
                 reply = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": names, "Quiet": True})
             if reply.get("Errors"):
                 raise StoreUnavailable(f"{len(reply['Errors'])} objects could not be deleted; try again")
-
-    def presign(self, key: str, seconds: int) -> str | None:
-        """See Store."""
-        params = {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
-        return self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
 
     def ping(self) -> None:
         """See Store."""

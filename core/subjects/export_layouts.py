@@ -9,17 +9,22 @@ from core.errors import ObjectNotFound, SubjectNotReady
 from core.storage import Store, keys
 
 
-def write_down(store: Store, fingerprint: str, basis: str, layout: bytes) -> None:
-    """Keep the layout of a base model, by its two hashes. Raises StoreUnavailable."""
-    store.put(keys.layout(fingerprint, basis), layout, content_type="application/json")
+class ExportLayouts:
+    """The layouts of base models, by the two hashes that weights name. Raises StoreUnavailable."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-def look_up(store: Store, fingerprint: str, basis: str) -> bytes:
-    """The layout of a base model. Raises SubjectNotReady when no worker has written it down, StoreUnavailable."""
-    try:
-        return store.get(keys.layout(fingerprint, basis))
-    except ObjectNotFound:
-        raise SubjectNotReady(
-            "No worker has described the base model of these weights yet: make a picture of any subject, then ask "
-            "again; format=lidb is there already."
-        ) from None
+    def put(self, fingerprint: str, basis: str, layout: bytes) -> None:
+        """Keep the layout of a base model."""
+        self._store.put(keys.layout(fingerprint, basis), layout, content_type="application/json")
+
+    def get(self, fingerprint: str, basis: str) -> bytes:
+        """The layout of a base model. Raises SubjectNotReady when no worker has written it down."""
+        try:
+            return self._store.get(keys.layout(fingerprint, basis))
+        except ObjectNotFound:
+            raise SubjectNotReady(
+                "No worker has described the base model of these weights yet: make a picture of any subject, then ask "
+                "again; format=lidb is there already."
+            ) from None

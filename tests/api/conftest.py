@@ -21,13 +21,14 @@ from api.server.dependencies import the_face_finder
 from api.server.examples import example_of
 from api.server.testing import as_file, drawn_face
 from core.errors import PhotoRefused
-from core.jobs.claims import Assignment, Work
+from core.jobs.archive import JobArchive
+from core.jobs.claims import Assignment
 from core.jobs.ledger import Ledger, Limits, Progress
-from core.jobs.service import Jobs
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.records import GenerateRequest, GenerateResult, PersonalizeResult, Preview, Weights
 from core.records import Image as StoredImage
+from core.services import Services, make_services
 from core.settings import Settings
 from core.storage.keys import image_id
 from core.testing import MemoryNotifier, MemoryStore
@@ -85,11 +86,21 @@ def notifier() -> MemoryNotifier:
 
 
 @pytest.fixture
-def job_service(settings: Settings, store: MemoryStore, notifier: MemoryNotifier) -> Iterator[Jobs]:
+def ledger(settings: Settings) -> Iterator[Ledger]:
     redis = connect(settings)
     redis.flushdb()
-    yield Jobs(store, Ledger(redis, Limits(queue_limit=3)), notifier)
+    yield Ledger(redis, Limits(queue_limit=3))
     redis.close()
+
+
+@pytest.fixture
+def archive(store: MemoryStore) -> JobArchive:
+    return JobArchive(store)
+
+
+@pytest.fixture
+def services(store: MemoryStore, ledger: Ledger, notifier: MemoryNotifier) -> Services:
+    return make_services(store, ledger, notifier)
 
 
 @pytest.fixture
@@ -98,8 +109,8 @@ def finder() -> StubFinder:
 
 
 @pytest.fixture
-def client(settings: Settings, job_service: Jobs, finder: StubFinder) -> Iterator[TestClient]:
-    app = create_app(settings, job_service=job_service)
+def client(settings: Settings, services: Services, finder: StubFinder) -> Iterator[TestClient]:
+    app = create_app(settings, services=services)
     app.dependency_overrides[the_face_finder] = lambda: finder
     address = ("127.0.0.1", 50000)
     with TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False, client=address) as client:
@@ -142,18 +153,15 @@ def photo() -> bytes:
 class Held:
     """A job that a worker has claimed, and what the worker may do with it."""
 
-    job_service: Jobs
-    work: Work
+    services: Services
     assignment: Assignment
 
     def at(self, stage: str, step: int, total: int) -> Held:
-        self.job_service.ledger.beat(self.assignment.claim, Progress(stage, step, total), event="progress")
+        self.services.claims.beat(self.assignment, Progress(stage, step, total), event="progress")
         return self
 
     def keep(self, name: str, data: bytes) -> str:
-        return self.job_service.archive.put_attempt(
-            self.assignment.job, name, data, content_type="application/octet-stream"
-        )
+        return self.services.claims.store(self.assignment, name, data, content_type="application/octet-stream")
 
     def show(self) -> Held:
         """What the hypernetwork predicted, and a picture of it."""
@@ -161,21 +169,20 @@ class Held:
         png = encode(np.asarray(drawn_face(64)), prompt="a [V] face", seed=0, subject_id=job.subject_id)
         image = StoredImage(id=image_id(job.id, 0), key=self.keep("0.png", png), seed=0, width=64, height=64)
         preview = Preview(weights_key=self.keep("preview.lidb", b"preview"), image=image)
-        assert self.job_service.ledger.preview(self.assignment.claim, preview) == "held"
+        assert self.services.claims.preview(self.assignment, preview) == "held"
         return self
 
     def succeed(self, result: PersonalizeResult | GenerateResult) -> None:
-        assert self.work.commit(self.assignment, result, {"finetune": 1.5})
+        assert self.services.claims.commit(self.assignment, result, {"finetune": 1.5})
 
 
 @pytest.fixture
-def claim(job_service: Jobs) -> Callable[..., Held]:
+def claim(services: Services) -> Callable[..., Held]:
     """Claims a job, as a worker does."""
 
     def claim(job_id: str, tenant: str = "local") -> Held:
-        work = Work(job_service)
-        (assignment,) = work.claim(job_service.job(tenant, job_id).kind, f"{tenant}/{job_id}")
-        return Held(job_service, work, assignment)
+        (assignment,) = services.claims.claim(services.jobs.get(tenant, job_id).kind, f"{tenant}/{job_id}")
+        return Held(services, assignment)
 
     return claim
 

@@ -2,22 +2,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image as Picture
 
-from core.jobs.claims import Work
 from core.jobs.ledger import Ledger, Limits
-from core.jobs.service import Jobs
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.records import Consent, GenerateRequest, Job, JobKind, Subject
 from core.settings import Settings
-from core.testing import MemoryNotifier, MemoryStore
+from tests.harness import ServiceHarness
 from worker.lease import Patience
-from worker.maintenance import Maintenance
 from worker.runner import BatchLimits, JobRunner
 from worker.testing import FakeEngine, Rehearsal, read_diary
 
@@ -28,53 +24,47 @@ def photo(side: int = 8) -> bytes:
     return file.getvalue()
 
 
-@dataclass
-class Shop:
-    """ServiceHarness and worker in one process, over a real Redis, a store in memory and a fake engine."""
+class WorkerHarness(ServiceHarness):
+    """Services and worker in one process, over a real Redis, a store in memory and a fake engine."""
 
-    ledger: Ledger
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.store = MemoryStore()
-        self.notifier = MemoryNotifier()
-        self.jobs = Jobs(self.store, self.ledger, self.notifier)
-        self.maintenance = Maintenance(self.jobs)
-        self.engine = FakeEngine(Settings(data_dir=self.folder))
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        super().__init__(ledger)
+        self.folder = folder
+        self.engine = FakeEngine(Settings(data_dir=folder))
         self.stop = False
         self.runner = JobRunner(
-            Work(self.jobs, patience=0.0),
+            self.services,
             self.engine,
-            told_to_stop=lambda: self.stop,
+            worker_stops=lambda: self.stop,
             patience=Patience(),
             batch=BatchLimits(jobs=8, rows=16),
         )
 
     def new_subject(self, photos: tuple[int, ...] = (8,), **options: object) -> tuple[Subject, Job]:
         consent = Consent(at=1.0, version="1")
-        return self.jobs.create_subject("local", [photo(side) for side in photos], consent=consent, **options)  # type: ignore[arg-type]
+        return self.subjects.create("local", [photo(side) for side in photos], consent=consent, **options)  # type: ignore[arg-type]
 
     def ready_subject(self, **options: object) -> Subject:
         subject, job = self.new_subject(**options)  # type: ignore[arg-type]
-        assert self.answer(job) == 1
-        return self.jobs.subject("local", subject.id)
+        assert self.handle(job) == 1
+        return self.subjects.get("local", subject.id)
 
     def generation(self, subject: Subject, **changes: object) -> Job:
         request = GenerateRequest(subject_id=subject.id, prompt="a [V] face").model_copy(update=changes)
-        return self.jobs.create_generation("local", request)
+        return self.subjects.generate("local", request)
 
-    def answer(self, job: Job) -> int:
-        return self.runner.answer(job.kind, job.ref)
+    def handle(self, job: Job) -> int:
+        return self.runner.handle(job.kind, job.ref)
 
-    def answer_all(self, kind: JobKind = JobKind.GENERATE) -> list[int]:
-        """Answer bells until nothing is left to do; gives how many jobs each of them took."""
+    def handle_all(self, kind: JobKind = JobKind.GENERATE) -> list[int]:
+        """Handle notifications until nothing is left to do; returns how many jobs each of them took."""
         taken = []
-        while count := self.runner.answer(kind, ""):
+        while count := self.runner.handle(kind, ""):
             taken.append(count)
         return taken
 
     def now(self, job: Job) -> Job:
-        return self.jobs.job("local", job.id)
+        return self.jobs.get("local", job.id)
 
     def rehearse(self, **script: object) -> None:
         (self.folder / "rehearsal.json").write_text(Rehearsal.model_validate(script).model_dump_json())
@@ -97,8 +87,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(local_redis: LocalRedis, tmp_path: Path) -> Iterator[Shop]:
+def worker(local_redis: LocalRedis, tmp_path: Path) -> Iterator[WorkerHarness]:
     redis = connect(Settings(redis_url=local_redis.url))
     redis.flushall()
-    yield Shop(Ledger(redis, Limits(queue_limit=100)), tmp_path)
+    yield WorkerHarness(Ledger(redis, Limits(queue_limit=100)), tmp_path)
     redis.close()

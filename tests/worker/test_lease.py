@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.jobs.claims import Assignment, Work
-from core.jobs.ledger import Ledger, Limits
-from core.queue.connection import connect
+from core.jobs.claims import Assignment
 from core.queue.local_redis import LocalRedis
 from core.records import Job, JobKind, JobState
-from core.settings import Settings
 from worker.lease import Lease, Patience
 
 if TYPE_CHECKING:
-    from tests.worker.conftest import Shop
+    from tests.worker.conftest import WorkerHarness
 
 
 @pytest.fixture
@@ -25,13 +22,11 @@ def left() -> list[int]:
 
 
 @pytest.fixture
-def hold(shop: Shop, left: list[int]) -> Callable[[Patience], tuple[Lease, Job]]:
-    work = Work(shop.jobs, patience=0.0)
-
+def hold(worker: WorkerHarness, left: list[int]) -> Callable[[Patience], tuple[Lease, Job]]:
     def take(patience: Patience) -> tuple[Lease, Job]:
-        _, job = shop.new_subject()
-        assignments: list[Assignment] = work.claim(JobKind.PERSONALIZE, job.ref)
-        return Lease(work, assignments, lambda: shop.stop, patience, leave=left.append), job
+        _, job = worker.new_subject()
+        assignments: list[Assignment] = worker.claims.claim(JobKind.PERSONALIZE, job.ref)
+        return Lease(worker.claims, assignments, lambda: worker.stop, patience, leave=left.append), job
 
     return take
 
@@ -43,118 +38,116 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def lease_end(shop: Shop, job: Job) -> float:
-    return float(shop.ledger.redis.zscore("hdb:running", job.ref))  # type: ignore[arg-type]
+def lease_end(worker: WorkerHarness, job: Job) -> float:
+    return float(worker.ledger.redis.zscore("hdb:running", job.ref))  # type: ignore[arg-type]
 
 
-def test_a_long_step_keeps_its_lease(shop: Shop, hold, left: list[int]) -> None:
+def test_a_long_step_keeps_its_lease(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience(lease=0.3))
     with lease:
-        before = lease_end(shop, job)
-        until(lambda: lease_end(shop, job) > before)
+        before = lease_end(worker, job)
+        until(lambda: lease_end(worker, job) > before)
         assert lease.live
     assert left == []
 
 
-def test_a_step_that_hangs_ends_the_process_and_counts(shop: Shop, hold, left: list[int]) -> None:
+def test_a_step_that_hangs_ends_the_process_and_counts(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience(step=0.2))
     with lease:
         until(lambda: left)
-    found = shop.now(job)
+    found = worker.now(job)
     assert left[0] == 70
     assert (found.state, found.attempt) == (JobState.QUEUED, 1)
 
 
-def test_steps_that_go_on_are_not_taken_for_hung(shop: Shop, hold, left: list[int]) -> None:
+def test_steps_that_go_on_are_not_taken_for_hung(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience(step=5.0))
     with lease:
         for step in range(20):
             lease.on_progress("finetune", step, 20)
             time.sleep(0.01)
     assert left == []
-    assert shop.now(job).state is JobState.RUNNING
+    assert worker.now(job).state is JobState.RUNNING
 
 
-def test_a_step_too_long_to_stop_is_left_behind(shop: Shop, hold, left: list[int]) -> None:
+def test_a_step_too_long_to_stop_is_left_behind(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience(grace=0.2))
     with lease:
-        shop.stop = True
+        worker.stop = True
         until(lambda: left)
-    found = shop.now(job)
+    found = worker.now(job)
     assert left[0] == 75
     assert (found.state, found.attempt) == (JobState.QUEUED, 0)
 
 
-def test_a_cancel_is_heard_while_steps_are_only_asked_about(shop: Shop, hold, left: list[int]) -> None:
+def test_a_cancel_is_heard_while_steps_are_only_asked_about(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience())
     with lease:
         lease.on_progress("likeness", 0, 1)
-        shop.jobs.cancel("local", job.id)
+        worker.jobs.cancel("local", job.id)
         until(lease.should_stop)
-    assert shop.now(job).state is JobState.CANCELED
+    assert worker.now(job).state is JobState.CANCELED
 
 
-def test_events_are_told_at_most_four_times_a_second(shop: Shop, hold, left: list[int]) -> None:
+def test_events_are_told_at_most_four_times_a_second(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience())
     began = time.monotonic()
     with lease:
         for step in range(1, 201):
             lease.on_progress("finetune", step, 200)
     seconds = time.monotonic() - began
-    events = shop.ledger.redis.xrange(f"hdb:local:events:{job.id}")
+    events = worker.ledger.redis.xrange(f"hdb:local:events:{job.id}")
     told = [event for _, event in events if event["event"] == "progress"]  # type: ignore[union-attr]
     assert told[-1]["step"] == "200"
     assert len(told) <= seconds * 4 + 3
-    assert shop.now(job).step == 200
+    assert worker.now(job).step == 200
 
 
-def test_a_redis_that_is_away_does_not_stop_the_work(shop: Shop, hold, left: list[int]) -> None:
+def test_a_redis_that_is_away_does_not_stop_the_work(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience())
-    live = shop.jobs.ledger
     with lease:
-        shop.jobs.ledger = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), Limits())
-        began = time.monotonic()
-        for step in range(50):
-            lease.on_progress("finetune", step, 50)
-        assert time.monotonic() - began < 30
-        assert not lease.should_stop()
-        shop.jobs.ledger = live
-        until(lambda: lease.on_progress("finetune", 50, 50) or shop.now(job).step == 50)
+        with worker.without_redis():
+            began = time.monotonic()
+            for step in range(50):
+                lease.on_progress("finetune", step, 50)
+            assert time.monotonic() - began < 30
+            assert not lease.should_stop()
+        until(lambda: lease.on_progress("finetune", 50, 50) or worker.now(job).step == 50)
     assert left == []
 
 
-def test_somebody_elses_job_is_let_go(shop: Shop, hold, left: list[int]) -> None:
+def test_somebody_elses_job_is_let_go(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience())
     with lease:
         lease.on_progress("finetune", 1, 9)
-        shop.ledger.redis.zadd("hdb:running", {job.ref: 1})
-        shop.ledger.reap()
+        worker.ledger.redis.zadd("hdb:running", {job.ref: 1})
+        worker.ledger.reap()
         lease.on_progress("finetune", 2, 9)
         assert lease.should_stop()
         assert lease.live == []
-    assert shop.now(job).state is JobState.QUEUED
+    assert worker.now(job).state is JobState.QUEUED
 
 
-def test_a_thread_of_the_lease_ends_with_it(shop: Shop, hold, left: list[int]) -> None:
+def test_a_thread_of_the_lease_ends_with_it(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, _ = hold(Patience())
     with lease:
         assert any(thread.name == "lease" for thread in threading.enumerate())
     assert not any(thread.name == "lease" for thread in threading.enumerate())
 
 
-def test_a_result_waits_for_redis_to_come_back(shop: Shop, local_redis: LocalRedis) -> None:
-    shop.runner._work.patience = 30.0
-    _, job = shop.new_subject()
-    finish = shop.ledger.finish
+def test_a_result_waits_for_redis_to_come_back(worker: WorkerHarness, local_redis: LocalRedis) -> None:
+    worker.claims._patience = 30.0
+    _, job = worker.new_subject()
+    finish = worker.ledger.finish
 
     def restart_first(*args: object, **kwargs: object) -> object:
-        shop.ledger.finish = finish  # type: ignore[method-assign]
+        worker.ledger.finish = finish  # type: ignore[method-assign]
         local_redis.kill()
         threading.Timer(0.3, local_redis.start).start()
         return finish(*args, **kwargs)  # type: ignore[arg-type]
 
-    shop.ledger.finish = restart_first  # type: ignore[method-assign,assignment]
-    shop.answer(job)
+    worker.ledger.finish = restart_first  # type: ignore[method-assign,assignment]
+    worker.handle(job)
     until(lambda: local_redis.pid)
-    found = shop.now(job)
+    found = worker.now(job)
     assert (found.state, found.attempt) == (JobState.SUCCEEDED, 1)

@@ -16,11 +16,9 @@ import psutil
 import pytest
 from PIL import Image as Picture
 
-from core.batches.service import Batches
-from core.batches.upload import BatchUpload
-from core.jobs.service import open_jobs
 from core.queue.local_redis import LocalRedis
 from core.records import Consent, GenerateRequest, GenerateResult, ItemStatus, Job, JobState, SubjectStatus
+from core.services import open_services
 from core.settings import load_settings
 from core.tenants import usage
 from worker.testing import Rehearsal, read_diary
@@ -42,8 +40,9 @@ class Crew:
     def __init__(self, redis: LocalRedis, folder: Path) -> None:
         self.folder = folder
         self.options: dict[str, Any] = {"redis_url": redis.url, "data_dir": str(folder), **QUICK}
-        self.jobs = open_jobs(load_settings(**self.options))
-        self.jobs.ledger.redis.flushall()
+        self.services = open_services(load_settings(**self.options))
+        self.jobs, self.subjects = self.services.jobs, self.services.subjects
+        self.services.redis.flushall()
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def start_worker(self, **options: object) -> subprocess.Popen[bytes]:
@@ -65,7 +64,7 @@ class Crew:
         for worker in self.workers:
             worker.kill()
             worker.wait()
-        self.jobs.ledger.redis.close()
+        self.services.redis.close()
 
     @property
     def rehearsal(self) -> Rehearsal:
@@ -78,10 +77,10 @@ class Crew:
     def personalize(self) -> Job:
         file = io.BytesIO()
         Picture.new("RGB", (8, 8)).save(file, "PNG")
-        return self.jobs.create_subject("local", [file.getvalue()], consent=Consent(at=1.0, version="1"))[1]
+        return self.subjects.create("local", [file.getvalue()], consent=Consent(at=1.0, version="1"))[1]
 
     def now(self, job: Job) -> Job:
-        return self.jobs.job("local", job.id)
+        return self.jobs.get("local", job.id)
 
     def until(self, condition: Callable[[], object], seconds: float = 120.0) -> float:
         """Wait for it; gives the seconds it took."""
@@ -100,7 +99,7 @@ class Crew:
         return [entry for entry in read_diary(self.folder) if entry["event"] == event]
 
     def stored(self, suffix: str) -> list[str]:
-        return [key for key in self.jobs.archive.store.list("") if key.endswith(suffix)]
+        return [key for key in self.services.store.list("") if key.endswith(suffix)]
 
 
 @pytest.fixture
@@ -126,13 +125,13 @@ def test_killed_while_personalising_the_next_worker_finishes_once(crew: Crew) ->
     assert len(crew.diary("personalize.begun")) == 2
     assert len(crew.diary("personalize.done")) == 1
     crew.until(lambda: not crew.stored(f"{job.id}.json"))
-    subject = crew.jobs.subject("local", job.subject_id)
+    subject = crew.subjects.get("local", job.subject_id)
     assert subject.status is SubjectStatus.READY
     assert sorted(crew.stored(".lidb")) == sorted([subject.weights.preview_key, subject.weights.refined_key])
     assert crew.stored("photos/0.png") == []
     assert crew.stored("0.png") == [subject.preview_image.key]
 
-    generation = crew.jobs.create_generation("local", GenerateRequest(subject_id=subject.id, prompt="a [V] face", n=2))
+    generation = crew.subjects.generate("local", GenerateRequest(subject_id=subject.id, prompt="a [V] face", n=2))
     pictures = crew.until_over(generation).result
     assert isinstance(pictures, GenerateResult)
     assert all(crew.jobs.image("local", image.id)[:4] == b"\x89PNG" for image in pictures.images)
@@ -209,7 +208,7 @@ def test_a_job_survives_a_kill_of_redis(crew: Crew, local_redis: LocalRedis) -> 
 def test_a_lost_bell_is_rung_again(crew: Crew) -> None:
     job = crew.personalize()
     for queue in ("train", "interactive"):
-        crew.jobs.ledger.redis.delete(queue)
+        crew.services.redis.delete(queue)
     crew.start_worker()
     assert crew.until_over(job).state is JobState.SUCCEEDED
 
@@ -227,7 +226,7 @@ def test_logs_hold_no_prompts(crew: Crew) -> None:
     crew.start_worker()
     job = crew.until_over(crew.personalize())
     request = GenerateRequest(subject_id=job.subject_id, prompt="a secret [V] face")
-    crew.until_over(crew.jobs.create_generation("local", request))
+    crew.until_over(crew.subjects.generate("local", request))
     log = (crew.folder / "worker.log").read_text()
     assert job.id in log
     assert "secret" not in log
@@ -248,23 +247,23 @@ def test_sigterm_to_the_whole_group_gives_the_job_back(crew: Crew) -> None:
 def test_a_batch_outlives_its_worker_and_an_empty_redis(crew: Crew) -> None:
     crew.options |= {"batch_window": 8, "reconcile_seconds": 1.0}
     first = crew.start_worker()
-    subject = crew.jobs.subject("local", crew.until_over(crew.personalize()).subject_id)
-    crew.until(lambda: crew.jobs.subject("local", subject.id).weights)
+    subject = crew.subjects.get("local", crew.until_over(crew.personalize()).subject_id)
+    crew.until(lambda: crew.subjects.get("local", subject.id).weights)
     crew.rehearse(steps=5, step_seconds=0.02)
-    draft = BatchUpload(crew.jobs, "local", open_limit=1)
+    upload = crew.services.batches.open_upload("local", open_limit=1)
     for index in range(60):
-        draft.add(GenerateRequest(subject_id=subject.id, prompt="a [V] face", seed=index))
-    batch, batches = draft.commit().batch, Batches(crew.jobs)
-    crew.until(lambda: batches.tally(batch).counts[ItemStatus.SUCCEEDED])
+        upload.add(GenerateRequest(subject_id=subject.id, prompt="a [V] face", seed=index))
+    batch, batches = upload.commit().batch, crew.services.batches
+    crew.until(lambda: batches.items(batch).counts[ItemStatus.SUCCEEDED])
     first.kill()
     first.wait()
-    crew.jobs.ledger.redis.flushall()
+    crew.services.redis.flushall()
     crew.start_worker()
-    crew.until(lambda: batches.tally(batch).finished_at)
-    standing = batches.read("local", batch.id)
-    assert standing.tally.counts[ItemStatus.SUCCEEDED] == 60
+    crew.until(lambda: batches.items(batch).finished_at)
+    standing = batches.get("local", batch.id)
+    assert standing.items.counts[ItemStatus.SUCCEEDED] == 60
     found = [each.job for each in batches.items(standing, range(60))]
     assert all(job and job.result for job in found)
     assert len(crew.stored("outcome.json")) == 61
-    crew.until(lambda: not list(crew.jobs.archive.store.list("pending/")))
-    assert len([each for each in usage.ended(crew.jobs.archive.store, "local", days=1) if each.pictures]) == 60
+    crew.until(lambda: not list(crew.services.store.list("pending/")))
+    assert len([each for each in usage.ended(crew.services.store, "local", days=1) if each.pictures]) == 60

@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from api.server.auth import Tenant
 from api.server.caching import NOT_MODIFIED, cacheable
-from api.server.dependencies import JobService, RequestIdOf, ServiceSettings
+from api.server.dependencies import BatchServiceDep, RequestIdDep, SettingsDep
 from api.server.errors import COMMON, MalformedRequest, invalid_fields, problems
 from api.server.idempotency import Idempotent, idempotent_once_read
 from api.server.jsonl import KINDS, BatchBody, add_item, add_lines, media_type
 from api.server.requests import GENERATION_ERRORS
 from api.server.responses import image_answer, when
 from core import errors
-from core.batches.service import Batches, ItemError, ItemStanding, Standing
+from core.batches.records import BatchState, ItemError, ItemWithJob
 from core.batches.upload import BatchUpload
 from core.records import GenerateResult, ItemStatus
 from core.settings import Settings
@@ -76,10 +76,10 @@ _FAILURES = (errors.BatchNotFound, errors.StoreUnavailable)
 async def create_batch(
     request: Request,
     response: Response,
-    job_service: JobService,
+    batches: BatchServiceDep,
     tenant: Tenant,
-    settings: ServiceSettings,
-    request_id: RequestIdOf,
+    settings: SettingsDep,
+    request_id: RequestIdDep,
 ) -> schemas.BatchAnswer:
     """Up to 10,000 generations: every prompt with every subject as JSON, or a generation in each line as JSONL.
 
@@ -89,15 +89,15 @@ async def create_batch(
     """
     if media_type(request) not in ("application/json", *KINDS):
         raise errors.UnsupportedMediaType(f"Send Content-Type: application/json, or {KINDS[0]} with an item a line.")
-    open_draft = partial(BatchUpload, job_service, tenant, open_limit=settings.batch_limit, request_id=request_id)
-    draft = await to_thread.run_sync(open_draft)
+    open_upload = partial(batches.open_upload, tenant, open_limit=settings.batch_limit, request_id=request_id)
+    upload = await to_thread.run_sync(open_upload)
     try:
         with anyio.fail_after(MAX_SEND_SECONDS):
-            await _fill(request, tenant, draft)
-        made = await to_thread.run_sync(draft.commit)
+            await _fill(request, tenant, upload)
+        made = await to_thread.run_sync(upload.commit)
     except BaseException as error:
         with CancelScope(shield=True):
-            await to_thread.run_sync(draft.discard)
+            await to_thread.run_sync(upload.discard)
         if isinstance(error, TimeoutError):
             raise MalformedRequest(f"The body took more than {MAX_SEND_SECONDS:.0f} s to come in.") from None
         raise
@@ -107,15 +107,15 @@ async def create_batch(
 
 @router.get("", summary="List batches", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
 def list_batches(
-    job_service: JobService,
+    batches: BatchServiceDep,
     tenant: Tenant,
-    settings: ServiceSettings,
+    settings: SettingsDep,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[str, _cursor(r"^(bat_[0-9a-z]{25})?$")] = "",
 ) -> schemas.BatchPage:
     """The batches, newest first, a page at a time."""
-    found, after = Batches(job_service).page(tenant, limit=limit, after=cursor)
-    return schemas.BatchPage(batches=[_answer(standing, settings) for standing in found], next_cursor=after)
+    found, after = batches.page(tenant, limit=limit, after=cursor)
+    return schemas.BatchPage(batches=[_answer(state, settings) for state in found], next_cursor=after)
 
 
 @router.get(
@@ -138,15 +138,15 @@ def list_batches(
 )
 def read_batch(
     batch_id: str,
-    job_service: JobService,
+    batches: BatchServiceDep,
     tenant: Tenant,
-    settings: ServiceSettings,
+    settings: SettingsDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """How many of its items stand how. Poll with `If-None-Match` and `Retry-After`."""
-    standing = Batches(job_service).read(tenant, batch_id)
-    response = Response(_answer(standing, settings).model_dump_json(), media_type="application/json")
-    if standing.tally.finished_at is None:
+    state = batches.get(tenant, batch_id)
+    response = Response(_answer(state, settings).model_dump_json(), media_type="application/json")
+    if not state.is_over:
         response.headers["Retry-After"] = "5"
     return cacheable(response, if_none_match)
 
@@ -158,18 +158,17 @@ def read_batch(
 )
 def list_items(
     batch_id: str,
-    job_service: JobService,
+    batches: BatchServiceDep,
     tenant: Tenant,
     status: Annotated[schemas.ItemStatus | None, Query(description="Only items with this status.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[str, _cursor("^[0-9]{0,5}$")] = "",
 ) -> schemas.BatchItemPage:
     """The items in their order, a page at a time: how each stands, and what is wrong with it."""
-    batches = Batches(job_service)
-    standing = batches.read(tenant, batch_id)
+    state = batches.get(tenant, batch_id)
     only = ItemStatus(status) if status else None
-    indices = batches.pick(standing, status=only, start=int(cursor or 0), limit=limit + 1)
-    items = [_item_answer(each, standing) for each in batches.items(standing, indices[:limit])]
+    indices = batches.pick(state, status=only, start=int(cursor or 0), limit=limit + 1)
+    items = [_item_answer(each, state) for each in batches.items(state, indices[:limit])]
     return schemas.BatchItemPage(items=items, next_cursor=str(indices[limit]) if len(indices) > limit else None)
 
 
@@ -185,19 +184,18 @@ def list_items(
         **problems(*_FAILURES, errors.BrokerUnavailable),
     },
 )
-def read_results(batch_id: str, job_service: JobService, tenant: Tenant) -> StreamingResponse:
+def read_results(batch_id: str, batches: BatchServiceDep, tenant: Tenant) -> StreamingResponse:
     """A line for each item as it stands now, also before the batch is over. Pictures of deleted subjects are gone."""
-    batches = Batches(job_service)
-    standing = batches.read(tenant, batch_id)
-    items = batches.items(standing, range(standing.batch.total))
+    state = batches.get(tenant, batch_id)
+    items = batches.items(state, range(state.batch.total))
     first = next(items, None)  # what cannot be read at all is a problem, not a stream that ends
     headers = {"Content-Disposition": f'attachment; filename="{batch_id}.jsonl"', "Cache-Control": "private, no-store"}
 
     def lines() -> Iterator[str]:
         if first:
-            yield _line(first, standing)
+            yield _line(first, state)
         for item in items:
-            yield _line(item, standing)
+            yield _line(item, state)
 
     return StreamingResponse(lines(), headers=headers, media_type="application/x-ndjson")
 
@@ -208,55 +206,53 @@ def read_results(batch_id: str, job_service: JobService, tenant: Tenant) -> Stre
     summary="Cancel a batch",
     responses=problems(*_FAILURES, errors.BatchOver),
 )
-def cancel_batch(
-    batch_id: str, job_service: JobService, tenant: Tenant, settings: ServiceSettings
-) -> schemas.BatchAnswer:
+def cancel_batch(batch_id: str, batches: BatchServiceDep, tenant: Tenant, settings: SettingsDep) -> schemas.BatchAnswer:
     """Nothing more of it is begun, and what is running stops within seconds; pictures that are made stay."""
-    return _answer(Batches(job_service).cancel(tenant, batch_id), settings)
+    return _answer(batches.cancel(tenant, batch_id), settings)
 
 
 @router.delete("/{batch_id}", status_code=202, summary="Delete a batch", responses=problems(*_FAILURES))
-def delete_batch(batch_id: str, job_service: JobService, tenant: Tenant) -> schemas.BatchDeleted:
+def delete_batch(batch_id: str, batches: BatchServiceDep, tenant: Tenant) -> schemas.BatchDeleted:
     """Erases its prompts, its jobs and their pictures, also while it is being done. From then on it is 404."""
-    Batches(job_service).delete(tenant, batch_id)
+    batches.delete(tenant, batch_id)
     return schemas.BatchDeleted(batch_id=batch_id, deleted_at=datetime.fromtimestamp(time.time(), UTC))
 
 
-async def _fill(request: Request, tenant: str, draft: BatchUpload) -> None:
+async def _fill(request: Request, tenant: str, upload: BatchUpload) -> None:
     if media_type(request) in KINDS:
-        await idempotent_once_read(request, tenant, await add_lines(request, draft))
+        await idempotent_once_read(request, tenant, await add_lines(request, upload))
         return
-    await to_thread.run_sync(_add_all, draft, await request.body())
+    await to_thread.run_sync(_add_all, upload, await request.body())
 
 
-def _add_all(draft: BatchUpload, body: bytes) -> None:
+def _add_all(upload: BatchUpload, body: bytes) -> None:
     try:
         asked = schemas.BatchRequest.model_validate_json(body)
     except ValidationError as error:
         raise invalid_fields(error.errors()) from None
     for item in asked.generations():
-        add_item(draft, item)
+        add_item(upload, item)
 
 
-def _answer(standing: Standing, settings: Settings) -> schemas.BatchAnswer:
-    batch, url = standing.batch, f"/v1/batches/{standing.batch.id}"
-    is_over = standing.tally.finished_at is not None
+def _answer(state: BatchState, settings: Settings) -> schemas.BatchAnswer:
+    batch, url = state.batch, f"/v1/batches/{state.batch.id}"
+    is_over = state.is_over
     kept = settings.batch_kept_days * 24 * 3600.0
-    counts = {status.value: count for status, count in standing.tally.counts.items()}
-    cancel = None if is_over or standing.is_canceled else f"{url}/cancel"
+    counts = {status.value: count for status, count in state.items.counts.items()}
+    cancel = None if is_over or state.is_canceled else f"{url}/cancel"
     return schemas.BatchAnswer(
         id=batch.id,
-        status=standing.status,
+        status=state.status,
         created_at=datetime.fromtimestamp(batch.created_at, UTC),
-        finished_at=when(standing.tally.finished_at),
+        finished_at=when(state.items.finished_at),
         expires_at=when(batch.created_at + kept if kept else None),
         counts=schemas.BatchCounts(total=batch.total, **counts),
         links=schemas.BatchLinks(self=url, items=f"{url}/items", results=f"{url}/results", cancel=cancel),
     )
 
 
-def _item_answer(standing: ItemStanding, of: Standing) -> schemas.BatchItemAnswer:
-    item, job, error = standing.item, standing.job, standing.error
+def _item_answer(state: ItemWithJob, of: BatchState) -> schemas.BatchItemAnswer:
+    item, job, error = state.item, state.job, state.error
     result = job.result if job else None
     fields = error.fields if isinstance(error, ItemError) else ()
     failure = error and schemas.ItemFailure(
@@ -268,7 +264,7 @@ def _item_answer(standing: ItemStanding, of: Standing) -> schemas.BatchItemAnswe
         index=item.index,
         line=item.line,
         custom_id=item.custom_id,
-        status=standing.status,
+        status=state.status,
         job_id=of.batch.job_id(item.index) if job else None,
         seed=item.request.seed if item.request else None,
         images=[image_answer(image) for image in result.images] if isinstance(result, GenerateResult) else None,
@@ -276,5 +272,5 @@ def _item_answer(standing: ItemStanding, of: Standing) -> schemas.BatchItemAnswe
     )
 
 
-def _line(standing: ItemStanding, of: Standing) -> str:
-    return f"{_item_answer(standing, of).model_dump_json()}\n"
+def _line(state: ItemWithJob, of: BatchState) -> str:
+    return f"{_item_answer(state, of).model_dump_json()}\n"

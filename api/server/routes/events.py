@@ -8,7 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Response
 
 from api.server.auth import Tenant
-from api.server.dependencies import EventFeed, JobService
+from api.server.dependencies import FeedDep, JobServiceDep
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.event_stream import FIRST, EventStream, event_lines
 from core import errors
@@ -85,8 +85,8 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 )
 async def follow_job(
     job_id: str,
-    job_service: JobService,
-    feed: EventFeed,
+    jobs: JobServiceDep,
+    feed: FeedDep,
     tenant: Tenant,
     last_event_id: Annotated[
         str,
@@ -107,10 +107,10 @@ async def follow_job(
     """
     after = _seen(last_event_id)
     feed.refuse_too_many()
-    job: Job = await to_thread.run_sync(job_service.job, tenant, job_id)
+    job: Job = await to_thread.run_sync(jobs.get, tenant, job_id)
     if job.state.is_final and job.event_id == after:
         return Response(status_code=204)
-    return EventStream(event_lines(feed, job_service, job, after))
+    return EventStream(event_lines(feed, jobs, job, after))
 
 
 def _seen(last_event_id: str) -> str:

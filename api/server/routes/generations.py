@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Response
 
 from api.server.auth import Tenant
-from api.server.dependencies import JobService, RequestIdOf
+from api.server.dependencies import JobServiceDep, RequestIdDep, SubjectServiceDep
 from api.server.errors import COMMON, problems
 from api.server.idempotency import Idempotent
 from api.server.json_only import JsonOnly
@@ -31,9 +31,10 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COM
 def create_generation(
     asked: schemas.GenerationRequest,
     response: Response,
-    job_service: JobService,
+    jobs: JobServiceDep,
+    subjects: SubjectServiceDep,
     tenant: Tenant,
-    request_id: RequestIdOf,
+    request_id: RequestIdDep,
 ) -> schemas.JobAnswer:
     """Answers with a job; when it has succeeded, its `images` say where the pictures are.
 
@@ -45,7 +46,7 @@ def create_generation(
     A `blend` mixes two to eight subjects: the weighted sum of their changes. Its pictures are erased when any of its
     subjects is deleted.
     """
-    request, warnings = generate_request(asked, partial(job_service.subject, tenant))
-    job = job_service.create_generation(tenant, request, request_id=request_id)
+    request, warnings = generate_request(asked, partial(subjects.get, tenant))
+    job = subjects.generate(tenant, request, request_id=request_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_answer(job, position=job_service.position(job), warnings=warnings)
+    return job_answer(job, position=jobs.position(job), warnings=warnings)

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 
 from api.server.auth import Tenant
 from api.server.caching import NOT_MODIFIED, cacheable
-from api.server.dependencies import JobService
+from api.server.dependencies import JobServiceDep
 from api.server.errors import COMMON, problems
 from core import errors
 
@@ -35,13 +35,13 @@ _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 )
 def read_image(
     image_id: str,
-    job_service: JobService,
+    jobs: JobServiceDep,
     tenant: Tenant,
     accept: Annotated[str, Header(description="`image/webp` for WebP without loss; PNG otherwise.")] = "*/*",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """PNG, or WebP where the caller asks for it by name. Both hold the same pixels."""
-    data, kind = job_service.image(tenant, image_id), "image/png"
+    data, kind = jobs.image(tenant, image_id), "image/png"
     if prefers_webp(accept):
         data, kind = to_webp(data), "image/webp"
     extension = kind.removeprefix("image/")

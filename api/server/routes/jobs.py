@@ -11,13 +11,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.server.auth import Tenant
 from api.server.caching import NOT_MODIFIED, cache_headers, etag, matches
-from api.server.dependencies import JobService
+from api.server.dependencies import JobServiceDep
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.job_reader import JobReader
 from api.server.responses import job_answer
 from core import errors
 from core.ids import is_id
-from core.jobs.pages import Standing, Wanted
+from core.jobs.ledger import QueuedJob
+from core.jobs.pages import JobFilter
 from core.records import Job, JobKind, JobState
 from hyperdreambooth import schemas
 
@@ -35,7 +36,7 @@ LOOK_SECONDS = (0.1, 0.5)
     responses=problems(errors.InvalidInput, errors.BrokerUnavailable, errors.StoreUnavailable),
 )
 def list_jobs(
-    job_service: JobService,
+    jobs: JobServiceDep,
     tenant: Tenant,
     status: Annotated[schemas.JobStatus | None, Query(description="Only jobs with this status.")] = None,
     kind: Annotated[schemas.JobKind | None, Query(description="Only jobs of this kind.")] = None,
@@ -51,8 +52,8 @@ def list_jobs(
 ) -> schemas.JobPage:
     """The jobs, newest first, a page at a time. Jobs of subjects that were deleted are not there any more."""
     _refuse_other_ids(subject_id, cursor)
-    wanted = Wanted(JobState(status) if status else None, JobKind(kind) if kind else None, subject_id)
-    page = job_service.page(tenant, wanted, limit=limit, after=cursor)
+    matching = JobFilter(JobState(status) if status else None, JobKind(kind) if kind else None, subject_id)
+    page = jobs.page(tenant, matching, limit=limit, after=cursor)
     return schemas.JobPage(
         jobs=[job_answer(job, position=position) for job, position in page.jobs], next_cursor=page.after
     )
@@ -109,9 +110,9 @@ async def read_job(
     summary="Cancel a job",
     responses=problems(errors.JobNotFound, errors.JobOver, errors.BrokerUnavailable, errors.StoreUnavailable),
 )
-def cancel_job(job_id: str, job_service: JobService, tenant: Tenant) -> schemas.JobAnswer:
+def cancel_job(job_id: str, jobs: JobServiceDep, tenant: Tenant) -> schemas.JobAnswer:
     """A queued job is canceled at once, a running one stops within two steps. A job that is over is a 409."""
-    return job_answer(job_service.cancel(tenant, job_id))
+    return job_answer(jobs.cancel(tenant, job_id))
 
 
 def tag_of(job: Job, position: int | None) -> str:
@@ -134,14 +135,14 @@ def _refuse_other_ids(subject_id: str | None, cursor: str) -> None:
         )
 
 
-async def _wait(request: Request, job_reader: JobReader, tenant: str, job_id: str, seconds: int) -> Standing:
+async def _wait(request: Request, job_reader: JobReader, tenant: str, job_id: str, seconds: int) -> QueuedJob:
     """The job and its position when it is over, when time is up, or when nobody is listening any more."""
     until = time.monotonic() + seconds
     pause, longest = LOOK_SECONDS
     while True:
-        standing = await job_reader.of(tenant, job_id)
+        found = await job_reader.read(tenant, job_id)
         left = until - time.monotonic()
-        if standing[0].state.is_final or left <= 0 or await request.is_disconnected():
-            return standing
+        if found.job.state.is_final or left <= 0 or await request.is_disconnected():
+            return found
         await anyio.sleep(min(pause, left))
         pause = min(pause * 1.5, longest)

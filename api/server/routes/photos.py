@@ -1,4 +1,4 @@
-"""More photos of somebody who is here already."""
+"""More photos of a subject that is there already."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from api.server.auth import Personalizes, Tenant
-from api.server.dependencies import Finder, JobService, RequestIdOf
+from api.server.dependencies import FaceFinderDep, RequestIdDep, ServicesDep
 from api.server.errors import COMMON, problems
 from api.server.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
 from api.server.idempotency import Idempotent
@@ -17,7 +17,7 @@ from api.server.responses import subject_answer
 from api.server.uploads import read_form
 from core import errors
 from core.records import Consent
-from core.subjects import add_photos as photos
+from core.subjects.photos import refuse
 from hyperdreambooth import schemas
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
@@ -38,26 +38,25 @@ async def add_photos(
     subject_id: str,
     request: Request,
     response: Response,
-    job_service: JobService,
+    services: ServicesDep,
     tenant: Tenant,
-    find_face: Finder,
-    request_id: RequestIdOf,
+    find_face: FaceFinderDep,
+    request_id: RequestIdDep,
 ) -> schemas.SubjectAnswer:
     """More photos of the same person, and their consent: a new job makes new weights of them.
 
     Photos that were kept (`keep_photos`) are learnt from again, together with these; without any, the subject's present
     weights are the start. Until the job has succeeded the subject goes on with the weights it has, also when it fails.
-    A subject whose personalising failed begins anew.
+    A subject whose personalizing failed begins anew.
     """
-    subject = await to_thread.run_sync(job_service.subject, tenant, subject_id)
+    subject = await to_thread.run_sync(services.subjects.get, tenant, subject_id)
     form = await read_form(request)
     fields, options = read_fields(form, schemas.PhotosForm)
-    photos.refuse(subject, len(form.photos))  # before the work; again, and for good, when they are added
+    refuse(subject, len(form.photos))  # before the work; again, and for good, when they are added
     crops = await crop_all(form.photos, find_face, request.app.state.decoders)
     subject, job = await to_thread.run_sync(
         partial(
-            photos.add_photos,
-            job_service,
+            services.photos.add,
             tenant,
             subject_id,
             crops,

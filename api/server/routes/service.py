@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 
 from api.server.auth import Tenant
-from api.server.dependencies import JobService, ServiceSettings
+from api.server.dependencies import JobServiceDep, SettingsDep
 from api.server.errors import COMMON, problems
 from api.server.query import KnownParameters
 from core.errors import InvalidInput
@@ -44,9 +44,9 @@ async def health() -> schemas.Health:
         },
     },
 )
-def ready(job_service: JobService, response: Response) -> schemas.Readiness:
+def ready(jobs: JobServiceDep, response: Response) -> schemas.Readiness:
     """Asks Redis and the store, and says which of them does not answer."""
-    checks = job_service.check()
+    checks = jobs.check()
     if all(answer == "ok" for answer in checks.values()):
         return schemas.Readiness(status="ready", checks=checks)
     response.status_code = 503
@@ -55,7 +55,7 @@ def ready(job_service: JobService, response: Response) -> schemas.Readiness:
 
 
 @router.get("/v1/models", summary="List models", responses=COMMON)
-def list_models(settings: ServiceSettings, tenant: Tenant) -> schemas.ModelList:  # noqa: ARG001  (only callers with a key)
+def list_models(settings: SettingsDep, tenant: Tenant) -> schemas.ModelList:  # noqa: ARG001  (only callers with a key)
     """The bundle that this service runs, with what it does where a request leaves something out."""
     folder = Path(settings.bundle)
     description = folder / "bundle.json"

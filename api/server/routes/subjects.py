@@ -1,4 +1,4 @@
-"""Subjects: a photo becomes somebody whom pictures can be made of."""
+"""Subjects: photos of a face become weights that pictures can be made with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from api.server.auth import Personalizes, Tenant
-from api.server.dependencies import Finder, JobService, RequestIdOf
+from api.server.dependencies import FaceFinderDep, JobServiceDep, RequestIdDep, SubjectServiceDep
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
 from api.server.idempotency import Idempotent
@@ -18,8 +18,7 @@ from api.server.responses import is_personalizing, receipt_answer, subject_answe
 from api.server.uploads import read_form
 from core import errors
 from core.ids import is_id
-from core.jobs.service import Jobs
-from core.records import Consent, Subject
+from core.records import Consent
 from hyperdreambooth import schemas
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
@@ -44,7 +43,7 @@ _FORM = photo_form(
 @router.post(
     "",
     status_code=202,
-    summary="Personalise from a photo",
+    summary="Personalize from a photo",
     dependencies=[Idempotent, Personalizes],
     openapi_extra=_FORM,
     responses={
@@ -55,15 +54,15 @@ _FORM = photo_form(
 async def create_subject(
     request: Request,
     response: Response,
-    job_service: JobService,
+    subjects: SubjectServiceDep,
     tenant: Tenant,
-    find_face: Finder,
-    request_id: RequestIdOf,
+    find_face: FaceFinderDep,
+    request_id: RequestIdDep,
 ) -> schemas.SubjectAnswer:
-    """Send one or more photos of the same person, and their consent. Personalising starts at once.
+    """Send one or more photos of the same person, and their consent. Personalizing starts at once.
 
     Each photo is judged before anything is stored: a refused one says why. Only the aligned face is stored, made anew
-    from pixels, and only until personalising ends, unless `keep_photos` is `true`. Follow `links.job`, or ask for the
+    from pixels, and only until personalizing ends, unless `keep_photos` is `true`. Follow `links.job`, or ask for the
     subject again.
     """
     form = await read_form(request)
@@ -71,7 +70,7 @@ async def create_subject(
     crops = await crop_all(form.photos, find_face, request.app.state.decoders)
     subject, job = await to_thread.run_sync(
         partial(
-            job_service.create_subject,
+            subjects.create,
             tenant,
             crops,
             consent=Consent(at=time.time(), version=schemas.CONSENT_VERSION),
@@ -88,7 +87,7 @@ async def create_subject(
 
 @router.get("", summary="List subjects", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
 def list_subjects(
-    job_service: JobService,
+    subjects: SubjectServiceDep,
     tenant: Tenant,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[
@@ -99,12 +98,12 @@ def list_subjects(
         ),
     ] = "",
 ) -> schemas.SubjectPage:
-    """The subjects, newest first, a page at a time. How far personalising is stands in each subject's own document."""
+    """The subjects, newest first, a page at a time. How far personalizing is stands in each subject's own document."""
     if cursor and not is_id(cursor, "sub"):
         raise InvalidFields(
             [schemas.FieldProblem(field="cursor", message="Send the next_cursor of a page, unchanged.")]
         )
-    found = job_service.subjects(tenant, limit=limit + 1, after=cursor)
+    found = subjects.page(tenant, limit=limit + 1, after=cursor)
     page = found[:limit]
     return schemas.SubjectPage(
         subjects=[subject_answer(subject) for subject in page],
@@ -117,9 +116,17 @@ def list_subjects(
     summary="Read a subject",
     responses=problems(errors.SubjectNotFound, errors.BrokerUnavailable, errors.StoreUnavailable),
 )
-def read_subject(subject_id: str, job_service: JobService, tenant: Tenant) -> schemas.SubjectAnswer:
-    """How personalising stands, and what came of it."""
-    return _current(job_service, tenant, job_service.subject(tenant, subject_id))
+def read_subject(
+    subject_id: str, subjects: SubjectServiceDep, jobs: JobServiceDep, tenant: Tenant
+) -> schemas.SubjectAnswer:
+    """The progress of personalizing, and what came of it."""
+    subject = subjects.get(tenant, subject_id)
+    if not is_personalizing(subject):
+        return subject_answer(subject)
+    try:
+        return subject_answer(subject, jobs.get(tenant, subject.job_id))
+    except errors.JobNotFound:  # what has become of it in the moment between the two reads
+        return subject_answer(subjects.get(tenant, subject_id))
 
 
 @router.delete(
@@ -128,19 +135,9 @@ def read_subject(subject_id: str, job_service: JobService, tenant: Tenant) -> sc
     summary="Delete a subject",
     responses=problems(errors.SubjectNotFound, errors.StoreUnavailable),
 )
-def delete_subject(subject_id: str, job_service: JobService, tenant: Tenant) -> schemas.DeletionReceipt:
+def delete_subject(subject_id: str, subjects: SubjectServiceDep, tenant: Tenant) -> schemas.DeletionReceipt:
     """Erases photo, weights, images and jobs, also while a job is running: it stops, and its result is dropped.
 
     From then on everything of the subject is 404. Deleting it again gives the same receipt for 24 hours.
     """
-    return receipt_answer(job_service.delete_subject(tenant, subject_id))
-
-
-def _current(job_service: Jobs, tenant: str, subject: Subject) -> schemas.SubjectAnswer:
-    """The subject with its job's progress, or what has become of it in the moment between the two reads."""
-    if not is_personalizing(subject):
-        return subject_answer(subject)
-    try:
-        return subject_answer(subject, job_service.job(tenant, subject.job_id))
-    except errors.JobNotFound:
-        return subject_answer(job_service.subject(tenant, subject.id))
+    return receipt_answer(subjects.delete(tenant, subject_id))

@@ -12,12 +12,13 @@ from fastapi import APIRouter, Depends, Query, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from api.server.auth import Tenant, require_local_or_key
-from api.server.dependencies import JobService, ServiceMetrics
+from api.server.dependencies import JobServiceDep, MetricsDep, ServicesDep
 from api.server.errors import COMMON, problems
 from api.server.query import KnownParameters
 from core import errors
+from core.jobs.service import JobService
 from core.records import JobKind
-from core.tenants.usage import Ended, ended
+from core.tenants.usage import Ended
 from hyperdreambooth import schemas
 
 router = APIRouter(tags=["service"], responses=COMMON)
@@ -28,7 +29,7 @@ _METRICS = {"schema": {"type": "string"}, "example": 'hdb_jobs_queued{kind="gene
 
 @router.get("/v1/usage", summary="Read what was used", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
 def read_usage(
-    job_service: JobService,
+    services: ServicesDep,
     tenant: Tenant,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="How many days back, today included (UTC).")] = 30,
 ) -> schemas.UsageAnswer:
@@ -38,7 +39,7 @@ def read_usage(
     waits and runs now, and null while that cannot be known.
     """
     today = datetime.now(UTC).date()
-    found = ended(job_service.archive.store, tenant, days=days)
+    found = services.usage(tenant, days=days)
     by_day = [(day, list(jobs)) for day, jobs in groupby(found, key=lambda each: each.day)]
     return schemas.UsageAnswer(
         tenant=tenant,
@@ -46,7 +47,7 @@ def read_usage(
         last_day=today,
         total=_sum(found),
         days=[schemas.DayUsage(day=day, **_sum(jobs).model_dump()) for day, jobs in by_day],
-        live=_live(job_service, tenant),
+        live=_live(services.jobs, tenant),
     )
 
 
@@ -60,10 +61,10 @@ def read_usage(
         **problems(errors.InvalidInput),
     },
 )
-def read_metrics(job_service: JobService, metrics: ServiceMetrics) -> Response:
+def read_metrics(jobs: JobServiceDep, metrics: MetricsDep) -> Response:
     """Queue lengths, running jobs, requests and their latencies by route. For this machine, or with a key."""
     try:
-        lengths = job_service.queue_lengths()
+        lengths = jobs.queue_lengths()
     except errors.BrokerUnavailable:
         lengths = None
     return Response(metrics.text(lengths), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
@@ -78,8 +79,8 @@ def _sum(found: Sequence[Ended]) -> schemas.Usage:
     )
 
 
-def _live(job_service: JobService, tenant: str) -> dict[str, int] | None:
+def _live(jobs: JobService, tenant: str) -> dict[str, int] | None:
     try:
-        return job_service.ledger.live(tenant)
+        return jobs.live_counts(tenant)
     except errors.BrokerUnavailable:
         return None

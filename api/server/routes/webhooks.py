@@ -10,7 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Response
 
 from api.server.auth import Tenant
-from api.server.dependencies import NameResolver, ServiceSettings, TheWebhooks
+from api.server.dependencies import ResolverDep, SettingsDep, WebhooksDep
 from api.server.errors import COMMON, MalformedRequest, problems
 from api.server.idempotency import Idempotent
 from api.server.json_only import JsonOnly
@@ -53,9 +53,9 @@ RESOLVE_SECONDS = 5.0
 async def create_webhook(
     asked: WebhookRequest,
     response: Response,
-    settings: ServiceSettings,
-    webhooks: TheWebhooks,
-    resolve: NameResolver,
+    settings: SettingsDep,
+    webhooks: WebhooksDep,
+    resolve: ResolverDep,
     tenant: Tenant,
 ) -> WebhookCreated:
     """From now on what happens is posted to the `url`, signed (Standard Webhooks) with the `secret` of this answer.
@@ -72,7 +72,7 @@ async def create_webhook(
 
 
 @router.get("", summary="List webhooks", responses=problems(errors.StoreUnavailable))
-def list_webhooks(webhooks: TheWebhooks, tenant: Tenant) -> WebhookList:
+def list_webhooks(webhooks: WebhooksDep, tenant: Tenant) -> WebhookList:
     """All of them, oldest first, without their secrets."""
     return WebhookList(webhooks=[webhook_answer(webhook) for webhook in webhooks.all(tenant)])
 
@@ -82,7 +82,7 @@ def list_webhooks(webhooks: TheWebhooks, tenant: Tenant) -> WebhookList:
     summary="Read a webhook",
     responses=problems(errors.WebhookNotFound, errors.StoreUnavailable),
 )
-def read_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> WebhookAnswer:
+def read_webhook(webhook_id: str, webhooks: WebhooksDep, tenant: Tenant) -> WebhookAnswer:
     """Where it goes and what it is told, without its secret."""
     return webhook_answer(webhooks.get(tenant, webhook_id))
 
@@ -96,7 +96,7 @@ def read_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> Webh
         **problems(errors.WebhookNotFound, errors.StoreUnavailable),
     },
 )
-def delete_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> None:
+def delete_webhook(webhook_id: str, webhooks: WebhooksDep, tenant: Tenant) -> None:
     """Nothing more is sent, also not what was due; its secret and its deliveries are forgotten."""
     webhooks.delete(tenant, webhook_id)
 
@@ -108,7 +108,7 @@ def delete_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> No
     dependencies=[Idempotent],
     responses=problems(errors.WebhookNotFound, errors.WebhookDisabled, errors.QueueFull, errors.StoreUnavailable),
 )
-def test_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> DeliveryAnswer:
+def test_webhook(webhook_id: str, webhooks: WebhooksDep, tenant: Tenant) -> DeliveryAnswer:
     """A `webhook.test` is sent like everything else: signed, and again if need be. The deliveries tell how it went."""
     webhook = webhooks.get(tenant, webhook_id)
     if webhook.disabled_at is not None:
@@ -124,7 +124,7 @@ def test_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> Deli
 )
 def rotate_secret(
     webhook_id: str,
-    webhooks: TheWebhooks,
+    webhooks: WebhooksDep,
     tenant: Tenant,
     overlap_hours: Annotated[
         int, Query(ge=0, le=168, description="How long the old secret counts as well; 0 when others know it.")
@@ -143,7 +143,7 @@ def rotate_secret(
     summary="Enable a webhook again",
     responses=problems(errors.WebhookNotFound, errors.StoreUnavailable),
 )
-def enable_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> WebhookAnswer:
+def enable_webhook(webhook_id: str, webhooks: WebhooksDep, tenant: Tenant) -> WebhookAnswer:
     """After a 410 (Gone): what happens from now on is told again, what was dropped is not.
 
     A webhook that is not disabled stays as it is.
@@ -158,7 +158,7 @@ def enable_webhook(webhook_id: str, webhooks: TheWebhooks, tenant: Tenant) -> We
 )
 def list_deliveries(
     webhook_id: str,
-    webhooks: TheWebhooks,
+    webhooks: WebhooksDep,
     tenant: Tenant,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
 ) -> DeliveryList:

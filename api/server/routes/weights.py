@@ -10,13 +10,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.server.auth import Tenant
 from api.server.caching import NOT_MODIFIED, cacheable
-from api.server.dependencies import JobService
+from api.server.dependencies import ServicesDep
 from api.server.errors import COMMON, problems
 from core import errors
 from core.hyperdreambooth.formats import exports, lidb_file
 from core.records import WeightsStage
-from core.storage import Store
-from core.subjects import export_layouts as layouts
+from core.subjects.export_layouts import ExportLayouts
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
 
@@ -50,7 +49,7 @@ _ENDINGS = {"lidb": "lidb", "peft": "peft.safetensors", "kohya": "kohya.safetens
 async def read_weights(
     subject_id: str,
     request: Request,
-    job_service: JobService,
+    services: ServicesDep,
     tenant: Tenant,
     stage: Annotated[
         WeightsStage, Query(description="After finetuning, or as first predicted.")
@@ -69,15 +68,15 @@ async def read_weights(
     `peft` and `kohya` are plain LoRA files of a few MB, made of the same weights on the spot; the metadata names the
     base model and the words that stand for the person.
     """
-    data = await to_thread.run_sync(job_service.weights, tenant, subject_id, stage)
+    data = await to_thread.run_sync(services.subjects.weights, tenant, subject_id, stage)
     if format != "lidb":
-        make = partial(_export, job_service.archive.store, data, format)
+        make = partial(_export, services.export_layouts, data, format)
         data = await to_thread.run_sync(make, limiter=request.app.state.exporters)
     headers = {"Content-Disposition": f'attachment; filename="{subject_id}.{stage}.{_ENDINGS[format]}"'}
     return cacheable(Response(data, headers=headers, media_type="application/octet-stream"), if_none_match)
 
 
-def _export(store: Store, data: bytes, file_format: exports.ExportFormat) -> bytes:
+def _export(layouts: ExportLayouts, data: bytes, file_format: exports.ExportFormat) -> bytes:
     file = lidb_file.read(data)
-    layout = layouts.look_up(store, file.metadata.fingerprint, file.metadata.basis)
+    layout = layouts.get(file.metadata.fingerprint, file.metadata.basis)
     return exports.export(file, exports.Layout.from_json(layout), file_format)

@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
 
 import httpx
 import pytest
 from PIL import Image
 
-from core.batches.scheduler import BatchScheduler
-from core.batches.service import Batches
 from hyperdreambooth.cli.program import main
-from hyperdreambooth.client import GenerateOptions
+from hyperdreambooth.schemas import GenerationOptions
 from tests.api.conftest import job_document
 
 
@@ -30,24 +27,24 @@ def at_once(monkeypatch, personalized, generated):
     monkeypatch.setattr(Client, "wait", work_and_wait)
 
 
-def test_personalize_prints_the_subjects_id(hdb, me, at_once, job_service):
+def test_personalize_prints_the_subjects_id(hdb, me, at_once, services):
     done = hdb("personalize", me, me, "--consent", "--name", "Ada", "--steps", "7", "--class-noun", "man")
     assert done.status == 0
-    subject = job_service.subject("local", done.out.strip())
+    subject = services.subjects.get("local", done.out.strip())
     assert (subject.name, subject.class_noun, subject.status) == ("Ada", "man", "ready")
 
 
-def test_more_photos_make_a_new_job(hdb, me, at_once, job_service, subject_id):
-    before = job_service.subject("local", subject_id)
+def test_more_photos_make_a_new_job(hdb, me, at_once, services, subject_id):
+    before = services.subjects.get("local", subject_id)
     done = hdb("photos", subject_id, me, me, "--consent", "--keep-photos", "--steps", "5")
     assert (done.status, done.out) == (0, f"{subject_id}\n")
-    after = job_service.subject("local", subject_id)
+    after = services.subjects.get("local", subject_id)
     assert (after.job_id != before.job_id, after.photos_sent, len(after.photos)) == (True, 3, 2)
 
 
-def test_without_waiting_it_is_the_same_id(hdb, me, job_service):
+def test_without_waiting_it_is_the_same_id(hdb, me, services):
     done = hdb("personalize", me, "--consent", "--no-wait")
-    assert job_service.subject("local", done.out.strip()).status == "personalizing"
+    assert services.subjects.get("local", done.out.strip()).status == "personalizing"
 
 
 def test_generate_writes_pictures_and_prints_where(hdb, subject_id, at_once):
@@ -101,14 +98,14 @@ def items(tmp_path, subject_id):
 
 
 @pytest.fixture
-def worked(job_service, generated):
+def worked(services, generated):
     """Does what is left of a batch of two."""
 
     def work(batch):
-        BatchScheduler(job_service, pass_seconds=60).feed()
+        services.scheduler(pass_seconds=60).feed()
         for number in range(2):
-            generated(Batches(job_service).read("local", batch).batch.job_id(number))
-        BatchScheduler(job_service, pass_seconds=60).feed()
+            generated(services.batches.get("local", batch).batch.job_id(number))
+        services.scheduler(pass_seconds=60).feed()
         return batch
 
     return work
@@ -150,7 +147,7 @@ def test_subjects_are_a_table(hdb, subject_id):
     assert row.split()[:4] == [subject_id, "ready", "-", "0.50"]
 
 
-def test_jobs_are_a_table(hdb, subject_id, claim, job_service):
+def test_jobs_are_a_table(hdb, subject_id, claim, services):
     job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
     claim(job).at("generate", 3, 30)
     head, first, second = hdb("jobs").out.splitlines()
@@ -233,9 +230,17 @@ def test_batches_have_all_their_verbs(hdb, items, worked):
 
 
 def test_every_option_of_a_generation_is_a_flag():
-    values = {int: 7, float: 1.5, str: "rain", Literal: "preview"}
-    kinds = {name: get_args(hint)[0] for name, hint in get_type_hints(GenerateOptions).items()}
-    options = {name: values[get_origin(kind) or kind] for name, kind in kinds.items()}
+    options = {
+        "n": 2,
+        "seed": 5,
+        "steps": 9,
+        "guidance_scale": 1.5,
+        "width": 64,
+        "height": 32,
+        "negative_prompt": "rain",
+        "stage": "preview",
+    }
+    assert set(options) == set(GenerationOptions.model_fields), "a new option? it has a flag: add it here"
     sent = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -50,11 +50,11 @@ def test_what_the_service_refuses_is_a_1_with_its_reason(hdb, me, finder):
     assert (done.status, done.err) == (1, f"hdb: There is no such subject.\nThere is no subject {UNKNOWN}.\n")
 
 
-def test_a_mistake_of_the_service_is_named_for_those_who_run_it(hdb, job_service, monkeypatch):
+def test_a_mistake_of_the_service_is_named_for_those_who_run_it(hdb, services, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(job_service, "subjects", fail)
+    monkeypatch.setattr(services.subjects, "page", fail)
     done = hdb("subjects")
     assert done.status == 1
     assert "secret" not in done.err
@@ -71,10 +71,10 @@ def test_a_service_that_is_not_there_is_a_1(capsys, monkeypatch):
     assert capsys.readouterr().err == "hdb: The service cannot be reached.\nIs it running? (Connection refused)\n"
 
 
-def test_a_job_that_fails_is_a_1(hdb, job_service, claim, me):
-    job = job_service.subject("local", hdb("personalize", me, "--consent", "--no-wait").out.strip()).job_id
+def test_a_job_that_fails_is_a_1(hdb, services, claim, me):
+    job = services.subjects.get("local", hdb("personalize", me, "--consent", "--no-wait").out.strip()).job_id
     held = claim(job)
-    held.work.fail(held.assignment, NoFace("Send a photo with a face in it."))
+    held.services.claims.fail(held.assignment, NoFace("Send a photo with a face in it."))
     done = hdb("job", job, "--wait")
     assert done == (1, "", "hdb: Send a photo with a face in it.\n")
     assert hdb("job", job).out == f"{job}  personalize  failed\nSend a photo with a face in it.\n"

@@ -36,7 +36,7 @@ def test_a_webhook_is_made_and_its_secret_said_once(hdb):
     assert secret not in row + known
 
 
-def test_a_test_message_and_what_became_of_it(hdb, made, job_service):
+def test_a_test_message_and_what_became_of_it(hdb, made, services):
     done = hdb("webhooks", "test", made)
     message = done.out.strip()
     assert message.startswith("msg_")
@@ -44,7 +44,7 @@ def test_a_test_message_and_what_became_of_it(hdb, made, job_service):
     head, row = hdb("webhooks", "deliveries", made).out.splitlines()
     assert head.split() == ["ID", "TYPE", "STATUS", "ATTEMPTS", "LAST", "NEXT"]
     assert row.split()[:5] == [message, "webhook.test", "pending", "0", "-"]
-    webhooks = Webhooks(job_service.archive.store, job_service.ledger.redis)
+    webhooks = Webhooks(services.store, services.redis)
     tried = (Attempt(at=1.0, seconds=0.1, error="TLS failed"), Attempt(at=2.0, seconds=0.1, status=503))
     delivery = webhooks.delivery("local", made, message)
     for attempts, last in ((tried[:1], "1         TLS failed"), (tried, "2         503")):
@@ -52,8 +52,8 @@ def test_a_test_message_and_what_became_of_it(hdb, made, job_service):
         assert last in hdb("webhooks", "deliveries", made, "-n", "1").out
 
 
-def test_a_disabled_one_says_so(hdb, made, job_service):
-    webhooks = Webhooks(job_service.archive.store, job_service.ledger.redis)
+def test_a_disabled_one_says_so(hdb, made, services):
+    webhooks = Webhooks(services.store, services.redis)
     webhooks.disable(webhooks.get("local", made))
     assert hdb("webhooks", "list").out.splitlines()[1].split()[1] == "disabled"
     refused = hdb("webhooks", "test", made)
@@ -63,13 +63,13 @@ def test_a_disabled_one_says_so(hdb, made, job_service):
     assert hdb("webhooks", "test", made).status == 0
 
 
-def test_a_secret_is_changed(hdb, made, job_service):
+def test_a_secret_is_changed(hdb, made, services):
     done = hdb("webhooks", "rotate", made)
     assert done.out.startswith("whsec_")
     assert "The old one counts until 20" in done.err
     at_once = hdb("webhooks", "rotate", made, "--overlap-hours", "0")
     assert "The old one counts no more." in at_once.err
-    webhook = Webhooks(job_service.archive.store, job_service.ledger.redis).get("local", made)
+    webhook = Webhooks(services.store, services.redis).get("local", made)
     assert (webhook.secret, webhook.former) == (at_once.out.strip(), ())
 
 

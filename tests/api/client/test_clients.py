@@ -11,8 +11,6 @@ import httpx
 import pytest
 
 from api.server.dependencies import the_resolver
-from core.batches.scheduler import BatchScheduler
-from core.batches.service import Batches
 from hyperdreambooth.client import AsyncClient, Client, JobFailed, Problem, Retry
 from hyperdreambooth.schemas import ItemStatus, JobKind, JobStatus
 from tests.api.conftest import job_document
@@ -63,7 +61,7 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     assert remote.delete_subject(subject).job_ids == sorted([subject.job_id, job.id])
 
 
-def test_batches(remote, subject_id, job_service, generated, monkeypatch):
+def test_batches(remote, subject_id, services, generated, monkeypatch):
     monkeypatch.setattr("hyperdreambooth.client.waiting.BATCH_INTERVAL", 0.01)
     own = {"subject_id": subject_id, "prompt": "a [V] face", "custom_id": "own", "n": 1}
     batch = remote.create_batch(["a [V] face", "a sketch of a [V] face"], [subject_id], items=[own], n=2, seed=7)
@@ -73,10 +71,10 @@ def test_batches(remote, subject_id, job_service, generated, monkeypatch):
     def work(now):
         seen.append(now.counts.succeeded)
         if len(seen) == 1:
-            BatchScheduler(job_service, pass_seconds=60).feed()
+            services.scheduler(pass_seconds=60).feed()
             for number in range(3):
-                generated(Batches(job_service).read("local", batch.id).batch.job_id(number))
-            BatchScheduler(job_service, pass_seconds=60).feed()
+                generated(services.batches.get("local", batch.id).batch.job_id(number))
+            services.scheduler(pass_seconds=60).feed()
 
     assert remote.wait_for_batch(batch, on_progress=work, timeout=30).status == "completed"
     assert (seen[0], seen[-1]) == (0, 3)
@@ -123,9 +121,9 @@ def test_webhooks(remote, client):
     assert remote.webhooks() == []
 
 
-def test_lists_are_read_to_their_end(remote, client, job_service, photo, monkeypatch):
+def test_lists_are_read_to_their_end(remote, client, ledger, photo, monkeypatch):
     monkeypatch.setattr("hyperdreambooth.client.request.PAGE_SIZE", 2)
-    job_service.ledger.limits = job_service.ledger.limits.__class__(queue_limit=10)
+    ledger.limits = ledger.limits.__class__(queue_limit=10)
     made = [remote.create_subject(photo, consent=True).id for _ in range(5)]
     assert [subject.id for subject in remote.subjects()] == made[::-1]
 

@@ -15,7 +15,7 @@ from api.server.app import create_app
 from api.server.errors import STATUS
 from api.server.testing import as_file, drawn_face, side_by_side
 from core.errors import SettingsError
-from core.jobs.service import open_jobs
+from core.services import open_services
 from core.settings import Settings
 
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "worker")
@@ -61,8 +61,8 @@ def test_a_wrong_setting_ends_the_program_with_a_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_strangers_are_not_served_without_keys(client, settings, job_service):
-    app = create_app(settings, job_service=job_service)
+def test_strangers_are_not_served_without_keys(client, settings, services):
+    app = create_app(settings, services=services)
     stranger = TestClient(app, "http://127.0.0.1:8000", client=("10.0.0.7", 5))
     assert stranger.get("/v1/subjects").status_code == 403
     assert stranger.get("/healthz").status_code == 200
@@ -73,9 +73,9 @@ def test_strangers_are_not_served_without_keys(client, settings, job_service):
     assert local(app).get("/v1/subjects", headers={"origin": "http://localhost:3000"}).status_code == 200
 
 
-def test_keys_are_asked_for_when_there_are_any(redis_url, job_service, tmp_path):
+def test_keys_are_asked_for_when_there_are_any(redis_url, services, tmp_path):
     settings = Settings(api_host="0.0.0.0", api_keys=(SecretStr("one"), SecretStr("two")), data_dir=tmp_path)
-    client = TestClient(create_app(settings, job_service=job_service), client=("10.0.0.7", 5))
+    client = TestClient(create_app(settings, services=services), client=("10.0.0.7", 5))
     for headers in ({}, {"authorization": "Bearer three"}, {"authorization": "Basic one"}, {"authorization": "one"}):
         refused = client.get("/v1/subjects", headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
@@ -101,11 +101,11 @@ def test_unknown_paths_and_methods_are_problems(client, method, path, status, co
     assert ("allow" in answer.headers) == (status == 405)
 
 
-def test_a_mistake_of_ours_is_a_problem_that_tells_nothing(client, job_service, monkeypatch):
+def test_a_mistake_of_ours_is_a_problem_that_tells_nothing(client, services, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(job_service, "subjects", fail)
+    monkeypatch.setattr(services.subjects, "page", fail)
     answer = client.get("/v1/subjects")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
     assert "secret" not in answer.text
@@ -119,13 +119,13 @@ def test_health_readiness_and_models(client):
     assert model["id"] == "faces-64"
 
 
-def test_models_are_read_from_the_bundle_or_named_after_the_hub(job_service, tmp_path):
+def test_models_are_read_from_the_bundle_or_named_after_the_hub(services, tmp_path):
     bundle = tmp_path / "tiny"
     (bundle / "hypernetwork").mkdir(parents=True)
     (bundle / "bundle.json").write_text(json.dumps({"name": "tiny", "resolution": 32, "sampling": {"steps": 12}}))
     seen = {}
     for source in (str(bundle), "owner/some-model"):
-        client = local(create_app(Settings(bundle=source, data_dir=tmp_path), job_service=job_service))
+        client = local(create_app(Settings(bundle=source, data_dir=tmp_path), services=services))
         (seen[source],) = client.get("/v1/models").json()["models"]
     tiny, hub = seen.values()
     assert (tiny["id"], tiny["resolution"], tiny["has_hypernetwork"], tiny["steps"]) == ("tiny", 32, True, 12)
@@ -137,7 +137,7 @@ def test_without_redis_it_is_503_within_a_second(photo, finder, tmp_path):
     from api.server.dependencies import the_face_finder
 
     settings = Settings(redis_url="redis://127.0.0.1:1/0", data_dir=tmp_path)
-    app = create_app(settings, job_service=open_jobs(settings))
+    app = create_app(settings, services=open_services(settings))
     app.dependency_overrides[the_face_finder] = lambda: finder
     client = local(app)
     seconds = []
@@ -171,16 +171,16 @@ def test_every_code_has_a_status_that_the_contract_knows():
     ],
     ids=["20 px", "nothing", "small", "blurred", "two"],
 )
-def test_the_real_finder_says_why_not(settings, job_service, store, photo, code, faces):
-    client = local(create_app(settings, job_service=job_service))
+def test_the_real_finder_says_why_not(settings, services, store, photo, code, faces):
+    client = local(create_app(settings, services=services))
     answer = client.post("/v1/subjects", files={"photo": as_file(photo, "PNG")}, data={"consent": "true"})
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, code, "photo")
     assert answer.json().get("faces") == faces
     assert list(store.list("")) == []
 
 
-def test_the_real_finder_takes_a_good_photo(settings, job_service, store):
-    client = local(create_app(settings, job_service=job_service))
+def test_the_real_finder_takes_a_good_photo(settings, services, store):
+    client = local(create_app(settings, services=services))
     answer = client.post("/v1/subjects", files={"photo": as_file(drawn_face(640))}, data={"consent": "true"})
     assert answer.status_code == 202, answer.text
     (crop,) = [store.get(key) for key in store.list("") if key.endswith(".png")]

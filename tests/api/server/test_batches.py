@@ -12,11 +12,9 @@ from starlette.requests import Request
 
 from api.server.app import create_app
 from api.server.jsonl import MAX_LINE, Lines, add_lines
-from core.batches.scheduler import BatchScheduler
-from core.batches.service import Batches
-from core.batches.upload import BatchUpload
 from core.errors import StoreUnavailable
 from core.ids import new_id
+from core.services import make_services
 from core.settings import Settings
 from core.storage import FolderStore
 
@@ -33,8 +31,8 @@ def post_lines(client, *items, kind="application/jsonl", **headers):
 
 
 @pytest.fixture
-def feed(job_service):
-    return lambda: BatchScheduler(job_service, pass_seconds=60).feed()
+def feed(services):
+    return lambda: services.scheduler(pass_seconds=60).feed()
 
 
 def results(client, batch_id):
@@ -174,8 +172,8 @@ def test_too_many(client, subject_id, store):
     assert not [key for key in store.objects if "batch" in key]
 
 
-def test_a_tenant_has_a_number_of_batches(settings, job_service, subject_id):
-    limited = create_app(settings.model_copy(update={"batch_limit": 2}), job_service=job_service)
+def test_a_tenant_has_a_number_of_batches(settings, services, subject_id):
+    limited = create_app(settings.model_copy(update={"batch_limit": 2}), services=services)
     body = {"prompts": [PROMPT], "subject_ids": [subject_id]}
     with TestClient(limited, "http://127.0.0.1:8000", client=("127.0.0.1", 5)) as client:
         statuses = [client.post("/v1/batches", json=body).status_code for _ in range(3)]
@@ -221,7 +219,7 @@ def test_batches_are_listed_newest_first(client, subject_id):
     assert client.get("/v1/batches?cursor=x").json()["field"] == "cursor"
 
 
-def test_reading_again_costs_nothing(client, subject_id, job_service, feed):
+def test_reading_again_costs_nothing(client, subject_id, services, feed):
     batch = client.post("/v1/batches", json={"prompts": [PROMPT], "subject_ids": [subject_id]}).json()
     url = batch["links"]["self"]
     first = client.get(url)
@@ -303,11 +301,11 @@ def test_lines_are_cut_wherever_the_pieces_end():
         assert found == [(2, b"{1}"), (3, None), (5, b"{2}"), (6, b"{3}")]
 
 
-def test_a_large_body_is_never_in_memory(job_service, store, subject_id, tmp_path):
+def test_a_large_body_is_never_in_memory(ledger, notifier, store, subject_id, tmp_path):
     """10 MB in 5,000 lines: what is held of it at a time is less than a tenth."""
     document = store.get(f"local/subjects/{subject_id}/subject.json")
-    job_service.archive.store = FolderStore(tmp_path)
-    job_service.archive.store.put(f"local/subjects/{subject_id}/subject.json", document)
+    services = make_services(FolderStore(tmp_path), ledger, notifier)
+    services.store.put(f"local/subjects/{subject_id}/subject.json", document)
     item = {"subject_id": subject_id, "prompt": "a [V] face " + "é" * 900, "negative_prompt": "é" * 50}
     line = json.dumps(item).ljust(2100).encode() + b"\n"
     left = 5000
@@ -318,16 +316,16 @@ def test_a_large_body_is_never_in_memory(job_service, store, subject_id, tmp_pat
         return {"type": "http.request", "body": line * 50, "more_body": left > 0}
 
     request = Request({"type": "http", "headers": []}, receive)
-    draft = BatchUpload(job_service, "local", open_limit=5)
+    upload = services.batches.open_upload("local", open_limit=5)
     tracemalloc.start()
-    anyio.run(add_lines, request, draft)
+    anyio.run(add_lines, request, upload)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 << 20
-    assert Batches(job_service).read("local", draft.commit().batch.id).tally.counts["queued"] == 5000
+    assert services.batches.get("local", upload.commit().batch.id).items.counts["queued"] == 5000
 
 
-def test_a_body_that_breaks_off_leaves_nothing(settings, job_service, store, subject_id):
+def test_a_body_that_breaks_off_leaves_nothing(settings, services, store, subject_id):
     async def receive():
         return {"type": "http.disconnect"}
 
@@ -349,7 +347,7 @@ def test_a_body_that_breaks_off_leaves_nothing(settings, job_service, store, sub
         "scheme": "http",
         "server": ("127.0.0.1", 8000),
     }
-    anyio.run(create_app(settings, job_service=job_service), scope, receive, send)
+    anyio.run(create_app(settings, services=services), scope, receive, send)
     assert set(store.objects) == before
     assert sent[0]["status"] == 400
 

@@ -16,10 +16,8 @@ import pytest
 import uvicorn
 
 from api.server.app import create_app
-from core.batches.scheduler import BatchScheduler
-from core.batches.service import Batches
-from core.jobs.service import Jobs
 from core.records import JobState
+from core.services import Services
 from core.settings import Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "batches.md"
@@ -27,10 +25,10 @@ needs_tools = pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq"
 
 
 @pytest.fixture
-def url(settings: Settings, job_service: Jobs) -> Iterator[str]:
+def url(settings: Settings, services: Services) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(
-            uvicorn.Config(create_app(settings, job_service=job_service), log_level="error", lifespan="on")
+            uvicorn.Config(create_app(settings, services=services), log_level="error", lifespan="on")
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -42,7 +40,7 @@ def url(settings: Settings, job_service: Jobs) -> Iterator[str]:
 
 
 @needs_tools
-def test_the_examples(url, job_service, subject_id, generated, tmp_path):
+def test_the_examples(url, services, subject_id, generated, tmp_path, ledger):
     script = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)).replace(
         "sleep 5", "sleep 0.2"
     )
@@ -50,8 +48,8 @@ def test_the_examples(url, job_service, subject_id, generated, tmp_path):
     with subprocess.Popen(["sh", "-eux", "-c", script], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as shell:
         until = time.monotonic() + 60
         while shell.poll() is None and time.monotonic() < until:
-            BatchScheduler(job_service).feed()
-            do_first_batch(job_service, generated)
+            services.scheduler().feed()
+            do_first_batch(services, generated, ledger)
             time.sleep(0.1)
         out = shell.stdout.read().decode()
     assert shell.returncode == 0
@@ -60,9 +58,9 @@ def test_the_examples(url, job_service, subject_id, generated, tmp_path):
     assert '"canceling"' in out
 
 
-def do_first_batch(job_service, generated):
-    for standing in Batches(job_service).page("local", limit=9)[0][-1:]:
+def do_first_batch(services, generated, ledger):
+    for standing in services.batches.page("local", limit=9)[0][-1:]:
         for index in range(standing.batch.total):
-            job = job_service.ledger.get(f"local/{standing.batch.job_id(index)}")
+            job = ledger.get(f"local/{standing.batch.job_id(index)}")
             if job and job.state is JobState.QUEUED:
                 generated(job.id)

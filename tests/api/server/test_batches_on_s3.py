@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from core.batches.scheduler import BatchScheduler
 from core.storage import S3Store
 from worker.maintenance import Maintenance
 
@@ -19,8 +18,8 @@ def store(moto, bucket, tmp_path):
 
 
 @pytest.fixture
-def feed(job_service):
-    return lambda: BatchScheduler(job_service, pass_seconds=60).feed()
+def feed(services):
+    return lambda: services.scheduler(pass_seconds=60).feed()
 
 
 @pytest.fixture
@@ -59,13 +58,13 @@ def test_a_batch_is_done(client, send, feed, generated, store):
     assert list(store.list("batches/open/")) == []
 
 
-def test_a_redis_that_comes_back_empty_costs_nothing(client, send, feed, generated, job_service, monkeypatch):
-    monkeypatch.setattr("worker.maintenance._ACCEPTING_SECONDS", 0.0)
+def test_a_redis_that_comes_back_empty_costs_nothing(client, send, feed, generated, services, monkeypatch):
+    monkeypatch.setattr("core.jobs.recovery._ACCEPTING_SECONDS", 0.0)
     batch = send(3)
     feed()
     generated(results(client, batch)[0]["job_id"])
-    job_service.ledger.redis.flushdb()
-    Maintenance(job_service).reconcile()
+    services.redis.flushdb()
+    Maintenance(services).reconcile()
     feed()
     for line in results(client, batch)[1:3]:
         generated(line["job_id"])

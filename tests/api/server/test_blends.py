@@ -31,14 +31,14 @@ def blend(client):
     return blend
 
 
-def test_a_blend_becomes_a_job_of_all_its_subjects(client, job_service, people, blend, generated):
+def test_a_blend_becomes_a_job_of_all_its_subjects(client, services, people, blend, generated, archive):
     answer = blend((people[0], 3), (people[1], 1), n=2, seed=5)
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert (job["subject_id"], job["subject_ids"]) == (people[0], people[:2])
-    request = job_service.archive.accepted("local", job["id"]).request
+    request = archive.accepted("local", job["id"]).request
     assert [(share.subject_id, share.weight) for share in request.blend] == [(people[0], 0.75), (people[1], 0.25)]
-    keys = [job_service.archive.subject("local", name).weights.refined_key for name in people[:2]]
+    keys = [services.subjects.get("local", name).weights.refined_key for name in people[:2]]
     assert [share.weights_key for share in request.blend] == keys
     generated(job["id"])
     done = client.get(f"/v1/jobs/{job['id']}").json()
@@ -63,9 +63,9 @@ def test_weights_count_in_proportion():
     assert [share.weight for share in shares_of(tiny)] == [0.5, 0.5]
 
 
-def test_a_blend_of_one_person_is_that_person(job_service, people, blend):
+def test_a_blend_of_one_person_is_that_person(archive, people, blend):
     job = blend((people[0], 1), (people[0], 2)).json()
-    request = job_service.archive.accepted("local", job["id"]).request
+    request = archive.accepted("local", job["id"]).request
     assert (request.subject_id, request.blend) == (people[0], ())
     assert request.weights_key
 
@@ -80,7 +80,7 @@ def test_every_subject_must_be_there_and_ready(client, photo, people, blend, sto
 
 
 @pytest.mark.parametrize("deleted", [0, 1])
-def test_a_blend_goes_with_any_of_its_subjects(client, job_service, people, blend, generated, store, deleted):
+def test_a_blend_goes_with_any_of_its_subjects(client, services, people, blend, generated, store, deleted):
     over, waiting = blend((people[0], 1), (people[1], 1)).json(), blend((people[0], 1), (people[1], 1)).json()
     (picture,) = generated(over["id"])
     receipt = client.delete(f"/v1/subjects/{people[deleted]}").json()

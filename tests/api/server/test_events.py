@@ -22,10 +22,10 @@ from api.server.app import create_app
 from api.server.dependencies import the_face_finder
 from core.jobs.events import event_key, order_of
 from core.jobs.ledger import Ledger, Limits, Progress
-from core.jobs.service import Jobs
 from core.queue.connection import connect, connect_async
 from core.queue.local_redis import LocalRedis
 from core.records import Image, Job, JobKind, JobState, Preview
+from core.services import make_services
 from core.settings import Settings
 from core.testing import MemoryNotifier, MemoryStore
 from tests.api.conftest import served
@@ -66,8 +66,8 @@ class Heard:
 
 
 @pytest.fixture
-def app(settings, job_service, finder):
-    app = create_app(settings, job_service=job_service)
+def app(settings, services, finder):
+    app = create_app(settings, services=services)
     app.dependency_overrides[the_face_finder] = lambda: finder
     return app
 
@@ -79,9 +79,9 @@ def http(app) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def job(http, photo, job_service) -> Job:
+def job(http, photo, services) -> Job:
     made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
-    return job_service.job("local", made["job_id"])
+    return services.jobs.get("local", made["job_id"])
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -118,10 +118,10 @@ def work(held, steps: int, pause: float) -> None:
     for step in range(1, steps + 1):
         held.at("finetune", step, steps)
         time.sleep(pause)
-    held.work.fail(held.assignment, event_stream.JobNotFound("over"))
+    held.services.claims.fail(held.assignment, event_stream.JobNotFound("over"))
 
 
-def test_a_hundred_disconnects_leave_no_gap_and_no_double(http, job, claim, job_service):
+def test_a_hundred_disconnects_leave_no_gap_and_no_double(http, job, claim, services):
     dice, heard, steps = random.Random(SEED), Heard(), 150
     worker = threading.Thread(target=work, args=(claim(job.id), steps, 0.05))
     worker.start()
@@ -134,9 +134,7 @@ def test_a_hundred_disconnects_leave_no_gap_and_no_double(http, job, claim, job_
     assert heard.types == ["queued", "running", *["progress"] * steps, "failed"]
     ids = [order_of(name) for name, _, _ in heard.events]
     assert ids == sorted(set(ids))
-    assert [name for name, _, _ in heard.events] == [
-        name for name, _ in job_service.ledger.redis.xrange(event_key(job.ref))
-    ]
+    assert [name for name, _, _ in heard.events] == [name for name, _ in services.redis.xrange(event_key(job.ref))]
     assert [data["step"] for _, kind, data in heard.events if kind == "progress"] == list(range(1, steps + 1))
 
 
@@ -153,7 +151,7 @@ def test_the_last_event_brings_the_job_and_ends_the_stream(http, job, personaliz
     assert (again.status_code, again.content) == (204, b"")
 
 
-def test_events_come_as_they_happen(http, job, claim, job_service):
+def test_events_come_as_they_happen(http, job, claim, services, ledger):
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
@@ -161,21 +159,21 @@ def test_events_come_as_they_happen(http, job, claim, job_service):
     held = claim(job.id)
     until(lambda: heard.types[-1] == "running", seconds=1.5)
     image = Image(id=f"img_{job.id.removeprefix('job_')}-0", key=held.keep("0.png", b"png"), seed=3, width=8, height=8)
-    job_service.ledger.preview(held.assignment.claim, Preview(weights_key="x", image=image))
+    ledger.preview(held.assignment.claim, Preview(weights_key="x", image=image))
     until(lambda: heard.types[-1] == "preview", seconds=1.5)
     assert heard.events[-1][2]["preview"]["url"] == f"/v1/images/{image.id}"
-    job_service.cancel("local", job.id)
+    services.jobs.cancel("local", job.id)
     until(lambda: heard.types[-1] == "cancel_requested", seconds=1.5)
-    held.work.cancel(held.assignment)
+    held.services.claims.cancel(held.assignment)
     follower.join()
     assert heard.types[-1] == "canceled"
 
 
 @pytest.mark.parametrize("redis", ["stream gone", "empty"])
-def test_what_is_over_is_told_once_when_its_events_have_expired(http, job, personalized, job_service, redis):
+def test_what_is_over_is_told_once_when_its_events_have_expired(http, job, personalized, services, redis):
     personalized(job.id)
-    names = [name for name, _ in job_service.ledger.redis.xrange(event_key(job.ref))]
-    _ = job_service.ledger.redis.flushall() if redis == "empty" else job_service.ledger.redis.delete(event_key(job.ref))
+    names = [name for name, _ in services.redis.xrange(event_key(job.ref))]
+    _ = services.redis.flushall() if redis == "empty" else services.redis.delete(event_key(job.ref))
     heard = followed(http, job)
     assert [(name, kind) for name, kind, _ in heard.events] == [(names[-1], "succeeded")]
     assert heard.events[0][2]["job"]["status"] == "succeeded"
@@ -186,31 +184,31 @@ def test_what_is_over_is_told_once_when_its_events_have_expired(http, job, perso
     assert again.status_code == 204
 
 
-def test_what_waits_so_long_that_its_events_have_expired_is_told_how_it_stands(http, job, job_service):
-    job_service.ledger.redis.delete(event_key(job.ref))
+def test_what_waits_so_long_that_its_events_have_expired_is_told_how_it_stands(http, job, services):
+    services.redis.delete(event_key(job.ref))
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
     until(lambda: heard.types == ["queued"])
-    job_service.cancel("local", job.id)
+    services.jobs.cancel("local", job.id)
     follower.join()
     assert heard.versions == [1, 2]
 
 
-def test_a_redis_that_comes_back_empty_does_not_end_the_stream(http, job, claim, job_service, personalized):
+def test_a_redis_that_comes_back_empty_does_not_end_the_stream(http, job, claim, services, personalized):
     claim(job.id)
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
     until(lambda: heard.types == ["queued", "running"])
-    job_service.ledger.redis.flushall()
-    job_service.restore("local", job.id)  # as the maintenance does
+    services.redis.flushall()
+    services.jobs.restore("local", job.id)  # as the maintenance does
     personalized(job.id)
     follower.join()
     assert heard.types == ["queued", "running", "queued", "running", "succeeded"]
 
 
-def test_an_end_that_redis_forgot_is_found_in_the_store(http, job, job_service, monkeypatch):
+def test_an_end_that_redis_forgot_is_found_in_the_store(http, job, services, monkeypatch, archive):
     monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.3)
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
@@ -218,10 +216,8 @@ def test_an_end_that_redis_forgot_is_found_in_the_store(http, job, job_service, 
     until(lambda: heard.comments >= 1)
     last = f"{time.time_ns() // 1_000_000}-7"
     over = {"state": JobState.FAILED, "finished_at": time.time(), "event_id": last, "version": 9}
-    job_service.archive.put_outcome(
-        job.model_copy(update=over)
-    )  # ended, written down, and not heard of before Redis was lost
-    job_service.ledger.redis.flushall()
+    archive.put_outcome(job.model_copy(update=over))  # ended, written down, and not heard of before Redis was lost
+    services.redis.flushall()
     follower.join()
     assert [(name, kind) for name, kind, _ in heard.events][1:] == [(last, "failed")]
 
@@ -231,12 +227,12 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for(tmp_path, photo, finder
     with LocalRedis(tmp_path / "redis") as local:
         settings = Settings(redis_url=local.url, data_dir=tmp_path)
         with closing(connect(settings)) as redis:
-            job_service = Jobs(MemoryStore(), Ledger(redis, Limits()), MemoryNotifier())
-            app = create_app(settings, job_service=job_service)
+            services = make_services(MemoryStore(), Ledger(redis, Limits()), MemoryNotifier())
+            app = create_app(settings, services=services)
             app.dependency_overrides[the_face_finder] = lambda: finder
             with served(app) as url, httpx.Client(base_url=url) as http:
                 made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
-                job, heard = job_service.job("local", made["job_id"]), Heard()
+                job, heard = services.jobs.get("local", made["job_id"]), Heard()
                 follower = threading.Thread(target=listen, args=(http, job, heard))
                 follower.start()
                 until(lambda: heard.types == ["queued"])
@@ -245,18 +241,18 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for(tmp_path, photo, finder
                 quiet = heard.comments
                 until(lambda: heard.comments > quiet + 1)
                 local.start()
-                job_service.cancel("local", job.id)
+                services.jobs.cancel("local", job.id)
                 follower.join()
     assert heard.types == ["queued", "canceled"]
 
 
-def test_a_follower_hears_that_the_subject_was_deleted(http, job, job_service, monkeypatch):
+def test_a_follower_hears_that_the_subject_was_deleted(http, job, services, monkeypatch):
     monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.3)
     heard = Heard()
     follower = threading.Thread(target=listen, args=(http, job, heard))
     follower.start()
     until(lambda: heard.types == ["queued"])
-    job_service.delete_subject("local", job.subject_id)
+    services.subjects.delete("local", job.subject_id)
     follower.join()
     assert heard.types == ["queued", "deleted"]
     assert heard.events[-1][0] == ""
@@ -285,10 +281,10 @@ def test_a_process_that_is_told_to_stop_ends_its_streams(http, app, job):
 
 
 @pytest.mark.parametrize("mistake", ["no stream", "no event"])
-def test_a_stream_that_cannot_be_read_concerns_no_other(http, job, job_service, photo, monkeypatch, caplog, mistake):
+def test_a_stream_that_cannot_be_read_concerns_no_other(http, job, services, photo, monkeypatch, caplog, mistake):
     monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.3)
     made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
-    other, redis = job_service.job("local", made["job_id"]), job_service.ledger.redis
+    other, redis = services.jobs.get("local", made["job_id"]), services.redis
     redis.delete(event_key(other.ref))
     _ = redis.set(event_key(other.ref), "x") if mistake == "no stream" else redis.xadd(event_key(other.ref), {"a": "b"})
     heard = [Heard(), Heard()]
@@ -298,11 +294,11 @@ def test_a_stream_that_cannot_be_read_concerns_no_other(http, job, job_service, 
     for follower in followers:
         follower.start()
     until(lambda: "events.unreadable" in caplog.text and heard[0].types == ["queued"])
-    job_service.cancel("local", job.id)
+    services.jobs.cancel("local", job.id)
     followers[0].join()
     assert heard[0].types == ["queued", "canceled"]
     redis.delete(event_key(other.ref))
-    job_service.cancel("local", other.id)
+    services.jobs.cancel("local", other.id)
     followers[1].join()
     assert heard[1].types[-1] == "canceled"
 
@@ -315,7 +311,7 @@ def test_ids_from_elsewhere_do_no_harm(http, job, personalized, far):
     assert heard.types[-1] == "succeeded"
 
 
-def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, claim, job_service):
+def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, claim, services):
     held = claim(job.id)
     heard = [Heard() for _ in range(40)]
     limits = httpx.Limits(max_connections=100)
@@ -327,16 +323,16 @@ def test_many_followers_share_one_connection_and_leave_nothing(http, app, job, c
         until(lambda: all(each.types == ["queued", "running"] for each in heard))
         held.at("finetune", 1, 2)
         until(lambda: all(each.types[-1] == "progress" for each in heard))
-        readers = [c for c in job_service.ledger.redis.client_list() if c["cmd"] == "xrange"]
+        readers = [c for c in services.redis.client_list() if c["cmd"] == "xrange"]
         assert len(readers) == 1
         assert http.get("/readyz").status_code == 200
         assert threading.active_count() < threads_before + len(followers) + 45  # the pool's, which others use as well
-        held.work.cancel(held.assignment)
+        held.services.claims.cancel(held.assignment)
         for follower in followers:
             follower.join()
     assert {tuple(each.versions) for each in heard} == {(1, 2, 3, 4)}
     until(lambda: app.state.feed.followers == 0)
-    until(lambda: not [c for c in job_service.ledger.redis.client_list() if c["cmd"] == "xrange"])
+    until(lambda: not [c for c in services.redis.client_list() if c["cmd"] == "xrange"])
 
 
 def test_a_client_that_goes_away_is_noticed(http, app, job):
@@ -372,15 +368,13 @@ def test_what_cannot_be_followed_says_why(client, photo, monkeypatch):
     assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (429, "too-many-followers", "10")
 
 
-def test_without_redis_what_waits_is_503_and_what_is_over_is_told(
-    client, photo, personalized, job_service, monkeypatch
-):
+def test_without_redis_what_waits_is_503_and_what_is_over_is_told(client, photo, personalized, services, monkeypatch):
     over, waits = (
         client.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()["job_id"] for _ in "12"
     )
     personalized(over)
     nowhere = Settings(redis_url="redis://127.0.0.1:9/0")
-    job_service.ledger = Ledger(connect(nowhere), Limits())
+    monkeypatch.setattr(services.jobs, "_ledger", Ledger(connect(nowhere), Limits()))
     monkeypatch.setattr(client.app.state.feed, "_connect", partial(connect_async, nowhere))
     assert client.get(f"/v1/jobs/{waits}/events").status_code == 503
     answer = client.get(f"/v1/jobs/{over}/events")
@@ -412,10 +406,10 @@ def test_a_reader_ends_with_its_last_follower(settings):
     assert asyncio.run(follow_twice()) == [True] * 4
 
 
-def test_progress_is_written_by_the_ledger(job, job_service, http):
+def test_progress_is_written_by_the_ledger(job, ledger, http):
     """What the tests above call a step is what a worker does."""
-    (claim,) = job_service.ledger.claim(JobKind.PERSONALIZE, job.ref)
-    job_service.ledger.beat(claim, Progress("finetune", 1, 2), event="progress")
+    (claim,) = ledger.claim(JobKind.PERSONALIZE, job.ref)
+    ledger.beat(claim, Progress("finetune", 1, 2), event="progress")
     assert followed(http, job, stop=lambda: True, most=10).types == []
     heard = Heard()
     listen(http, job, heard, stop=lambda: len(heard.events) == 3)

@@ -25,13 +25,13 @@ def ask(client, subject_id):
     return ask
 
 
-def test_a_prompt_becomes_a_job_and_pictures(client, ask, job_service, generated):
+def test_a_prompt_becomes_a_job_and_pictures(client, ask, archive, generated):
     answer = ask(n=2, seed=7, steps=20, guidance_scale=5, width=64, height=128, negative_prompt="hat")
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert answer.headers["location"] == job["links"]["self"]
     assert (job["kind"], job["status"], job["warnings"], job["images"]) == ("generate", "queued", [], None)
-    request = job_service.archive.accepted("local", job["id"]).request
+    request = archive.accepted("local", job["id"]).request
     assert (request.prompt, request.n, request.seed, request.steps) == (PROMPT, 2, 7, 20)
     assert (request.guidance_scale, request.width, request.height) == (5.0, 64, 128)
     generated(job["id"])
@@ -41,15 +41,15 @@ def test_a_prompt_becomes_a_job_and_pictures(client, ask, job_service, generated
     assert "cancel" not in {name for name, link in done["links"].items() if link}
 
 
-def test_the_placeholder_is_added_and_that_is_said(ask, job_service):
+def test_the_placeholder_is_added_and_that_is_said(ask, archive):
     job = ask(prompt="a pencil sketch").json()
     assert len(job["warnings"]) == 1
-    assert job_service.archive.accepted("local", job["id"]).request.prompt == "a pencil sketch of a [V] face"
+    assert archive.accepted("local", job["id"]).request.prompt == "a pencil sketch of a [V] face"
     assert with_placeholder("a [v] face", "face") == ("a [V] face", [])
 
 
-def test_a_seed_is_drawn_when_none_is_given(ask, job_service):
-    seeds = {job_service.archive.accepted("local", ask().json()["id"]).request.seed for _ in range(3)}
+def test_a_seed_is_drawn_when_none_is_given(ask, archive):
+    seeds = {archive.accepted("local", ask().json()["id"]).request.seed for _ in range(3)}
     assert len(seeds) == 3
 
 
@@ -62,9 +62,9 @@ def test_a_subject_that_is_not_ready_is_a_conflict(client, photo, store):
     assert list(store.list("")) == before
 
 
-def test_the_preview_can_be_asked_for(ask, job_service):
+def test_the_preview_can_be_asked_for(ask, archive):
     job = ask(stage="preview").json()
-    assert job_service.archive.accepted("local", job["id"]).request.weights_key.endswith("preview.lidb")
+    assert archive.accepted("local", job["id"]).request.weights_key.endswith("preview.lidb")
 
 
 @pytest.mark.parametrize(

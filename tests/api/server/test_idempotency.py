@@ -98,9 +98,9 @@ def test_neither_key_nor_prompt_is_saved(ask, store):
     assert not any(word in piece for pair in kept for piece in pair for word in (b"a-very-secret-key", b"pencil"))
 
 
-def test_an_answer_outlives_redis(ask, job_service):
+def test_an_answer_outlives_redis(ask, services):
     first = ask()
-    job_service.ledger.redis.flushall()
+    services.redis.flushall()
     assert ask().content == first.content
 
 
@@ -171,7 +171,7 @@ def test_what_was_refused_may_be_sent_again(client, photo, finder, ask):
     assert ask().status_code == 202
 
 
-def test_a_full_queue_and_a_mistake_of_ours_are_not_remembered(client, ask, job_service, monkeypatch):
+def test_a_full_queue_and_a_mistake_of_ours_are_not_remembered(client, ask, services, monkeypatch):
     jobs = [ask(str(number)).json()["id"] for number in range(3)]
     assert_refused(ask("full"), 429, "queue-full")
     client.post(f"/v1/jobs/{jobs[0]}/cancel")
@@ -182,7 +182,7 @@ def test_a_full_queue_and_a_mistake_of_ours_are_not_remembered(client, ask, job_
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(job_service, "create_generation", fail)
+        patch.setattr(services.subjects, "generate", fail)
         assert ask("broken").status_code == 500
     assert ask("broken").status_code == 202
 

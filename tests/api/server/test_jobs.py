@@ -48,17 +48,17 @@ def test_what_is_over_says_so(client, job_id, personalized):
     assert "retry-after" not in answer.headers
 
 
-def test_what_redis_has_forgotten_is_read_from_the_store(client, job_service, job_id, subject_id, personalized):
+def test_what_redis_has_forgotten_is_read_from_the_store(client, services, job_id, subject_id, personalized):
     personalized(job_id)
     waiting = client.post("/v1/generations", json={"subject_id": subject_id, "prompt": "a [V] face"}).json()["id"]
     before = client.get(f"/v1/jobs/{job_id}").json()
-    job_service.ledger.redis.flushdb()
+    services.redis.flushdb()
     assert client.get(f"/v1/jobs/{job_id}").json() == before
     assert client.get(f"/v1/jobs/{waiting}").json()["status"] == "queued"
 
 
-def test_without_redis_what_is_over_can_be_read(client, settings, job_service, job_id, personalized):
-    gone = create_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"}), job_service=job_service)
+def test_without_redis_what_is_over_can_be_read(client, settings, services, job_id, personalized):
+    gone = create_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"}), services=services)
     with TestClient(gone, "http://127.0.0.1:8000", client=("127.0.0.1", 5)) as other:
         refused = other.get(f"/v1/jobs/{job_id}")
         assert (refused.status_code, refused.json()["code"]) == (503, "broker-unavailable")
@@ -125,7 +125,7 @@ def test_a_running_job_is_asked_to_stop(client, job_id, claim):
 
 @pytest.fixture
 def listed(client, photo, subject_id):
-    """Jobs of one subject, newest first, and of another one."""
+    """Services of one subject, newest first, and of another one."""
     asked = {"subject_id": subject_id, "prompt": "a [V] face"}
     made = [client.get(f"/v1/subjects/{subject_id}").json()["job_id"]]
     for _ in range(3):
@@ -186,9 +186,7 @@ def test_filters_that_mean_nothing_are_refused(client, query, field):
 def test_every_step_changes_the_etag(client, job_id, claim):
     held, tags = claim(job_id), set()
     for step in (1, 2, 2):
-        held.job_service.ledger.beat(
-            held.assignment.claim, Progress("finetune", step, 9)
-        )  # as a worker does between events
+        held.services.claims.beat(held.assignment, Progress("finetune", step, 9))  # as a worker does between events
         tags.add(client.get(f"/v1/jobs/{job_id}").headers["etag"])
     assert len(tags) == 2
 

@@ -20,9 +20,9 @@ def bearer(key):
 
 
 @pytest.fixture
-def outside(settings, job_service):
+def outside(settings, services):
     """Another machine."""
-    return TestClient(create_app(settings, job_service=job_service), "http://faces.example", client=("10.0.0.7", 5))
+    return TestClient(create_app(settings, services=services), "http://faces.example", client=("10.0.0.7", 5))
 
 
 def test_a_stored_key_authenticates_its_tenant(outside, store):
@@ -30,11 +30,11 @@ def test_a_stored_key_authenticates_its_tenant(outside, store):
     assert outside.get("/v1/usage", headers=bearer(key)).json()["tenant"] == "acme"
 
 
-def test_a_revoked_key_opens_nothing(settings, job_service, store):
+def test_a_revoked_key_opens_nothing(settings, services, store):
     ring = ApiKeys(store)
     known, key = ring.create("acme", "ci")
     ring.revoke(known.id)
-    client = TestClient(create_app(settings, job_service=job_service), "http://127.0.0.1:8000", client=("127.0.0.1", 5))
+    client = TestClient(create_app(settings, services=services), "http://127.0.0.1:8000", client=("127.0.0.1", 5))
     for headers in (bearer(key), {}):
         refused = client.get("/v1/usage", headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
@@ -49,10 +49,10 @@ def test_wrong_keys_open_nothing(outside, store):
     assert outside.get("/v1/usage", headers={"authorization": f"bearer  {key}"}).status_code == 200
 
 
-def test_keys_of_the_environment_stay_the_local_tenants(settings, job_service, store):
+def test_keys_of_the_environment_stay_the_local_tenants(settings, services, store):
     _, key = ApiKeys(store).create("acme", "ci")
     both = settings.model_copy(update={"api_keys": (SecretStr("one"),)})
-    client = TestClient(create_app(both, job_service=job_service), client=("10.0.0.7", 5))
+    client = TestClient(create_app(both, services=services), client=("10.0.0.7", 5))
     assert client.get("/v1/usage", headers=bearer("one")).json()["tenant"] == "local"
     assert client.get("/v1/usage", headers=bearer(key)).json()["tenant"] == "acme"
 
@@ -80,23 +80,23 @@ def test_guessing_does_not_fill_the_memory(monkeypatch):
     assert len(authenticator._cache) == 5
 
 
-def test_a_store_that_does_not_answer_lets_no_one_in(settings, job_service, monkeypatch):
+def test_a_store_that_does_not_answer_lets_no_one_in(settings, services, monkeypatch):
     def fail(*_, **__):
         raise StoreUnavailable
 
-    app = create_app(settings, job_service=job_service)
-    monkeypatch.setattr(job_service.archive.store, "list", fail)
+    app = create_app(settings, services=services)
+    monkeypatch.setattr(services.store, "list", fail)
     client = TestClient(app, "http://127.0.0.1:8000", client=("127.0.0.1", 5))
     assert client.get("/v1/models").status_code == 503
     assert client.get("/healthz").status_code == 200
 
 
-def test_stored_keys_let_the_server_listen(settings, job_service, store):
+def test_stored_keys_let_the_server_listen(settings, services, store):
     outward = settings.model_copy(update={"api_host": "0.0.0.0"})
     with pytest.raises(SettingsError, match="keys create"):
-        create_app(outward, job_service=job_service)
+        create_app(outward, services=services)
     ApiKeys(store).create("acme", "ci")
-    create_app(outward, job_service=job_service)
+    create_app(outward, services=services)
 
 
 @pytest.fixture

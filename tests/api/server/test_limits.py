@@ -13,12 +13,12 @@ from core.tenants.api_keys import ApiKeys
 
 
 @pytest.fixture
-def open_client(settings, job_service, store, finder):
+def open_client(settings, services, store, finder):
     """A client with a key of its own tenant, and the settings it is told."""
 
     def make(tenant="acme", **changes):
         _, key = ApiKeys(store).create(tenant, "test")
-        app = create_app(settings.model_copy(update=changes), job_service=job_service)
+        app = create_app(settings.model_copy(update=changes), services=services)
         app.dependency_overrides[the_face_finder] = lambda: finder
         headers = {"authorization": f"Bearer {key}"}
         return TestClient(app, headers=headers, client=("10.0.0.7", 5), raise_server_exceptions=False)
@@ -70,11 +70,9 @@ def test_personalizing_has_a_limit_of_its_own(open_client, photo, finder, store)
     assert client.get("/v1/subjects").status_code == 200
 
 
-def test_the_local_tenant_has_no_limits_unless_it_is_asked_for(client, settings, job_service):
+def test_the_local_tenant_has_no_limits_unless_it_is_asked_for(client, settings, services):
     assert "ratelimit" not in client.get("/v1/subjects").headers
-    limited = create_app(
-        settings.model_copy(update={"limit_local": True, "requests_per_minute": 1}), job_service=job_service
-    )
+    limited = create_app(settings.model_copy(update={"limit_local": True, "requests_per_minute": 1}), services=services)
     local = TestClient(limited, "http://127.0.0.1:8000", client=("127.0.0.1", 5))
     assert [local.get("/v1/subjects").status_code for _ in range(2)] == [200, 429]
 
@@ -93,7 +91,7 @@ def test_without_redis_what_does_not_need_it_is_answered(open_client):
     assert time.monotonic() - began < 3
 
 
-def test_keys_are_asked_before_anything_is_counted(open_client, job_service):
+def test_keys_are_asked_before_anything_is_counted(open_client, services):
     client = open_client(requests_per_minute=1)
     for _ in range(3):
         assert client.get("/v1/subjects", headers={"authorization": "Bearer x"}).status_code == 401

@@ -44,12 +44,12 @@ def test_while_it_is_personalized_no_photos_are_taken(client, photo, store):
     assert store.objects == before
 
 
-def test_photos_are_kept_when_that_is_asked_for(client, photo, personalized, job_service):
+def test_photos_are_kept_when_that_is_asked_for(client, photo, personalized, archive):
     subject = post(client, photo, CONSENT | {"keep_photos": "true"}).json()
     personalized(subject["job_id"])
     assert client.get(f"/v1/subjects/{subject['id']}").json()["photos_kept"] == 1
     more = add(client, subject["id"], photo).json()
-    request = job_service.archive.accepted("local", more["job_id"]).request
+    request = archive.accepted("local", more["job_id"]).request
     assert (len(request.photos), request.start_key) == (2, "")
     personalized(more["job_id"])
     last = add(client, subject["id"], photo, data=CONSENT | {"keep_photos": "false"}).json()

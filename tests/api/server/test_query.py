@@ -48,9 +48,9 @@ def test_all_unknown_parameters_are_named_and_the_known_ones_with_them(client):
     assert "cursor, kind, limit, status, subject_id" in problem["detail"]
 
 
-def test_the_caller_is_authenticated_first(settings, job_service):
+def test_the_caller_is_authenticated_first(settings, services):
     keyed = settings.model_copy(update={"api_keys": ()})
-    client = TestClient(create_app(keyed, job_service=job_service), "http://faces.example", client=("10.0.0.7", 5))
+    client = TestClient(create_app(keyed, services=services), "http://faces.example", client=("10.0.0.7", 5))
     assert client.get("/v1/jobs?no_such=1").status_code == 403
 
 

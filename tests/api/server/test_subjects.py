@@ -49,9 +49,9 @@ def test_a_photo_becomes_a_subject_and_a_job(client, photo, store, notifier):
     assert not any(photo in data for data in store.objects.values())
 
 
-def test_options_reach_the_request(client, job_service, photo):
+def test_options_reach_the_request(client, archive, photo):
     subject = post(client, photo, {"consent": "true", "options": '{"rank": 2, "steps": 7, "seed": 3}'}).json()
-    request = job_service.archive.accepted("local", subject["job_id"]).request
+    request = archive.accepted("local", subject["job_id"]).request
     assert (request.rank, request.steps, request.seed) == (2, 7, 3)
 
 
@@ -188,7 +188,7 @@ def test_unknown_subjects_are_404(client, identifier):
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_deletion_leaves_nothing_and_can_be_repeated(client, photo, job_service, store):
+def test_deletion_leaves_nothing_and_can_be_repeated(client, photo, ledger, store):
     subject = post(client, photo, CONSENT | {"name": "Ada"}).json()
     path = f"/v1/subjects/{subject['id']}"
     receipt = client.delete(path)
@@ -198,7 +198,7 @@ def test_deletion_leaves_nothing_and_can_be_repeated(client, photo, job_service,
     assert_refused(client.get(f"/v1/jobs/{subject['job_id']}"), 404, "job-not-found")
     assert client.delete(path).json() == receipt.json()
     assert [key for key in store.list("") if not key.startswith(("erasures/", "erasing/"))] == []
-    assert job_service.ledger.queued(JobKind.PERSONALIZE) == 0
+    assert ledger.queued(JobKind.PERSONALIZE) == 0
 
 
 def test_weights_are_there_when_personalizing_has_succeeded(client, photo, personalized):

@@ -34,8 +34,8 @@ EVERY = operations(create_app(Settings()))
 
 
 @pytest.fixture
-def app(settings, job_service, finder):
-    app = create_app(settings, job_service=job_service)
+def app(settings, services, finder):
+    app = create_app(settings, services=services)
     app.dependency_overrides[the_face_finder] = lambda: finder
     app.dependency_overrides[the_resolver] = lambda: lambda name, port: ["93.184.215.14"]
     return app

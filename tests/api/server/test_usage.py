@@ -40,11 +40,11 @@ def test_nothing_is_a_good_answer_and_wrong_days_are_not(client):
         assert (refused.status_code, refused.json()["field"]) == (422, "days")
 
 
-def test_usage_is_read_without_redis(client, job_service, subject_id, monkeypatch):
+def test_usage_is_read_without_redis(client, services, subject_id, monkeypatch, ledger):
     import redis
 
     dead = redis.Redis(port=9, decode_responses=True)
-    monkeypatch.setattr(job_service, "ledger", Ledger(dead, job_service.ledger.limits))
+    monkeypatch.setattr(services.jobs, "_ledger", Ledger(dead, ledger.limits))
     usage = client.get("/v1/usage").json()
     assert usage["live"] is None
     assert usage["total"]["jobs"] == {"personalize": {"succeeded": 1}}
@@ -74,9 +74,9 @@ def test_metrics_count_by_template_and_name_no_one(client, subject_id):
         assert word not in text
 
 
-def test_metrics_are_for_this_machine_or_for_a_key(settings, job_service, store):
+def test_metrics_are_for_this_machine_or_for_a_key(settings, services, store):
     def asked(address, host, **headers):
-        client = TestClient(create_app(settings, job_service=job_service), host, client=(address, 5))
+        client = TestClient(create_app(settings, services=services), host, client=(address, 5))
         return client.get("/metrics", headers=headers).status_code
 
     here, there = ("127.0.0.1", "http://127.0.0.1:8000"), ("10.0.0.7", "http://faces.example")

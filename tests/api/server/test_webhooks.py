@@ -43,10 +43,10 @@ def network():
 
 
 @pytest.fixture
-def deliver(job_service, resolver, network):
+def deliver(services, resolver, network):
     """Sends what is due, as the dispatcher does."""
-    schedule = Schedule(job_service.ledger.redis)
-    webhooks = Webhooks(job_service.archive.store, job_service.ledger.redis)
+    schedule = Schedule(services.redis)
+    webhooks = Webhooks(services.store, services.redis)
 
     def deliver():
         dispatcher = Dispatcher(webhooks, schedule, Sender(resolve=resolver, backend=network))
@@ -125,12 +125,12 @@ def test_what_is_not_public_is_refused(client, resolver, store, url):
     assert list(store.list("")) == []
 
 
-def test_development_may_be_private(settings, job_service, store):
+def test_development_may_be_private(settings, services, store):
     from fastapi.testclient import TestClient
 
     from api.server.app import create_app
 
-    app = create_app(settings.model_copy(update={"webhooks_allow_private": True}), job_service=job_service)
+    app = create_app(settings.model_copy(update={"webhooks_allow_private": True}), services=services)
     client = TestClient(app, "http://127.0.0.1:8000", client=("127.0.0.1", 5))
     assert client.post("/v1/webhooks", json={"url": "http://127.0.0.1:5000/hook"}).status_code == 201
 

@@ -14,7 +14,7 @@ from core.hyperdreambooth.formats.lidb_file import WeightsMetadata
 from core.hyperdreambooth.model.config import LidbConfig
 from core.hyperdreambooth.model.target import Target
 from core.records import PersonalizeResult, Weights
-from core.subjects import export_layouts as layouts
+from core.subjects.export_layouts import ExportLayouts
 from tests.api.server.test_subjects import assert_refused, post
 
 RANK = 2
@@ -61,7 +61,7 @@ def path(client, photo, claim, store):
             PersonalizeResult(weights=weights, likeness=None, kept_step=40, bundle="tiny", bundle_fingerprint="00ff")
         )
         if described:
-            layouts.write_down(store, "00ff", "bb", LAYOUT.to_json())
+            ExportLayouts(store).put("00ff", "bb", LAYOUT.to_json())
         return f"/v1/subjects/{subject['id']}/weights"
 
     return ready

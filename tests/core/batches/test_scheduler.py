@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.batches.scheduler import BatchScheduler
-from core.batches.service import Batch, Batches, Letter
+from core.batches.records import Batch, ItemState
 from core.batches.upload import BatchUpload
 from core.errors import BatchNotFound, BatchOver, InvalidInput, QueueFull, StoreUnavailable, SubjectNotReady
 from core.ids import time_of
@@ -25,42 +24,42 @@ if TYPE_CHECKING:
 GENERATE = JobKind.GENERATE
 
 
-def draft_of(harness: ServiceHarness, subjects: list[Subject], count: int, tenant: str = "local") -> BatchUpload:
-    draft = BatchUpload(harness.jobs, tenant, open_limit=5)
+def upload_of(harness: ServiceHarness, subjects: list[Subject], count: int, tenant: str = "local") -> BatchUpload:
+    upload = harness.batches.open_upload(tenant, open_limit=5)
     for index in range(count):
         subject = subjects[index % len(subjects)]
-        draft.add(GenerateRequest(subject_id=subject.id, prompt=f"secret prompt {index} [V]", seed=index))
-    return draft
+        upload.add(GenerateRequest(subject_id=subject.id, prompt=f"secret prompt {index} [V]", seed=index))
+    return upload
 
 
 def send(harness: ServiceHarness, subjects: list[Subject], count: int) -> Batch:
-    return draft_of(harness, subjects, count).commit().batch
+    return upload_of(harness, subjects, count).commit().batch
 
 
 def feed(harness: ServiceHarness, **options: int) -> None:
-    BatchScheduler(harness.jobs, pass_seconds=60.0, **options).feed()
+    harness.services.scheduler(pass_seconds=60.0, **options).feed()
 
 
 def counts(harness: ServiceHarness, batch: Batch) -> dict[str, int]:
-    return {status.value: count for status, count in standing(harness, batch).tally.counts.items() if count}
+    return {status.value: count for status, count in standing(harness, batch).items.counts.items() if count}
 
 
 def standing(harness: ServiceHarness, batch: Batch):
-    return Batches(harness.jobs).read(batch.tenant, batch.id)
+    return harness.batches.get(batch.tenant, batch.id)
 
 
 def items(harness: ServiceHarness, batch: Batch):
-    return list(Batches(harness.jobs).items(standing(harness, batch), range(batch.total)))
+    return list(harness.batches.items(standing(harness, batch), range(batch.total)))
 
 
 def work(harness: ServiceHarness, most: int = 1000) -> list[str]:
     """Do what waits; gives the jobs in the order in which they were done."""
     done = []
-    while len(done) < most and (claimed := harness.work.claim(GENERATE, "", max_jobs=1, max_rows=100)):
+    while len(done) < most and (claimed := harness.claims.claim(GENERATE, "", max_jobs=1, max_rows=100)):
         (assignment,) = claimed
-        key = harness.jobs.archive.put_attempt(assignment.job, "0.png", b"png", content_type="image/png")
+        key = harness.archive.put_attempt(assignment.job, "0.png", b"png", content_type="image/png")
         image = Image(id=store_keys.image_id(assignment.job.id, 0), key=key, seed=0, width=8, height=8)
-        assert harness.work.commit(assignment, GenerateResult(images=(image,)), {"generate": 1.0})
+        assert harness.claims.commit(assignment, GenerateResult(images=(image,)), {"generate": 1.0})
         done.append(assignment.job.id)
     return done
 
@@ -98,9 +97,9 @@ def test_the_bell_of_an_item_does_what_is_more_urgent(harness: ServiceHarness) -
     batch = send(harness, [subject], 2)
     feed(harness)
     later = harness.generation(subject)
-    (assignment,) = harness.work.claim(GENERATE, f"local/{batch.job_id(0)}", max_jobs=8, max_rows=100)
+    (assignment,) = harness.claims.claim(GENERATE, f"local/{batch.job_id(0)}", max_jobs=8, max_rows=100)
     assert assignment.job.id == later.id
-    assert len(harness.work.claim(GENERATE, "", max_jobs=8, max_rows=100)) == 2
+    assert len(harness.claims.claim(GENERATE, "", max_jobs=8, max_rows=100)) == 2
 
 
 def test_a_full_queue_of_items_refuses_nobody(harness: ServiceHarness) -> None:
@@ -119,7 +118,7 @@ def test_tenants_have_their_turns(harness: ServiceHarness) -> None:
     feed(harness, window=8)
     work(harness, 4)
     feed(harness, window=8)
-    assert [standing(harness, batch).tally.letters.count(Letter.WAITING) for batch in batches] == [18, 30]
+    assert [standing(harness, batch).items.states.count(ItemState.WAITING) for batch in batches] == [18, 30]
 
 
 def test_a_job_that_is_given_back_waits_with_the_items_again(harness: ServiceHarness) -> None:
@@ -127,7 +126,7 @@ def test_a_job_that_is_given_back_waits_with_the_items_again(harness: ServiceHar
     batch = send(harness, [subject], 1)
     feed(harness)
     assignment = harness.claim(GENERATE)
-    harness.work.give_back(assignment, counted=True)
+    harness.claims.give_back(assignment, counted=True)
     later = harness.generation(subject)
     assert work(harness) == [later.id, batch.job_id(0)]
 
@@ -154,7 +153,7 @@ def test_a_feeder_that_is_killed_is_no_harm(
     before = harness.ledger.queued_items()
     feed(harness)
     assert harness.ledger.queued_items() == before  # who died has the turn until it runs out
-    harness.ledger.end_turn("feeding")
+    harness.locks.release("feeding")
     feed(harness)
     done += work(harness)
     assert sorted(done) == [batch.job_id(index) for index in range(10)]
@@ -165,14 +164,14 @@ def test_a_feeder_that_is_killed_is_no_harm(
 def test_an_item_is_accepted_once_also_when_it_is_admitted_while_it_ends(harness: ServiceHarness) -> None:
     batch = send(harness, [harness.ready_subject()], 1)
     feed(harness)
-    accepted = harness.jobs.archive.accepted("local", batch.job_id(0))
+    accepted = harness.archive.accepted("local", batch.job_id(0))
     assert accepted
     work(harness)
     harness.jobs.admit(accepted)  # as a scheduler does that has looked before it ended
     assert work(harness) == []
-    harness.maintenance.reconcile()
+    harness.services.recovery.reconcile()
     assert not list(harness.store.list("pending/"))
-    assert harness.jobs.job("local", batch.job_id(0)).state.is_final
+    assert harness.jobs.get("local", batch.job_id(0)).state.is_final
 
 
 def test_redis_comes_back_empty(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,10 +179,10 @@ def test_redis_comes_back_empty(harness: ServiceHarness, monkeypatch: pytest.Mon
     feed(harness, window=20)
     done = work(harness, 5)
     harness.ledger.redis.flushall()
-    monkeypatch.setattr("worker.maintenance.time_of", lambda name: time_of(name) - 3600)
+    monkeypatch.setattr("core.jobs.recovery.time_of", lambda name: time_of(name) - 3600)
     for _ in range(10):
         feed(harness, window=20)
-        harness.maintenance.reconcile()
+        harness.services.recovery.reconcile()
         done += work(harness)
     assert sorted(done) == [batch.job_id(index) for index in range(150)]
     feed(harness)
@@ -218,7 +217,7 @@ def test_a_batch_that_cannot_be_read_holds_up_no_other(harness: ServiceHarness) 
 def test_erasing_has_its_own_time(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = harness.ready_subject()
     old, new = (send(harness, [subject], 2) for _ in range(2))
-    Batches(harness.jobs).delete("local", old.id)
+    harness.batches.delete("local", old.id)
     admit = harness.jobs.admit
 
     def slowly(item: Accepted) -> None:
@@ -226,7 +225,7 @@ def test_erasing_has_its_own_time(harness: ServiceHarness, monkeypatch: pytest.M
         time.sleep(0.1)
 
     monkeypatch.setattr(harness.jobs, "admit", slowly)
-    BatchScheduler(harness.jobs, pass_seconds=0.09).feed()
+    harness.services.scheduler(pass_seconds=0.09).feed()
     assert harness.ledger.queued_items() == {"local": 2}
     assert [key for key in harness.store.objects if old.id in key] == [f"batches/late/local/{old.id}"]
     assert counts(harness, new) == {"queued": 2}
@@ -237,17 +236,17 @@ def test_canceling(harness: ServiceHarness) -> None:
     feed(harness, window=10)
     work(harness, 3)
     running = harness.claim(GENERATE)
-    assert Batches(harness.jobs).cancel("local", batch.id).status is BatchStatus.CANCELING
+    assert harness.batches.cancel("local", batch.id).status is BatchStatus.CANCELING
     feed(harness)
     assert counts(harness, batch) == {"running": 1, "succeeded": 3, "canceled": 116}
     assert not harness.ledger.queued_items()
-    harness.work.cancel(running)
+    harness.claims.cancel(running)
     feed(harness)
     assert counts(harness, batch) == {"succeeded": 3, "canceled": 117}
     assert standing(harness, batch).status is BatchStatus.CANCELED
     assert [each.status for each in items(harness, batch)[:5]] == ["succeeded"] * 3 + ["canceled"] * 2
     with pytest.raises(BatchOver):
-        Batches(harness.jobs).cancel("local", batch.id)
+        harness.batches.cancel("local", batch.id)
 
 
 @pytest.mark.parametrize("over", [False, True])
@@ -257,7 +256,7 @@ def test_deleting_a_subject_takes_its_items_out(harness: ServiceHarness, over: b
     feed(harness, window=200 if over else 20)
     work(harness, 150 if over else 5)
     feed(harness, window=200 if over else 20)
-    harness.jobs.delete_subject("local", gone.id)
+    harness.subjects.delete("local", gone.id)
     now = items(harness, batch)
     assert {each.status for each in now[:6:2]} == {ItemStatus.FAILED}  # at once, for those that had jobs
     feed(harness, window=200)
@@ -275,9 +274,9 @@ def test_deleting_a_subject_takes_its_items_out(harness: ServiceHarness, over: b
 
 def test_a_subject_that_is_deleted_while_a_batch_is_sent(harness: ServiceHarness) -> None:
     gone, stays = harness.ready_subject(), harness.ready_subject()
-    draft = draft_of(harness, [gone, stays], 150)
-    harness.jobs.delete_subject("local", gone.id)
-    batch = draft.commit().batch
+    upload = upload_of(harness, [gone, stays], 150)
+    harness.subjects.delete("local", gone.id)
+    batch = upload.commit().batch
     feed(harness, window=200)
     work(harness)
     feed(harness)
@@ -288,14 +287,14 @@ def test_a_subject_that_is_deleted_while_a_batch_is_sent(harness: ServiceHarness
 def test_a_subject_that_goes_as_its_item_is_admitted(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = harness.ready_subject()
     batch = send(harness, [gone], 2)
-    put = harness.jobs.archive.put_accepted
+    put = harness.archive.put_accepted
 
     def delete_first(accepted: object) -> None:
         monkeypatch.undo()
         put(accepted)  # type: ignore[arg-type]
-        harness.jobs.delete_subject("local", gone.id)
+        harness.subjects.delete("local", gone.id)
 
-    monkeypatch.setattr(harness.jobs.archive, "put_accepted", delete_first)
+    monkeypatch.setattr(harness.archive, "put_accepted", delete_first)
     feed(harness)
     feed(harness)
     assert counts(harness, batch) == {"failed": 2}
@@ -305,7 +304,7 @@ def test_a_subject_that_goes_as_its_item_is_admitted(harness: ServiceHarness, mo
 
 def put_late(harness: ServiceHarness, assignment: Assignment) -> None:
     """As a worker does that had ended its job a moment before it was erased."""
-    harness.jobs.archive.put_outcome(assignment.job)
+    harness.archive.put_outcome(assignment.job)
 
 
 def leftovers(harness: ServiceHarness, batch: Batch) -> list[str]:
@@ -325,35 +324,35 @@ def test_deleting_a_batch_leaves_nothing(harness: ServiceHarness, ready: bool) -
     running = harness.claim(GENERATE)
     if ready:
         feed(harness)
-    Batches(harness.jobs).delete("local", batch.id)
+    harness.batches.delete("local", batch.id)
     with pytest.raises(BatchNotFound):
         standing(harness, batch)
     feed(harness)
     feed(harness)
-    assert not harness.work.commit(running, GenerateResult(images=()), {})
+    assert not harness.claims.commit(running, GenerateResult(images=()), {})
     assert leftovers(harness, batch) == [f"batches/late/local/{batch.id}"]
     assert work(harness) == []
     put_late(harness, running)
-    BatchScheduler(harness.jobs).drop_old(0)
+    harness.services.scheduler().drop_old(0)
     assert len(leftovers(harness, batch)) == 2
-    BatchScheduler(harness.jobs, erase_seconds=-1).drop_old(0)
+    harness.services.scheduler(erase_seconds=-1).drop_old(0)
     assert leftovers(harness, batch) == []
     assert not harness.ledger.redis.keys(f"hdb:*{batch.job_id(60)}*")
 
 
 def test_a_deletion_goes_on_where_it_stopped(harness: ServiceHarness) -> None:
     batch = send(harness, [harness.ready_subject()], 250)
-    Batches(harness.jobs).delete("local", batch.id)
+    harness.batches.delete("local", batch.id)
     for _ in range(20):
-        BatchScheduler(harness.jobs, pass_seconds=0.0005).feed()
-        harness.ledger.end_turn("feeding")
+        harness.services.scheduler(pass_seconds=0.0005).feed()
+        harness.locks.release("feeding")
     feed(harness)
     assert leftovers(harness, batch) == [f"batches/late/local/{batch.id}"]
 
 
 def test_old_batches_are_deleted(harness: ServiceHarness) -> None:
     batch = send(harness, [harness.ready_subject()], 2)
-    scheduler = BatchScheduler(harness.jobs)
+    scheduler = harness.services.scheduler()
     scheduler.drop_old(-1)  # it is not over
     feed(harness)
     work(harness)
@@ -366,7 +365,7 @@ def test_old_batches_are_deleted(harness: ServiceHarness) -> None:
 
 
 def test_what_was_never_whole_is_taken_away(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    draft_of(harness, [harness.ready_subject()], 150)
+    upload_of(harness, [harness.ready_subject()], 150)
     feed(harness)
     assert list(harness.store.list("batches/open/"))
     now = time.time()
@@ -379,15 +378,15 @@ def test_what_was_never_whole_is_taken_away(harness: ServiceHarness, monkeypatch
 def test_what_is_discarded_leaves_nothing(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     before = dict(harness.store.objects)
-    draft_of(harness, [subject], 250).discard()
+    upload_of(harness, [subject], 250).discard()
     assert harness.store.objects == before
 
 
 def test_a_bad_item_does_not_sink_the_rest(harness: ServiceHarness) -> None:
     subject, (unready, _) = harness.ready_subject(), harness.new_subject()
-    draft = draft_of(harness, [unready, subject], 4)
-    draft.refuse(InvalidInput("prompt: too long"), (("prompt", "too long"),), line=7, custom_id="x")
-    batch = draft.commit().batch
+    upload = upload_of(harness, [unready, subject], 4)
+    upload.refuse(InvalidInput("prompt: too long"), (("prompt", "too long"),), line=7, custom_id="x")
+    batch = upload.commit().batch
     assert counts(harness, batch) == {"queued": 2, "invalid": 3}
     found = items(harness, batch)
     assert [each.status.value for each in found] == ["invalid", "queued", "invalid", "queued", "invalid"]
@@ -417,11 +416,11 @@ def test_webhooks_are_told_once_that_it_is_over(harness: ServiceHarness, cancele
     feed(harness)
     assert not list(harness.store.list("deliveries/"))
     if canceled:
-        Batches(harness.jobs).cancel("local", batch.id)
+        harness.batches.cancel("local", batch.id)
         feed(harness)
     work(harness)
     feed(harness)
-    harness.jobs.delete_subject("local", subject.id)
+    harness.subjects.delete("local", subject.id)
     feed(harness)
     (key,) = harness.store.list(f"deliveries/local/{webhook.id}/")
     body = json.loads(json.loads(harness.store.get(key))["body"])
@@ -471,18 +470,18 @@ def test_the_reaper_feeds_and_drops(harness: ServiceHarness) -> None:
 def test_limits(harness: ServiceHarness) -> None:
     subject, (unready, _) = harness.ready_subject(), harness.new_subject()
     with pytest.raises(InvalidInput, match="at least one"):
-        BatchUpload(harness.jobs, "local", open_limit=5).commit()
+        harness.batches.open_upload("local", open_limit=5).commit()
     with pytest.raises(SubjectNotReady):
-        draft_of(harness, [unready], 3).commit()
+        upload_of(harness, [unready], 3).commit()
     with pytest.raises(InvalidInput, match="at most 10000"):
-        draft_of(harness, [subject], MAX_ITEMS + 1)
+        upload_of(harness, [subject], MAX_ITEMS + 1)
     with pytest.raises(QueueFull):
-        BatchUpload(harness.jobs, "local", open_limit=3)
-    BatchUpload(harness.jobs, "other", open_limit=3)
+        harness.batches.open_upload("local", open_limit=3)
+    harness.batches.open_upload("other", open_limit=3)
 
 
 def picked(harness: ServiceHarness, batch: Batch) -> Callable[..., list[int]]:
-    return lambda **wanted: Batches(harness.jobs).pick(standing(harness, batch), **wanted)
+    return lambda **wanted: harness.batches.pick(standing(harness, batch), **wanted)
 
 
 def test_items_can_be_picked(harness: ServiceHarness) -> None:

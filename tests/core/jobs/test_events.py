@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import InternalFault
 from core.jobs.events import Event, EventType, event_key, last_event, order_of, read_event
-from core.jobs.ledger import Hold, Progress
+from core.jobs.ledger import LeaseState, Progress
 from core.records import Image, Job, JobKind, JobState, Preview
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def record(harness: ServiceHarness, job: Job) -> Job:
 
 def commit(harness: ServiceHarness, job: Job) -> None:
     assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
-    harness.work.commit(assignment, harness.weights_of(assignment), {"finetune": 1.0})
+    harness.claims.commit(assignment, harness.weights_of(assignment), {"finetune": 1.0})
 
 
 def commit_twice(harness: ServiceHarness, job: Job) -> None:
@@ -41,7 +41,7 @@ def commit_twice(harness: ServiceHarness, job: Job) -> None:
 
 
 def fail(harness: ServiceHarness, job: Job) -> None:
-    harness.work.fail(harness.claim(JobKind.PERSONALIZE, job.ref), InternalFault("no"))
+    harness.claims.fail(harness.claim(JobKind.PERSONALIZE, job.ref), InternalFault("no"))
 
 
 def cancel_queued(harness: ServiceHarness, job: Job) -> None:
@@ -52,20 +52,20 @@ def cancel_running(harness: ServiceHarness, job: Job) -> None:
     assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
     for _ in range(2):
         harness.jobs.cancel("local", job.id)
-    harness.work.cancel(assignment)
+    harness.claims.cancel(assignment)
 
 
 def die_three_times(harness: ServiceHarness, job: Job) -> None:
     for _ in range(3):
         harness.claim(JobKind.PERSONALIZE, job.ref)
         harness.let_lease_end(job)
-        harness.maintenance.reap()
+        harness.services.recovery.reap()
 
 
 def give_up(harness: ServiceHarness, job: Job) -> None:
     for _ in range(3):
         assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
-        harness.work.give_back(assignment, counted=True, error=InternalFault("no"))
+        harness.claims.give_back(assignment, counted=True, error=InternalFault("no"))
 
 
 QUEUED, RUNNING = EventType.QUEUED, EventType.RUNNING
@@ -94,7 +94,7 @@ def test_every_change_is_told_once(
     ids = [order_of(event.id) for event in seen]
     assert ids == sorted(set(ids))
     assert record(harness, job).event_id == seen[-1].id
-    over = harness.jobs.archive.outcome("local", job.id)
+    over = harness.archive.outcome("local", job.id)
     assert over is not None
     remade = last_event(over)
     assert remade.model_copy(update={"at": 0.0}) == seen[-1].model_copy(update={"at": 0.0})
@@ -127,12 +127,12 @@ def test_a_preview_is_told_once_and_stays_in_the_record(harness: ServiceHarness)
     subject, job = harness.new_subject()
     assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
     for _ in range(2):  # the first answer was lost on its way
-        assert harness.ledger.preview(assignment.claim, PREVIEW) is Hold.HELD
+        assert harness.ledger.preview(assignment.claim, PREVIEW) is LeaseState.HELD
     assert [event.preview for event in told(harness, job)] == [None, None, PREVIEW]
     assert record(harness, job).preview == PREVIEW
-    harness.work.commit(assignment, harness.weights_of(assignment), {})
+    harness.claims.commit(assignment, harness.weights_of(assignment), {})
     assert record(harness, job).preview == PREVIEW
-    assert harness.jobs.subject("local", subject.id).preview_image == PREVIEW.image
+    assert harness.subjects.get("local", subject.id).preview_image == PREVIEW.image
 
 
 @pytest.mark.parametrize("end", [fail, cancel_queued, die_three_times, give_up])
@@ -142,10 +142,10 @@ def test_a_preview_goes_with_its_attempt(harness: ServiceHarness, end: Callable[
     harness.ledger.preview(assignment.claim, PREVIEW)
     harness.ledger.give_back(assignment.claim, counted=False)
     assert record(harness, job).preview is None
-    assert harness.ledger.preview(assignment.claim, PREVIEW) is Hold.LOST
+    assert harness.ledger.preview(assignment.claim, PREVIEW) is LeaseState.LOST
     end(harness, job)
     assert record(harness, job).preview is None
-    assert harness.jobs.subject("local", subject.id).preview_image is None
+    assert harness.subjects.get("local", subject.id).preview_image is None
 
 
 def test_a_failed_job_has_no_preview(harness: ServiceHarness) -> None:
@@ -153,16 +153,16 @@ def test_a_failed_job_has_no_preview(harness: ServiceHarness) -> None:
     assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
     harness.ledger.preview(assignment.claim, PREVIEW)
     harness.jobs.cancel("local", job.id)
-    assert harness.ledger.preview(assignment.claim, PREVIEW) is Hold.CANCEL
-    harness.work.cancel(assignment)
+    assert harness.ledger.preview(assignment.claim, PREVIEW) is LeaseState.CANCEL
+    harness.claims.cancel(assignment)
     assert record(harness, job).preview is None
 
 
 def test_nothing_is_left_of_an_erased_job(harness: ServiceHarness) -> None:
     subject, job = harness.new_subject()
     assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
-    harness.jobs.delete_subject("local", subject.id)
-    assert harness.ledger.preview(assignment.claim, PREVIEW) is Hold.GONE
+    harness.subjects.delete("local", subject.id)
+    assert harness.ledger.preview(assignment.claim, PREVIEW) is LeaseState.GONE
     assert told(harness, job) == []
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.errors import InternalFault
-from core.jobs.ledger import Claim, Hold, Ledger, Progress
+from core.jobs.ledger import Claim, LeaseState, Ledger, Progress
 from core.records import Job, JobKind, JobState
 
 if TYPE_CHECKING:
@@ -114,13 +114,13 @@ def test_a_job_on_its_second_attempt_runs_alone(ledger: Ledger) -> None:
 def test_the_lease_is_renewed_only_with_the_current_number(ledger: Ledger) -> None:
     (job,) = queue_jobs(ledger, 1)
     (old,) = ledger.claim(GENERATE, job.ref)
-    assert ledger.beat(old, Progress("finetune", 3, 9), event="progress") is Hold.HELD
+    assert ledger.beat(old, Progress("finetune", 3, 9), event="progress") is LeaseState.HELD
     end_lease(ledger, job)
     assert ledger.reap() == ([job.ref], [])
-    assert ledger.beat(old, Progress()) is Hold.LOST
+    assert ledger.beat(old, Progress()) is LeaseState.LOST
     (new,) = ledger.claim(GENERATE, job.ref)
     assert new.fence > old.fence
-    assert ledger.beat(old, Progress()) is Hold.LOST
+    assert ledger.beat(old, Progress()) is LeaseState.LOST
     assert ledger.finish(old, JobState.SUCCEEDED) is None
     assert ledger.give_back(old, counted=True) is None
     assert ledger.finish(new, JobState.SUCCEEDED) is JobState.SUCCEEDED
@@ -219,7 +219,7 @@ def test_a_worker_hears_of_a_cancel_and_cannot_commit_any_more(ledger: Ledger) -
     (job,) = queue_jobs(ledger, 1)
     (claim,) = ledger.claim(GENERATE, job.ref)
     ledger.cancel(job.ref)
-    assert ledger.beat(claim, Progress("denoise", 1, 2)) is Hold.CANCEL
+    assert ledger.beat(claim, Progress("denoise", 1, 2)) is LeaseState.CANCEL
     assert ledger.finish(claim, JobState.SUCCEEDED) is JobState.CANCELED
 
 
@@ -236,7 +236,7 @@ def test_what_is_erased_is_gone_for_everybody(ledger: Ledger) -> None:
     queued, running = queue_jobs(ledger, 2)
     (claim,) = ledger.claim(GENERATE, running.ref)
     ledger.erase([queued.ref, running.ref])
-    assert ledger.beat(claim, Progress()) is Hold.GONE
+    assert ledger.beat(claim, Progress()) is LeaseState.GONE
     assert ledger.finish(claim, JobState.SUCCEEDED) is None
     assert ledger.redis.keys("*") == []
 
@@ -259,12 +259,6 @@ def test_progress_can_be_replayed(ledger: Ledger) -> None:
     assert 200 <= len(events) < 350
     assert events[-1][1]["step"] == "399"
     assert 0 < ledger.redis.pttl("hdb:local:events:job_0") <= 24 * 3600 * 1000
-
-
-def test_a_turn_is_for_one(ledger: Ledger) -> None:
-    assert [ledger.turn("x", 60) for _ in range(3)] == [True, False, False]
-    ledger.redis.flushall()
-    assert ledger.turn("x", 60)
 
 
 def test_scripts_survive_a_redis_that_forgot_them(ledger: Ledger) -> None:

@@ -7,16 +7,13 @@ import pytest
 
 from core.errors import BrokerUnavailable, InternalFault, JobNotFound
 from core.jobs import pages
-from core.jobs.ledger import Ledger
-from core.jobs.pages import Wanted
-from core.queue.connection import connect
+from core.jobs.pages import JobFilter
 from core.records import Job, JobKind, JobState, Subject
-from core.settings import Settings
 
 if TYPE_CHECKING:
     from tests.harness import ServiceHarness
 
-EVERY = Wanted()
+EVERY = JobFilter()
 
 
 def generation(harness: ServiceHarness, subject: Subject, **changes: object) -> Job:
@@ -25,7 +22,7 @@ def generation(harness: ServiceHarness, subject: Subject, **changes: object) -> 
     return harness.generation(subject, **changes)
 
 
-def ids(harness: ServiceHarness, wanted: Wanted = EVERY, tenant: str = "local") -> list[str]:
+def ids(harness: ServiceHarness, wanted: JobFilter = EVERY, tenant: str = "local") -> list[str]:
     """The jobs of all pages, two a page."""
     found, after = [], ""
     for _ in range(50):
@@ -42,11 +39,11 @@ def ids(harness: ServiceHarness, wanted: Wanted = EVERY, tenant: str = "local") 
 def some(harness: ServiceHarness) -> dict[str, Job]:
     """One job for each way a job can stand, oldest first; the first is the subject's own."""
     subject = harness.ready_subject()
-    made = {"personalized": harness.jobs.job("local", subject.job_id)}
+    made = {"personalized": harness.jobs.get("local", subject.job_id)}
     for name in ("queued", "running", "failed", "canceled"):
         made[name] = generation(harness, subject, prompt=f"a {name} [V] face")
     harness.claim(JobKind.GENERATE, made["running"].ref)
-    harness.work.fail(harness.claim(JobKind.GENERATE, made["failed"].ref), InternalFault("no"))
+    harness.claims.fail(harness.claim(JobKind.GENERATE, made["failed"].ref), InternalFault("no"))
     harness.jobs.cancel("local", made["canceled"].id)
     return made
 
@@ -60,16 +57,16 @@ def names(some: dict[str, Job], found: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted(), ["canceled", "failed", "running", "queued", "personalized"]),
-        (Wanted(state=JobState.SUCCEEDED), ["personalized"]),
-        (Wanted(state=JobState.FAILED), ["failed"]),
-        (Wanted(state=JobState.CANCELED, kind=JobKind.PERSONALIZE), []),
-        (Wanted(kind=JobKind.PERSONALIZE), ["personalized"]),
-        (Wanted(kind=JobKind.GENERATE, state=JobState.CANCELED), ["canceled"]),
+        (JobFilter(), ["canceled", "failed", "running", "queued", "personalized"]),
+        (JobFilter(state=JobState.SUCCEEDED), ["personalized"]),
+        (JobFilter(state=JobState.FAILED), ["failed"]),
+        (JobFilter(state=JobState.CANCELED, kind=JobKind.PERSONALIZE), []),
+        (JobFilter(kind=JobKind.PERSONALIZE), ["personalized"]),
+        (JobFilter(kind=JobKind.GENERATE, state=JobState.CANCELED), ["canceled"]),
     ],
 )
 def test_filters_find_what_they_say(
-    harness: ServiceHarness, some, redis: str, wanted: Wanted, expected: list[str]
+    harness: ServiceHarness, some, redis: str, wanted: JobFilter, expected: list[str]
 ) -> None:
     if redis == "empty":
         harness.ledger.redis.flushall()
@@ -77,34 +74,34 @@ def test_filters_find_what_they_say(
 
 
 def test_what_is_not_over_is_found_as_it_stands_now(harness: ServiceHarness, some) -> None:
-    assert names(some, ids(harness, Wanted(state=JobState.QUEUED))) == ["queued"]
-    assert names(some, ids(harness, Wanted(state=JobState.RUNNING))) == ["running"]
+    assert names(some, ids(harness, JobFilter(state=JobState.QUEUED))) == ["queued"]
+    assert names(some, ids(harness, JobFilter(state=JobState.RUNNING))) == ["running"]
     harness.ledger.redis.flushall()  # what ran is queued again, as far as anybody can know
-    assert names(some, ids(harness, Wanted(state=JobState.QUEUED))) == ["running", "queued"]
-    assert ids(harness, Wanted(state=JobState.RUNNING)) == []
+    assert names(some, ids(harness, JobFilter(state=JobState.QUEUED))) == ["running", "queued"]
+    assert ids(harness, JobFilter(state=JobState.RUNNING)) == []
 
 
 def test_what_is_over_but_not_written_down_yet_is_found(harness: ServiceHarness, some) -> None:
     (claim,) = harness.ledger.claim(JobKind.GENERATE, some["queued"].ref)
     harness.ledger.finish(claim, JobState.FAILED)  # and nobody has settled it
-    assert names(some, ids(harness, Wanted(state=JobState.FAILED))) == ["failed", "queued"]
-    assert ids(harness, Wanted(state=JobState.QUEUED)) == []
+    assert names(some, ids(harness, JobFilter(state=JobState.FAILED))) == ["failed", "queued"]
+    assert ids(harness, JobFilter(state=JobState.QUEUED)) == []
 
 
 def test_the_jobs_of_one_subject(harness: ServiceHarness, some) -> None:
     other = harness.ready_subject()
     mine = generation(harness, other)
-    assert ids(harness, Wanted(subject_id=other.id)) == [mine.id, other.job_id]
-    assert ids(harness, Wanted(subject_id=other.id, kind=JobKind.PERSONALIZE)) == [other.job_id]
-    assert ids(harness, Wanted(subject_id=other.id, state=JobState.QUEUED)) == [mine.id]
-    assert ids(harness, Wanted(subject_id=other.id), tenant="another") == []
+    assert ids(harness, JobFilter(subject_id=other.id)) == [mine.id, other.job_id]
+    assert ids(harness, JobFilter(subject_id=other.id, kind=JobKind.PERSONALIZE)) == [other.job_id]
+    assert ids(harness, JobFilter(subject_id=other.id, state=JobState.QUEUED)) == [mine.id]
+    assert ids(harness, JobFilter(subject_id=other.id), tenant="another") == []
     assert ids(harness, tenant="another") == []
 
 
 def test_positions_come_along(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     jobs = [generation(harness, subject) for _ in range(3)]
-    page = harness.jobs.page("local", Wanted(state=JobState.QUEUED))
+    page = harness.jobs.page("local", JobFilter(state=JobState.QUEUED))
     assert [(job.id, position) for job, position in page.jobs] == [
         (job.id, place) for place, job in reversed(list(enumerate(jobs)))
     ]
@@ -117,11 +114,11 @@ def test_an_erased_subject_takes_its_jobs_off_the_lists(harness: ServiceHarness,
         generation(harness, subject)
     if redis == "empty":
         harness.ledger.redis.flushall()
-    harness.jobs.delete_subject("local", goes.id)
+    harness.subjects.delete("local", goes.id)
     left = harness.jobs.page("local", EVERY).jobs
     assert {job.subject_id for job, _ in left} == {stays.id}
     assert len(left) == 2
-    for wanted in (Wanted(subject_id=goes.id), Wanted(subject_id=goes.id, state=JobState.QUEUED)):
+    for wanted in (JobFilter(subject_id=goes.id), JobFilter(subject_id=goes.id, state=JobState.QUEUED)):
         assert ids(harness, wanted) == []
     assert not [key for key in harness.store.objects if goes.id in key and not key.startswith("eras")]
 
@@ -160,7 +157,7 @@ def test_a_page_reads_no_more_records_than_it_shows(harness: ServiceHarness) -> 
     assert [job.id for job, _ in harness.jobs.page("local", EVERY, limit=10).jobs] == made[:10]
     assert reads == [], "Redis knows all of them"
     harness.ledger.redis.flushall()
-    page = harness.jobs.page("local", Wanted(state=JobState.CANCELED), limit=10, after=made[9])
+    page = harness.jobs.page("local", JobFilter(state=JobState.CANCELED), limit=10, after=made[9])
     assert [job.id for job, _ in page.jobs] == made[10:20]
     assert len(reads) <= 11
 
@@ -172,19 +169,19 @@ def test_a_filter_that_fits_nothing_does_not_take_for_ever(
     monkeypatch.setattr(pages, "MOST_RECORDS", 3)
     subject = harness.ready_subject()
     made = over(harness, subject, 6)
-    first = harness.jobs.page("local", Wanted(kind=JobKind.PERSONALIZE), limit=2)
+    first = harness.jobs.page("local", JobFilter(kind=JobKind.PERSONALIZE), limit=2)
     assert (first.jobs, first.after) == ([], made[3])
-    assert ids(harness, Wanted(kind=JobKind.PERSONALIZE)) == [subject.job_id]
-    short = harness.jobs.page("local", Wanted(subject_id=subject.id, state=JobState.FAILED), limit=2)
+    assert ids(harness, JobFilter(kind=JobKind.PERSONALIZE)) == [subject.job_id]
+    short = harness.jobs.page("local", JobFilter(subject_id=subject.id, state=JobState.FAILED), limit=2)
     assert (short.jobs, short.after) == ([], made[2])
-    assert ids(harness, Wanted(subject_id=subject.id, kind=JobKind.PERSONALIZE)) == [subject.job_id]
+    assert ids(harness, JobFilter(subject_id=subject.id, kind=JobKind.PERSONALIZE)) == [subject.job_id]
 
 
 def test_without_redis_only_what_is_over_can_be_listed(harness: ServiceHarness, some) -> None:
-    harness.jobs.ledger = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), harness.ledger.limits)
-    with pytest.raises(BrokerUnavailable):
-        harness.jobs.page("local", EVERY)
-    over_jobs = harness.jobs.page("local", EVERY, limit=1)
+    with harness.without_redis():
+        with pytest.raises(BrokerUnavailable):
+            harness.jobs.page("local", EVERY)
+        over_jobs = harness.jobs.page("local", EVERY, limit=1)
     assert names(some, [job.id for job, _ in over_jobs.jobs]) == ["canceled"]
     with pytest.raises(JobNotFound):
-        harness.jobs.standing("local", "job_x")
+        harness.jobs.get_queued("local", "job_x")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,17 +18,15 @@ from core.errors import (
 )
 from core.ids import new_id
 from core.jobs.ledger import Ledger, Limits
-from core.jobs.service import Jobs
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.records import GenerateResult, Image, Job, JobKind, JobState, SubjectStatus, WeightsStage
+from core.services import make_services
 from core.settings import Settings
 from core.storage import FolderStore
 from core.storage.keys import image_id
 from core.testing import MemoryNotifier, MemoryStore
-
-if TYPE_CHECKING:
-    from tests.harness import ServiceHarness
+from tests.harness import ServiceHarness
 
 PERSONALIZE, GENERATE = JobKind.PERSONALIZE, JobKind.GENERATE
 
@@ -48,8 +46,8 @@ def test_a_request_is_in_the_store_before_it_is_in_the_queue(harness: ServiceHar
     assert harness.store.exists(f"pending/local/{job.id}.json")
     assert harness.store.get(subject.photos[0]) == b"photo of a face"
     assert harness.notifier.notified == [("personalize", job.ref)]
-    assert harness.jobs.job("local", job.id).state is JobState.QUEUED
-    assert harness.jobs.subject("local", subject.id) == subject
+    assert harness.jobs.get("local", job.id).state is JobState.QUEUED
+    assert harness.subjects.get("local", subject.id) == subject
 
 
 def test_the_whole_way_from_photo_to_picture(harness: ServiceHarness) -> None:
@@ -57,15 +55,15 @@ def test_the_whole_way_from_photo_to_picture(harness: ServiceHarness) -> None:
     assert subject.status is SubjectStatus.READY
     assert (subject.likeness, subject.kept_step, subject.bundle) == (0.5, 9, "toy")
     assert subject.seconds == {"finetune": 1.0}
-    assert harness.jobs.weights("local", subject.id) == b"weights of a face"
+    assert harness.subjects.weights("local", subject.id) == b"weights of a face"
 
     job = harness.generation(subject, seed=3)
     assignment = harness.claim(GENERATE, job.ref)
     assert assignment.request.weights_key == subject.weights.refined_key
-    key = harness.jobs.archive.put_attempt(assignment.job, "0.png", b"picture", content_type="image/png")
+    key = harness.archive.put_attempt(assignment.job, "0.png", b"picture", content_type="image/png")
     image = Image(id=image_id(job.id, 0), key=key, seed=3, width=64, height=64)
-    assert harness.work.commit(assignment, GenerateResult(images=(image,)), {})
-    done = harness.jobs.job("local", job.id)
+    assert harness.claims.commit(assignment, GenerateResult(images=(image,)), {})
+    done = harness.jobs.get("local", job.id)
     assert (done.state, done.result.images) == (JobState.SUCCEEDED, (image,))
     assert harness.jobs.image("local", image.id) == b"picture"
     assert list(harness.store.list("pending/")) == []
@@ -77,30 +75,28 @@ def test_a_subject_is_ready_as_soon_as_its_job_is_over(harness: ServiceHarness) 
     harness.ledger.finish(
         assignment.claim, JobState.SUCCEEDED, result=harness.weights_of(assignment)
     )  # and no more yet
-    assert harness.jobs.job("local", job.id).state is JobState.SUCCEEDED
+    assert harness.jobs.get("local", job.id).state is JobState.SUCCEEDED
     assert harness.generation(subject).state is JobState.QUEUED
-    assert harness.jobs.subject("local", subject.id).status is SubjectStatus.READY
-    live = harness.jobs.ledger
+    assert harness.subjects.get("local", subject.id).status is SubjectStatus.READY
     other, _ = harness.new_subject()
-    harness.jobs.ledger = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), live.limits)
-    assert harness.jobs.subject("local", other.id).status is SubjectStatus.PERSONALIZING
-    harness.jobs.ledger = live
+    with harness.without_redis():
+        assert harness.subjects.get("local", other.id).status is SubjectStatus.PERSONALIZING
 
 
 def test_the_photo_goes_when_personalising_ends_unless_asked_for(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     assert subject.photos == ()
     assert stored(harness, b"photo of a face") == []
-    harness.jobs.keep_photos = True
+    harness = ServiceHarness(harness.ledger, harness.store, keep_photos=True)
     subject = harness.ready_subject()
     assert harness.store.get(subject.photos[0]) == b"photo of a face"
 
 
 def test_a_job_that_is_over_is_known_without_redis(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
-    before = harness.jobs.job("local", subject.job_id)
+    before = harness.jobs.get("local", subject.job_id)
     harness.ledger.redis.flushall()
-    assert harness.jobs.job("local", subject.job_id) == before
+    assert harness.jobs.get("local", subject.job_id) == before
     with pytest.raises(JobOver):
         harness.jobs.cancel("local", subject.job_id)
 
@@ -108,11 +104,11 @@ def test_a_job_that_is_over_is_known_without_redis(harness: ServiceHarness) -> N
 def test_unknown_things_are_not_found(harness: ServiceHarness) -> None:
     for name in ("", "nonsense", "../../x", new_id("job"), new_id("sub"), new_id("img")):
         with pytest.raises(JobNotFound):
-            harness.jobs.job("local", name)
+            harness.jobs.get("local", name)
         with pytest.raises(SubjectNotFound):
-            harness.jobs.subject("local", name)
+            harness.subjects.get("local", name)
         with pytest.raises(SubjectNotFound):
-            harness.jobs.delete_subject("local", name)
+            harness.subjects.delete("local", name)
         with pytest.raises(ImageNotFound):
             harness.jobs.image("local", name)
 
@@ -120,12 +116,12 @@ def test_unknown_things_are_not_found(harness: ServiceHarness) -> None:
 def test_another_tenant_sees_nothing(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     with pytest.raises(SubjectNotFound):
-        harness.jobs.subject("other", subject.id)
+        harness.subjects.get("other", subject.id)
     with pytest.raises(SubjectNotFound):
-        harness.jobs.delete_subject("other", subject.id)
+        harness.subjects.delete("other", subject.id)
     with pytest.raises(JobNotFound):
-        harness.jobs.job("other", subject.job_id)
-    assert harness.jobs.subjects("other") == []
+        harness.jobs.get("other", subject.job_id)
+    assert harness.subjects.page("other") == []
 
 
 def test_subjects_are_listed_in_order_and_in_pages(harness: ServiceHarness) -> None:
@@ -133,8 +129,8 @@ def test_subjects_are_listed_in_order_and_in_pages(harness: ServiceHarness) -> N
     for _ in range(3):
         subjects.append(harness.new_subject()[0].id)
         time.sleep(0.002)
-    assert [subject.id for subject in harness.jobs.subjects("local")] == subjects[::-1]
-    assert [subject.id for subject in harness.jobs.subjects("local", limit=1, after=subjects[2])] == subjects[1:2]
+    assert [subject.id for subject in harness.subjects.page("local")] == subjects[::-1]
+    assert [subject.id for subject in harness.subjects.page("local", limit=1, after=subjects[2])] == subjects[1:2]
 
 
 def test_nothing_is_generated_before_there_are_weights(harness: ServiceHarness) -> None:
@@ -167,10 +163,10 @@ def test_a_queue_that_fills_up_meanwhile_keeps_nothing_either(harness: ServiceHa
 def test_without_redis_nothing_is_accepted_within_a_second(tmp_path: Path) -> None:
     dead = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), Limits())
     store = MemoryStore()
-    jobs = Jobs(store, dead, MemoryNotifier())
+    services = make_services(store, dead, MemoryNotifier())
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable):
-        jobs.create_subject("local", [b"photo"], consent=None)
+        services.subjects.create("local", [b"photo"], consent=None)
     assert time.monotonic() - began < 1.0
     assert store.objects == {}
 
@@ -189,7 +185,7 @@ def test_what_was_refused_and_yet_queued_leaves_nothing(
     with pytest.raises(BrokerUnavailable):
         harness.generation(subject)
     assert harness.ledger.queued(GENERATE) == 1
-    assert harness.work.claim(GENERATE, "", max_jobs=1, max_rows=100) == []
+    assert harness.claims.claim(GENERATE, "", max_jobs=1, max_rows=100) == []
     assert harness.store.objects == before
     assert harness.ledger.queued(GENERATE) == 0
 
@@ -197,7 +193,7 @@ def test_what_was_refused_and_yet_queued_leaves_nothing(
 def test_a_job_is_canceled_at_once_while_it_waits(harness: ServiceHarness) -> None:
     subject, job = harness.new_subject()
     assert harness.jobs.cancel("local", job.id).state is JobState.CANCELED
-    assert harness.jobs.subject("local", subject.id).status is SubjectStatus.CANCELED
+    assert harness.subjects.get("local", subject.id).status is SubjectStatus.CANCELED
     assert stored(harness, b"photo of a face") == []
     assert list(harness.store.list("pending/")) == []
     with pytest.raises(JobOver):
@@ -212,9 +208,9 @@ def test_a_job_that_redis_lost_can_be_canceled(harness: ServiceHarness) -> None:
 
 def test_a_failed_job_says_why_also_on_its_subject(harness: ServiceHarness) -> None:
     subject, job = harness.new_subject()
-    harness.work.fail(harness.claim(PERSONALIZE, job.ref), StoreUnavailable("The store burnt down."))
-    assert harness.jobs.job("local", job.id).error.code == "store-unavailable"
-    after = harness.jobs.subject("local", subject.id)
+    harness.claims.fail(harness.claim(PERSONALIZE, job.ref), StoreUnavailable("The store burnt down."))
+    assert harness.jobs.get("local", job.id).error.code == "store-unavailable"
+    after = harness.subjects.get("local", subject.id)
     assert (after.status, after.error.detail) == (SubjectStatus.FAILED, "The store burnt down.")
 
 
@@ -222,7 +218,7 @@ def test_an_attempt_that_came_to_nothing_leaves_nothing(harness: ServiceHarness)
     _, job = harness.new_subject()
     first = harness.claim(PERSONALIZE, job.ref)
     harness.weights_of(first)
-    harness.work.give_back(first, counted=True)
+    harness.claims.give_back(first, counted=True)
     assert harness.notifier.notified[-1] == ("personalize", job.ref)
     assert stored(harness, b"weights of a face") == []
 
@@ -235,11 +231,11 @@ def test_a_late_worker_neither_wins_nor_harms(harness: ServiceHarness) -> None:
     harness.maintenance.tick()
     second = harness.claim(PERSONALIZE, job.ref)
     result = harness.weights_of(second)
-    assert harness.work.commit(second, result, {})
+    assert harness.claims.commit(second, result, {})
     late_result = harness.weights_of(late)
-    assert not harness.work.commit(late, late_result, {})
+    assert not harness.claims.commit(late, late_result, {})
     assert stored(harness, b"weights of a face") == [result.weights.refined_key]
-    assert harness.jobs.weights("local", subject.id) == b"weights of a face"
+    assert harness.subjects.weights("local", subject.id) == b"weights of a face"
 
 
 @pytest.mark.parametrize("when", ["queued", "running", "over"])
@@ -248,15 +244,15 @@ def test_deletion_leaves_nothing_behind(harness: ServiceHarness, when: str) -> N
     job = harness.generation(subject)
     assignment = harness.claim(GENERATE, job.ref) if when != "queued" else None
     if assignment:
-        key = harness.jobs.archive.put_attempt(assignment.job, "0.png", b"weights of a face", content_type="image/png")
+        key = harness.archive.put_attempt(assignment.job, "0.png", b"weights of a face", content_type="image/png")
         image = Image(id=image_id(job.id, 0), key=key, seed=3, width=64, height=64)
         if when == "over":
-            harness.work.commit(assignment, GenerateResult(images=(image,)), {})
-    receipt = harness.jobs.delete_subject("local", subject.id)
+            harness.claims.commit(assignment, GenerateResult(images=(image,)), {})
+    receipt = harness.subjects.delete("local", subject.id)
     assert set(receipt.job_ids) == {subject.job_id, job.id}
     if when == "running":  # the worker has not noticed yet: it writes once more, and then wants to commit
-        harness.jobs.archive.put_attempt(assignment.job, "1.png", b"weights of a face", content_type="image/png")
-        assert not harness.work.commit(assignment, GenerateResult(images=(image,)), {})
+        harness.archive.put_attempt(assignment.job, "1.png", b"weights of a face", content_type="image/png")
+        assert not harness.claims.commit(assignment, GenerateResult(images=(image,)), {})
     for secret in (b"photo of a face", b"weights of a face", b"a [V] face"):
         assert stored(harness, secret) == []
     left = [key for key in harness.store.list("") if not key.startswith("usage/")]
@@ -264,20 +260,18 @@ def test_deletion_leaves_nothing_behind(harness: ServiceHarness, when: str) -> N
     assert not any(name in key for key in harness.store.list("usage/") for name in (subject.id, job.id, subject.job_id))
     assert subject.id not in remembered(harness)
     assert job.id not in remembered(harness)
-    for gone in (lambda: harness.jobs.subject("local", subject.id), lambda: harness.generation(subject)):
+    for gone in (lambda: harness.subjects.get("local", subject.id), lambda: harness.generation(subject)):
         with pytest.raises(SubjectNotFound):
             gone()
-    assert harness.jobs.delete_subject("local", subject.id) == receipt
-    assert harness.jobs.subjects("local") == []
+    assert harness.subjects.delete("local", subject.id) == receipt
+    assert harness.subjects.page("local") == []
 
 
 def test_an_erasure_without_redis_is_finished_later(harness: ServiceHarness, local_redis: LocalRedis) -> None:
     subject, job = harness.new_subject()
-    live = harness.jobs.ledger
-    harness.jobs.ledger = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), live.limits)
-    harness.jobs.delete_subject("local", subject.id)
+    with harness.without_redis():
+        harness.subjects.delete("local", subject.id)
     assert stored(harness, b"photo of a face") == []
-    harness.jobs.ledger = live
     harness.maintenance.finish_erasures()
     assert job.id not in remembered(harness)
 
@@ -286,8 +280,8 @@ def test_check_says_what_is_down(harness: ServiceHarness, tmp_path: Path) -> Non
     assert harness.jobs.check() == {"redis": "ok", "store": "ok"}
     (tmp_path / "file").write_text("")
     dead = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), harness.ledger.limits)
-    jobs = Jobs(FolderStore(tmp_path / "file"), dead, MemoryNotifier())
-    assert jobs.check() == {"redis": "broker-unavailable", "store": "store-unavailable"}
+    services = make_services(FolderStore(tmp_path / "file"), dead, MemoryNotifier())
+    assert services.jobs.check() == {"redis": "broker-unavailable", "store": "store-unavailable"}
 
 
 def test_what_to_scale_on(harness: ServiceHarness) -> None:

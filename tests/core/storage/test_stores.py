@@ -105,7 +105,6 @@ def test_no_key_leaves_the_store(store: Store) -> None:
         store.exists,
         store.delete,
         lambda key: store.put(key, b""),
-        lambda key: store.presign(key, 9),
     ]
     for key, use in itertools.product(BAD_KEYS, uses):
         with pytest.raises(ValueError, match="not a store key"):
@@ -163,13 +162,6 @@ def test_a_bucket_that_is_not_there_is_unavailable(moto: str, bucket: str) -> No
     store = S3Store(bucket[::-1], endpoint_url=moto, region="us-east-1")
     with pytest.raises(StoreUnavailable, match="NoSuchBucket"):
         store.put("a", b"")
-
-
-def test_s3_signs_urls_and_a_folder_has_none(moto: str, bucket: str, tmp_path: Path) -> None:
-    url = S3Store(bucket, endpoint_url=moto, region="us-east-1").presign("a", 60)
-    assert url is not None
-    assert url.startswith(f"{moto}/{bucket}/a?")
-    assert FolderStore(tmp_path).presign("a", 60) is None
 
 
 def test_the_settings_choose_the_store(tmp_path: Path, bucket: str, moto: str) -> None:

@@ -45,7 +45,7 @@ def test_a_response_is_found_for_a_day(responses: SavedResponses, harness: Servi
 def test_deleting_a_subject_erases_the_responses_about_it(responses: SavedResponses, harness: ServiceHarness) -> None:
     subject, _ = harness.new_subject()
     responses.save("local", DIGEST, given(), [subject.id, new_id("sub")])
-    harness.jobs.delete_subject("local", subject.id)
+    harness.subjects.delete("local", subject.id)
     assert not any(b"Ada" in data for data in harness.store.objects.values())
     assert not any(subject.id in key for key in harness.store.list("idempotency/"))
     left = responses.find("local", DIGEST)
@@ -55,7 +55,7 @@ def test_deleting_a_subject_erases_the_responses_about_it(responses: SavedRespon
 
 def test_a_response_that_comes_after_the_deletion_is_erased(responses: SavedResponses, harness: ServiceHarness) -> None:
     subject, _ = harness.new_subject()
-    harness.jobs.delete_subject("local", subject.id)
+    harness.subjects.delete("local", subject.id)
     responses.save("local", DIGEST, given(), [subject.id])
     assert not any(b"Ada" in data for data in harness.store.objects.values())
 

@@ -59,7 +59,7 @@ def test_days_are_read_back_to_where_was_asked_and_forgotten_in_the_end() -> Non
 def test_what_ends_is_recorded_and_keeps_it_when_the_subject_goes(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     harness.jobs.cancel("local", harness.generation(subject).id)
-    harness.jobs.delete_subject("local", subject.id)
+    harness.subjects.delete("local", subject.id)
     found = {(each.kind.value, each.state.value) for each in usage.ended(harness.store, "local", days=2)}
     assert found == {("personalize", "succeeded"), ("generate", "canceled")}
 

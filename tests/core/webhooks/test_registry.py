@@ -56,10 +56,10 @@ def test_what_happens_to_a_subject_is_published(harness: ServiceHarness, webhook
     subject = harness.ready_subject()
     job = harness.generation(subject)
     assignment = harness.claim(JobKind.GENERATE, job.ref)
-    harness.work.fail(assignment, InternalFault("a face was seen"))
+    harness.claims.fail(assignment, InternalFault("a face was seen"))
     waiting = harness.generation(subject)
     harness.jobs.cancel("local", waiting.id)
-    harness.jobs.delete_subject("local", subject.id)
+    harness.subjects.delete("local", subject.id)
     assert sorted(types_of(webhooks, webhook)) == [
         "job.canceled",
         "job.failed",
@@ -95,7 +95,7 @@ def test_only_what_was_asked_for_is_told(harness: ServiceHarness, webhooks: Webh
 def test_settling_again_publishes_nothing_new(harness: ServiceHarness, webhooks: Webhooks, schedule: Schedule) -> None:
     webhook = make(webhooks, "job.succeeded")
     subject = harness.ready_subject()
-    job = harness.jobs.job("local", subject.job_id)
+    job = harness.jobs.get("local", subject.job_id)
     harness.jobs.settle(job)
     assert len(types_of(webhooks, webhook)) == 1
     (due,) = schedule.take(10)
@@ -125,9 +125,9 @@ def test_a_worker_that_dies_while_noting_it_loses_nothing(
             put(key, data, content_type=content_type)
 
         harness.store.put = failing  # type: ignore[method-assign]
-        harness.work.commit(assignment, result, {})
+        harness.claims.commit(assignment, result, {})
         harness.store.put = put  # type: ignore[method-assign]
-        harness.maintenance.reconcile()
+        harness.services.recovery.reconcile()
     assert sorted(types_of(webhooks, webhook)) == ["job.succeeded"] * 12 + ["subject.ready"] * 12
     assert len(list(webhooks.undelivered())) == 24
     assert len({delivery.id for delivery in webhooks.log("local", webhook.id, limit=100)}) == 24
@@ -136,12 +136,12 @@ def test_a_worker_that_dies_while_noting_it_loses_nothing(
 def test_a_deletion_is_published_once_however_often_it_is_finished(harness: ServiceHarness, webhooks: Webhooks) -> None:
     webhook = make(webhooks, "subject.deleted")
     subject = harness.ready_subject()
-    harness.jobs.delete_subject("local", subject.id)
+    harness.subjects.delete("local", subject.id)
     (delivery,) = webhooks.log("local", webhook.id, limit=10)
     webhooks.put_delivery(delivery.model_copy(update={"state": DeliveryState.DELIVERED}))
     harness.store.delete(f"{keys.deliveries('local', webhook.id)}{delivery.id}.json")  # long ago, by its log
     harness.maintenance.finish_erasures()
-    harness.jobs.delete_subject("local", subject.id)
+    harness.subjects.delete("local", subject.id)
     assert types_of(webhooks, webhook) == []
 
 
@@ -157,7 +157,7 @@ def test_maintenance_publishes_a_deletion_whose_server_died(harness: ServiceHarn
 
     harness.store.put = failing  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
-        harness.jobs.delete_subject("local", subject.id)
+        harness.subjects.delete("local", subject.id)
     harness.store.put = put  # type: ignore[method-assign]
     harness.maintenance.finish_erasures()
     assert types_of(webhooks, webhook) == ["subject.deleted"]
@@ -167,7 +167,7 @@ def test_of_a_deleted_subject_only_ids_are_left(harness: ServiceHarness, webhook
     make(webhooks)
     subject = harness.ready_subject()
     harness.generation(subject)
-    harness.jobs.delete_subject("local", subject.id)
+    harness.subjects.delete("local", subject.id)
     left = {key.split("/")[0] for key in harness.store.list("")}
     assert left == {"local", "deliveries", "undelivered", "erasures", "erasing", "usage"}
     for key in harness.store.list(keys.DELIVERIES):

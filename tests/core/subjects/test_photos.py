@@ -5,12 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.errors import BrokerUnavailable, InvalidInput, QueueFull, StoreUnavailable, SubjectBusy, SubjectNotFound
-from core.jobs.ledger import Ledger
-from core.queue.connection import connect
 from core.records import Consent, Job, JobKind, JobState, PersonalizeRequest, Subject, SubjectStatus
-from core.settings import Settings
 from core.storage import keys
-from core.subjects import add_photos as photos
 
 if TYPE_CHECKING:
     from tests.harness import ServiceHarness
@@ -23,18 +19,18 @@ def add(
     harness: ServiceHarness, subject: Subject, pictures: list[bytes] = MORE, **options: object
 ) -> tuple[Subject, Job]:
     consent = Consent(at=2.0, version="1")
-    return photos.add_photos(harness.jobs, subject.tenant, subject.id, pictures, consent=consent, **options)  # type: ignore[arg-type]
+    return harness.photos.add(subject.tenant, subject.id, pictures, consent=consent, **options)  # type: ignore[arg-type]
 
 
 def request_of(harness: ServiceHarness, job: Job) -> PersonalizeRequest:
-    accepted = harness.jobs.archive.accepted("local", job.id)
+    accepted = harness.archive.accepted("local", job.id)
     assert accepted is not None
     assert isinstance(accepted.request, PersonalizeRequest)
     return accepted.request
 
 
 def now(harness: ServiceHarness, subject: Subject) -> Subject:
-    return harness.jobs.subject("local", subject.id)
+    return harness.subjects.get("local", subject.id)
 
 
 def in_store(harness: ServiceHarness, secret: bytes) -> list[str]:
@@ -46,7 +42,7 @@ def learn(harness: ServiceHarness, job: Job, made: bytes = b"better weights") ->
     assignment = harness.claim(PERSONALIZE, job.ref)
     result = harness.weights_of(assignment)
     harness.store.put(result.weights.refined_key, made)
-    assert harness.work.commit(assignment, result, {"finetune": 2.0})
+    assert harness.claims.commit(assignment, result, {"finetune": 2.0})
 
 
 def test_the_subject_goes_on_with_its_weights_until_better_ones_are_there(harness: ServiceHarness) -> None:
@@ -62,11 +58,11 @@ def test_the_subject_goes_on_with_its_weights_until_better_ones_are_there(harnes
 
     pinned = harness.generation(before)
     assert harness.claim(JobKind.GENERATE, pinned.ref).request.weights_key == before.weights.refined_key
-    assert harness.jobs.weights("local", before.id) == b"weights of a face"
+    assert harness.subjects.weights("local", before.id) == b"weights of a face"
     learn(harness, job)
     after = now(harness, before)
     assert (after.status, after.refining, after.photos, after.photos_sent) == (SubjectStatus.READY, False, (), 3)
-    assert harness.jobs.weights("local", before.id) == b"better weights"
+    assert harness.subjects.weights("local", before.id) == b"better weights"
     assert harness.store.get(before.weights.refined_key) == b"weights of a face", "pictures that wait are made of it"
     assert in_store(harness, b"photo of a face") == []
     assert after.seconds == {"finetune": 2.0}
@@ -74,7 +70,7 @@ def test_the_subject_goes_on_with_its_weights_until_better_ones_are_there(harnes
 
 
 def test_photos_that_were_kept_are_learnt_from_again(harness: ServiceHarness) -> None:
-    subject, first = harness.jobs.create_subject(
+    subject, first = harness.subjects.create(
         "local", [b"first"], consent=Consent(at=1.0, version="1"), keep_photos=True
     )
     learn(harness, first)
@@ -98,7 +94,7 @@ def test_a_job_that_comes_to_nothing_leaves_the_subject_as_it_was(harness: Servi
     before = harness.ready_subject()
     _, job = add(harness, before)
     if ending == "fail":
-        harness.work.fail(harness.claim(PERSONALIZE, job.ref), StoreUnavailable("It burnt down."))
+        harness.claims.fail(harness.claim(PERSONALIZE, job.ref), StoreUnavailable("It burnt down."))
     else:
         harness.jobs.cancel("local", job.id)
     after = now(harness, before)
@@ -106,14 +102,14 @@ def test_a_job_that_comes_to_nothing_leaves_the_subject_as_it_was(harness: Servi
     assert (after.error is not None) == (ending == "fail")
     assert after.seconds == before.seconds
     assert in_store(harness, b"photo of a face") == []
-    assert harness.jobs.weights("local", before.id) == b"weights of a face"
+    assert harness.subjects.weights("local", before.id) == b"weights of a face"
     learn(harness, add(harness, before)[1])
     assert now(harness, before).error is None
 
 
 def test_a_subject_that_failed_begins_anew(harness: ServiceHarness) -> None:
     subject, job = harness.new_subject()
-    harness.work.fail(harness.claim(PERSONALIZE, job.ref), StoreUnavailable())
+    harness.claims.fail(harness.claim(PERSONALIZE, job.ref), StoreUnavailable())
     again, second = add(harness, subject)
     assert (again.status, again.refining) == (SubjectStatus.PERSONALIZING, False)
     assert request_of(harness, second).start_key == ""
@@ -153,7 +149,7 @@ def test_nobody_else_can_add_photos(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     before = dict(harness.store.objects)
     with pytest.raises(SubjectNotFound):
-        photos.add_photos(harness.jobs, "other", subject.id, MORE, consent=Consent(at=2.0, version="1"))
+        harness.photos.add("other", subject.id, MORE, consent=Consent(at=2.0, version="1"))
     assert harness.store.objects == before
 
 
@@ -169,12 +165,9 @@ def test_what_cannot_be_queued_changes_nothing(harness: ServiceHarness) -> None:
         add(harness, subject)
     object.__setattr__(full, "queue_limit", 20)
     assert harness.store.objects == with_waiting
-    harness.jobs.delete_subject("local", waiting.subject_id)
-    live = harness.jobs.ledger
-    harness.jobs.ledger = Ledger(connect(Settings(redis_url="redis://127.0.0.1:9/0")), live.limits)
-    with pytest.raises(BrokerUnavailable):
+    harness.subjects.delete("local", waiting.subject_id)
+    with harness.without_redis(), pytest.raises(BrokerUnavailable):
         add(harness, subject)
-    harness.jobs.ledger = live
     assert {key: harness.store.objects[key] for key in before} == before
 
 
@@ -183,10 +176,10 @@ def test_deletion_wins(harness: ServiceHarness, when: str) -> None:
     subject = harness.ready_subject()
     _, job = add(harness, subject)
     assignment = harness.claim(PERSONALIZE, job.ref) if when == "running" else None
-    receipt = harness.jobs.delete_subject("local", subject.id)
+    receipt = harness.subjects.delete("local", subject.id)
     assert {subject.job_id, job.id} <= set(receipt.job_ids)
     if assignment:
-        assert not harness.work.commit(assignment, harness.weights_of(assignment), {})
+        assert not harness.claims.commit(assignment, harness.weights_of(assignment), {})
     for secret in (b"photo of a face", b"weights of a face"):
         assert in_store(harness, secret) == []
     with pytest.raises(SubjectNotFound):
@@ -200,7 +193,7 @@ def test_a_deletion_at_the_last_moment_wins_as_well(harness: ServiceHarness) -> 
     def delete_first(key: str, data: bytes, **more: str) -> None:
         if key == keys.document("local", subject.id):
             harness.store.put = put  # type: ignore[method-assign]
-            harness.jobs.delete_subject("local", subject.id)
+            harness.subjects.delete("local", subject.id)
         put(key, data, **more)
 
     harness.store.put = delete_first  # type: ignore[method-assign,assignment]
@@ -232,18 +225,18 @@ def test_a_server_that_dies_while_it_takes_photos_harms_nobody(
     harness.store.put = put  # type: ignore[method-assign]
     assert now(harness, subject) == subject
     assert in_store(harness, MORE[0])
-    (job_id,) = [job for _, job in harness.jobs.archive.all_accepted()]
+    (job_id,) = [job for _, job in harness.archive.all_accepted()]
     harness.jobs.restore("local", job_id)
-    job = harness.jobs.job("local", job_id)
-    harness.work.fail(harness.claim(PERSONALIZE, job.ref), SubjectNotFound())
-    assert harness.jobs.job("local", job_id).state is JobState.FAILED
+    job = harness.jobs.get("local", job_id)
+    harness.claims.fail(harness.claim(PERSONALIZE, job.ref), SubjectNotFound())
+    assert harness.jobs.get("local", job_id).state is JobState.FAILED
     assert now(harness, subject) == subject
     assert in_store(harness, MORE[0]) == []
 
 
 def test_an_old_job_that_is_settled_again_does_not_undo_a_new_one(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
-    old = harness.jobs.job("local", subject.job_id)
+    old = harness.jobs.get("local", subject.job_id)
     refined, job = add(harness, subject)
     harness.jobs.settle(old)
     assert now(harness, subject) == refined
@@ -258,9 +251,9 @@ def test_a_new_job_is_not_lost_when_the_document_was_overwritten(harness: Servic
     """Somebody who settles the old job may read the document before photos are added, and write it after."""
     subject = harness.ready_subject()
     _, job = add(harness, subject)
-    harness.jobs.archive.put_subject(subject)
+    harness.documents.put(subject)
     learn(harness, job)
-    assert harness.jobs.weights("local", subject.id) == b"better weights"
+    assert harness.subjects.weights("local", subject.id) == b"better weights"
     assert now(harness, subject).job_id == job.id
 
 
@@ -268,7 +261,7 @@ def test_the_picture_and_weights_of_the_prediction_stay(harness: ServiceHarness)
     subject = harness.ready_subject()
     assert subject.weights is not None
     shown = subject.weights.model_copy(update={"preview_key": "local/jobs/x/preview.lidb"})
-    harness.jobs.archive.put_subject(subject.model_copy(update={"weights": shown}))
+    harness.documents.put(subject.model_copy(update={"weights": shown}))
     learn(harness, add(harness, subject)[1])
     weights = now(harness, subject).weights
     assert weights is not None

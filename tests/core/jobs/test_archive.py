@@ -5,8 +5,7 @@ from itertools import count
 import pytest
 
 from core.ids import ALPHABET, new_id
-from core.jobs import listing
-from core.jobs.listing import Entry, forget, newest_first, note
+from core.jobs.archive import Entry, JobArchive
 from core.records import Job, JobKind, JobState
 from core.storage import FolderStore, Store
 from core.testing import MemoryStore
@@ -35,42 +34,42 @@ def store(request: pytest.FixtureRequest, tmp_path) -> Store:
 
 
 def ids(store: Store, after: str = "") -> list[str]:
-    return [entry.job_id for entry in newest_first(store, "local", after=after)]
+    return [entry.job_id for entry in JobArchive(store).newest_first("local", after=after)]
 
 
 def test_the_newest_job_comes_first(store: Store) -> None:
     jobs = [a_job() for _ in range(5)]
     for job in [jobs[index] for index in (2, 0, 4, 1, 3)]:
-        note(store, job)
+        JobArchive(store).enlist(job)
     assert ids(store) == [job.id for job in reversed(jobs)]
     assert ids(store, after=jobs[3].id) == [job.id for job in reversed(jobs[:3])]
     assert ids(store, after=jobs[0].id) == []
-    assert list(newest_first(store, "other")) == []
+    assert list(JobArchive(store).newest_first("other")) == []
 
 
 def test_a_name_says_what_the_job_is(store: Store) -> None:
     job = a_job(kind=JobKind.PERSONALIZE)
-    note(store, job)
-    assert list(newest_first(store, "local")) == [Entry(job.id, JobKind.PERSONALIZE, None)]
-    note(store, job.model_copy(update={"state": JobState.FAILED}))
-    assert list(newest_first(store, "local")) == [Entry(job.id, JobKind.PERSONALIZE, JobState.FAILED)]
+    JobArchive(store).enlist(job)
+    assert list(JobArchive(store).newest_first("local")) == [Entry(job.id, JobKind.PERSONALIZE, None)]
+    JobArchive(store).enlist(job.model_copy(update={"state": JobState.FAILED}))
+    assert list(JobArchive(store).newest_first("local")) == [Entry(job.id, JobKind.PERSONALIZE, JobState.FAILED)]
 
 
 @pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED])
 def test_the_final_name_counts_where_there_are_both(store: Store, state: JobState) -> None:
     first, job, last = a_job(), a_job(), a_job()
     for each in (first, job.model_copy(update={"state": state}), job, last):
-        note(store, each)  # as if its writer had died before it removed the open name
-    assert [entry.state for entry in newest_first(store, "local")] == [None, state, None]
+        JobArchive(store).enlist(each)  # as if its writer had died before it removed the open name
+    assert [entry.state for entry in JobArchive(store).newest_first("local")] == [None, state, None]
 
 
 def test_what_is_forgotten_leaves_no_name(store: Store) -> None:
     stays, goes = a_job(), a_job()
     for job in (stays, goes, goes.model_copy(update={"state": JobState.FAILED})):
-        note(store, job)
-    forget(store, "local", goes.id)
+        JobArchive(store).enlist(job)
+    JobArchive(store).unlist("local", goes.id)
     assert ids(store) == [stays.id]
-    forget(store, "local", stays.id)
+    JobArchive(store).unlist("local", stays.id)
     assert list(store.list("")) == []
 
 
@@ -78,6 +77,6 @@ def test_jobs_of_one_moment_keep_apart(store: Store) -> None:
     job = a_job()
     twin = job.model_copy(update={"id": job.id[:-1] + ("0" if job.id[-1] != "0" else "1")})
     for each in (job, twin):
-        note(store, each)
+        JobArchive(store).enlist(each)
     assert ids(store) == sorted([job.id, twin.id], reverse=True)
-    assert listing.OPEN not in {state.value for state in JobState}
+    assert "open" not in {state.value for state in JobState}
