@@ -67,6 +67,12 @@ def test_every_link_of_the_documents_leads_somewhere(document):
             assert anchor in headings(page), f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("document", documents(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_that_a_document_names_exists(document):
+    for path in re.findall(r"`((?:api|core|worker|deploy|tests|docs)/[\w./-]+)`", document.read_text()):
+        assert (ROOT / path).exists(), path
+
+
 def headings(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     found = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
