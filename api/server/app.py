@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -37,6 +36,7 @@ from core.settings import Settings, load_settings
 from core.tenants.api_keys import ApiKeys
 from core.tenants.idempotency import SavedResponses
 from core.webhooks.addresses import BoundedResolver
+from hyperdreambooth import __version__
 
 LIMIT_SECONDS = 0.25
 """How long Redis may take to count a request: after that it is not counted."""
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
     services = services or open_services(settings)
     authenticator = Authenticator(settings, ApiKeys(services.store))
     authenticator.refuse_open(settings)
-    app = FastAPI(title="HyperDreamBooth", version=_version(), redoc_url=None)
+    app = FastAPI(title="HyperDreamBooth", version=__version__, redoc_url=None)
     app.state.settings = settings
     app.state.services = services
     app.state.authenticator = authenticator
@@ -80,10 +80,3 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)  # outermost: refused bodies have an id, too
     return app
-
-
-def _version() -> str:
-    try:
-        return version("hyperdreambooth")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"

@@ -138,9 +138,7 @@ class SubjectAnswer(Answer):
     likeness_by: dict[str, float] = Field(
         default={}, description="The cosine of each recogniser, by its name.", examples=[{"bundle": 0.98}]
     )
-    tries: int | None = Field(
-        default=None, description="2 when the first try's likeness was poor; the better one was kept.", examples=[1]
-    )
+    tries: int | None = Field(default=None, description="How often finetuning was tried: once.", examples=[1])
     kept_step: int | None = Field(
         default=None, description="The finetuning step whose weights were kept.", examples=[50]
     )
