@@ -7,7 +7,6 @@ import json
 import pytest
 
 from core.storage import S3Store
-from worker.maintenance import Maintenance
 
 PROMPT = "a pencil sketch of a [V] face"
 
@@ -64,7 +63,7 @@ def test_a_redis_that_comes_back_empty_costs_nothing(client, send, feed, generat
     feed()
     generated(results(client, batch)[0]["job_id"])
     services.redis.flushdb()
-    Maintenance(services).reconcile()
+    services.recovery.reconcile()
     feed()
     for line in results(client, batch)[1:3]:
         generated(line["job_id"])
