@@ -37,7 +37,7 @@ class JobState(StrEnum):
     FAILED = "failed"
     """It ended without a result; `error` says why."""
     CANCELED = "canceled"
-    """Somebody asked for it to stop, and it has."""
+    """It was asked to stop, and it has."""
 
     @property
     def is_final(self) -> bool:
@@ -53,9 +53,9 @@ class SubjectStatus(StrEnum):
     READY = "ready"
     """It has weights."""
     FAILED = "failed"
-    """Personalising failed; `error` says why."""
+    """Personalizing failed; `error` says why."""
     CANCELED = "canceled"
-    """Personalising was canceled."""
+    """Personalizing was canceled."""
 
 
 class WeightsStage(StrEnum):
@@ -127,7 +127,7 @@ class Failure(Record):
 
 
 class PersonalizeRequest(Record):
-    """What a personalising job was asked to do. `photos` are store keys of aligned PNGs of one person."""
+    """What a personalizing job was asked to do. `photos` are store keys of aligned PNGs of one person."""
 
     kind: Literal["personalize"] = "personalize"
     subject_id: str
@@ -210,7 +210,7 @@ class Weights(Record):
 
 
 class PersonalizeResult(Record):
-    """What personalising gave. `likeness` is the mean cosine of the recognisers in `likeness_by`, None without one."""
+    """What personalizing gave. `likeness` is the mean cosine of the recognisers in `likeness_by`, None without one."""
 
     kind: Literal["personalize"] = "personalize"
     weights: Weights
@@ -235,7 +235,7 @@ class Image(Record):
 class Preview(Record):
     """The first weights, while finetuning still runs: a .lidb file in the store, and a picture of it.
 
-    `before` are the pictures of earlier looks: whoever was told of one can still fetch it.
+    `before` are the pictures of earlier previews: a client that was notified of one can still fetch it.
     """
 
     weights_key: str
@@ -303,7 +303,7 @@ class Consent(Record):
 
 
 class Subject(Record):
-    """A person (or thing) that pictures can be made of. `job_id` is the job that personalises, or did.
+    """A person (or thing) that pictures can be made of. `job_id` is the job that personalizes it, or did.
 
     While it is `refining`, a job makes new weights of more photos, and the subject goes on with those it has.
     """

@@ -1,4 +1,4 @@
-"""The composition root of core: one place puts the services together, and hands each what it must not import.
+"""The composition root of core: one place creates the services, and hands each what it must not import.
 
 Rooms know those below them only (batches > subjects > jobs > webhooks > tenants > queue, storage). What a job's end or
 a subject's deletion means further up comes to them as a function.

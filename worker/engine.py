@@ -68,7 +68,7 @@ class Engine(Protocol):
     ) -> Personalized:
         """The weights of one person, from photos.
 
-        `on_preview` gets weights that can be shown before they are done: the hypernetwork's prediction, then those
+        `on_preview` gets weights that can be used before they are done: the hypernetwork's prediction, then those
         after some of the steps. It is not called with an `options.start`.
 
         Raises WeightsRefused for a start that is not this bundle's, JobCanceled when `should_stop`, which is called

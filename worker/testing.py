@@ -39,7 +39,7 @@ class Rehearsal(BaseModel):
     refuse_to_load: bool = False
     hypernetwork: bool = True
     """Whether there is a preview."""
-    second_look: bool = False
+    second_preview: bool = False
     """Whether there is another one when finetuning is over."""
 
 
@@ -80,7 +80,7 @@ class FakeEngine:
             on_preview(preview)
         steps = self._play("finetune", "personalize", options.steps, on_progress, should_stop)
         weights = hashlib.sha256(preview + repr(options).encode()).hexdigest().encode()
-        if has_preview and self._rehearsal().second_look:
+        if has_preview and self._rehearsal().second_preview:
             preview = weights
             on_preview(preview)
         return Personalized(

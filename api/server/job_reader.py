@@ -1,4 +1,4 @@
-"""Reading jobs for many callers at once: records come from Redis together, without a thread for each.
+"""Reading jobs for many callers at once: many records come from Redis in one round trip, without a thread for each.
 
 What Redis does not know any more is read from the store, in a thread: a slow store holds up no other caller.
 """
@@ -22,13 +22,13 @@ class JobReader:
     def __init__(self, jobs: JobService, connect: Callable[[], Redis]) -> None:
         """`connect` makes a client that decodes to str, and answers or raises within a second."""
         self._jobs = jobs
-        self._look = CoalescedScript(connect, script("look"))
+        self._read = CoalescedScript(connect, script("read"))
 
     async def read(self, tenant: str, job_id: str) -> QueuedJob:
         """The same as `JobService.get_queued`. Raises JobNotFound."""
         outage: BrokerUnavailable | None = None
         try:
-            found = read_queued(await self._look(f"{tenant}/{job_id}"))
+            found = read_queued(await self._read(f"{tenant}/{job_id}"))
         except BrokerUnavailable as error:
             found, outage = None, error
         if found is None:

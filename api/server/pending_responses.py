@@ -1,7 +1,7 @@
 """Requests with an Idempotency-Key: each holds the lock of its key until its response is saved.
 
-A request first looks for a saved response to repeat; otherwise it acquires the lock, or waits for the request that has
-it. `begin` leaves a PendingResponse, `save` and `unlock` end it.
+A request repeats the saved response where there is one; otherwise it acquires the lock, or waits for the request that
+has it. `begin` returns a PendingResponse, `save` and `unlock` end it.
 """
 
 from __future__ import annotations

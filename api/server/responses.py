@@ -14,7 +14,7 @@ def when(seconds: float | None) -> datetime | None:
 
 
 def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectAnswer:
-    """`job` is the one that is personalising it now, if any."""
+    """`job` is the one that is personalizing it now, if any."""
     return schemas.SubjectAnswer(
         id=subject.id,
         status=subject.status,

@@ -1,4 +1,4 @@
-"""What a batch is: its items, a hundred in a part, and the states of all of them, a letter each, in one record."""
+"""What a batch is: its items, a hundred in a part, and the states of all of them, a character each, in one record."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class BatchScheduler:
             self._drop_abandoned(tenant, batch_id)
             return 0
         before = self._documents.states(batch)
-        states = [ItemState(letter) for letter in before.states]
+        states = [ItemState(code) for code in before.states]
         blanked = self._blank(batch, states)
         self._follow(batch, states)
         canceled = self._documents.is_canceled(batch)

@@ -3,7 +3,7 @@
 hdb:{tenant}:events:{job}     stream: the last 200 events and some more; gone a day after the last one
 
 Events are numbered: `version` counts up by one with each of them. The job's record keeps the last event's id, so that
-this event can be made again when the stream is gone, and nobody gets it twice.
+this event can be made again when the stream is gone, and no follower gets it twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from core.records import Job, JobState, Preview, Record
 MOST_EVENTS = 400
 """More than a stream holds: it is cut in blocks of a hundred."""
 EVENT_ID = "([0-9]{1,18})-([0-9]{1,18})"
-"""An event's id, as a pattern: more digits than Redis gives, and fewer than it refuses to look for."""
+"""An event's id, as a pattern: more digits than Redis gives, and fewer than it refuses as an id."""
 
 
 class EventType(StrEnum):
@@ -32,7 +32,7 @@ class EventType(StrEnum):
     PREVIEW = "preview"
     """The first weights can be used, and a picture of them seen."""
     CANCEL_REQUESTED = "cancel_requested"
-    """Somebody asked a running job to stop."""
+    """A running job was asked to stop."""
     SUCCEEDED = "succeeded"
     """The result is there."""
     FAILED = "failed"

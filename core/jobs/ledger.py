@@ -23,7 +23,7 @@ from core.queue.connection import redis_errors
 from core.records import Failure, Job, JobKind, JobState, Preview, Result
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(Result)
-_SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "look", "preview", "reap")
+_SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "preview", "read", "reap")
 _QUEUES = {name: f"hdb:queued:{name}" for name in ("personalize", "generate", "batch")}
 """One for each kind of job, and one for the items of batches, which wait until nothing else does."""
 _TIMES = ("created_at", "started_at", "finished_at")
@@ -124,7 +124,7 @@ class Ledger:
 
     def read(self, refs: Sequence[str]) -> list[QueuedJob | None]:
         """The record of each job and its position, in one round trip; None for one that Redis does not know."""
-        return [read_queued(answer) for answer in self._run("look", *refs)]
+        return [read_queued(answer) for answer in self._run("read", *refs)]
 
     def position(self, job: Job) -> int | None:
         """How many jobs are before this one in its queue; None when it is not queued."""
@@ -275,7 +275,7 @@ def script(name: str) -> str:
 
 
 def read_queued(answer: list[Any]) -> QueuedJob | None:
-    """What the script `look` answers for a job: its record and position, or None when Redis does not know it."""
+    """What the script `read` answers for a job: its record and position, or None when Redis does not know it."""
     flat, position = answer
     fields = dict(zip(flat[0::2], flat[1::2], strict=True))
     return QueuedJob(read_job(fields), position) if "state" in fields else None

@@ -1,4 +1,4 @@
-"""Jobs: accepted, read, canceled, and settled when they are over. The store and Redis together.
+"""Jobs: accepted, read, canceled, and settled when they are over, in the store and in Redis.
 
 Accepted is durable: the request is in the store before anything is queued. What happens beside a job when it ends (its
 subject's document, the usage, the webhooks) is not known here; `core/services.py` hands it in. Every method may raise
@@ -72,7 +72,7 @@ class JobService:
     def accept(self, accepted: Accepted, store_all: Callable[[], None], undo: Callable[[], None] = lambda: None) -> Job:
         """Make the request durable, store what belongs to it, queue it and notify a worker.
 
-        When one step fails, all of it is undone. `store_all` looks once more whether the subjects are there: a deletion
+        When one step fails, all of it is undone. `store_all` checks once more that the subjects are there: a deletion
         that began meanwhile either finds the job, or is seen by it. Raises QueueFull, and what `store_all` raises.
         """
         try:

@@ -1,6 +1,6 @@
 """Locks with an end: one process of all those that share a Redis does something, the others leave it alone meanwhile.
 
-hdb:turn:{name}     somebody does `name` just now, or has done it a moment ago
+hdb:turn:{name}     one process does `name` just now, or did it a moment ago
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Where everything lives in the store. The tenant is part of every key; what a job makes lies under the job.
 
-Keys are parts of letters, digits, `.`, `_` and `-`, separated by slashes.
+Keys are parts of letters and digits, `.`, `_` and `-`, separated by slashes.
 
 {tenant}/subjects/{subject}/subject.json       the document
-{tenant}/subjects/{subject}/photos/{job}/0.png   aligned, until personalising ends (or kept)
+{tenant}/subjects/{subject}/photos/{job}/0.png   aligned, until personalizing ends (or kept)
 {tenant}/subject-jobs/{subject}/{job}          an empty marker: the job belongs to the subject, and dies with it
 {tenant}/job-list/{when}.{kind}.{state}        an empty object: that there is such a job (jobs/archive.py)
 {tenant}/jobs/{job}/{fence}/...                what one attempt made; the number of its claim keeps attempts apart
 {tenant}/jobs/{job}/outcome.json               how the job ended, written once
 {tenant}/batches/{batch}.json                  a batch (batches/); written last: with it the batch is there
 {tenant}/batch-items/{batch}/{part}.jsonl      its items, a hundred in a part
-{tenant}/batch-items/{batch}/tally.json        the state of each of its items, a letter each
+{tenant}/batch-items/{batch}/tally.json        the state of each of its items, a character each
 {tenant}/batch-items/{batch}/canceled          an empty marker: nothing more of it is to be done
 {tenant}/batch-items/{batch}/erase/{subject}   an empty marker: the subject was deleted, its items are to be blanked
 {tenant}/subject-batches/{subject}/{batch}     an empty marker: the batch has items about the subject
@@ -205,7 +205,7 @@ def subject_batches(tenant: str, subject_id: str) -> str:
 
 
 def image_id(job_id: str, index: int) -> str:
-    """The public id of a job's image: the same whenever it is run. A personalising job's previews are its images."""
+    """The public id of a job's image: the same whenever it is run. A personalizing job's previews are its images."""
     return f"img_{job_id.removeprefix('job_')}-{index}"
 
 

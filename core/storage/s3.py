@@ -23,7 +23,7 @@ class S3Store:
     def __init__(
         self, bucket: str, prefix: str = "", *, endpoint_url: str | None = None, region: str | None = None
     ) -> None:
-        """Keys are stored under `prefix`. Credentials come from where boto3 always looks for them."""
+        """Keys are stored under `prefix`. Credentials come from where boto3 always finds them."""
         config = Config(
             connect_timeout=2,
             read_timeout=5,

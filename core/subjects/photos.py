@@ -1,6 +1,6 @@
 """More photos of a subject: it goes on with its weights until new ones are there.
 
-Photos that were kept are learnt from again, together with the new ones. Where none were kept, the subject's refined
+Photos that were kept are learnt from again with the new ones. Where none were kept, the subject's refined
 weights are what personalizing starts from. A job that comes to nothing leaves the subject as it was.
 
     hdb:{tenant}:adding:{subject}   photos are being added to the subject just now; ends with the call, or in 30 s

@@ -85,7 +85,7 @@ def test_a_follower_outlives_the_worker_and_the_api(service: LocalService):
 
         until(lambda: follower.types[-1] == "progress" and (follower.events[-1].get("step") or 0) > 5)
         service.worker.kill()
-        (service.folder / "rehearsal.json").write_text('{"steps": 40, "step_seconds": 0.1, "second_look": true}')
+        (service.folder / "rehearsal.json").write_text('{"steps": 40, "step_seconds": 0.1, "second_preview": true}')
         service.restart_worker()
         until(lambda: follower.types.count("preview") == 2)
 

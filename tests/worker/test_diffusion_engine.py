@@ -117,10 +117,10 @@ def test_a_batch_mixes_people_whatever_their_rank(engine: Engine) -> None:
         Row("a [V] face", "", personalize(engine), 1, None),
         Row("a [V] face", "dark", personalize(engine, seed=1, rank=5), 1, 3.0),
     ]
-    together = generate(engine, rows)
-    assert together.shape == (2, 16, 16, 3)
-    assert together.dtype == np.uint8
-    for row, picture in zip(rows, together, strict=True):
+    batched = generate(engine, rows)
+    assert batched.shape == (2, 16, 16, 3)
+    assert batched.dtype == np.uint8
+    for row, picture in zip(rows, batched, strict=True):
         alone = generate(engine, [row])[0]
         assert np.abs(alone.astype(int) - picture.astype(int)).max() <= 1
 

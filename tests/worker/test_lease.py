@@ -116,7 +116,7 @@ def test_a_redis_that_is_away_does_not_stop_the_work(worker: WorkerHarness, hold
     assert left == []
 
 
-def test_somebody_elses_job_is_let_go(worker: WorkerHarness, hold, left: list[int]) -> None:
+def test_the_job_of_another_worker_is_let_go(worker: WorkerHarness, hold, left: list[int]) -> None:
     lease, job = hold(Patience())
     with lease:
         lease.on_progress("finetune", 1, 9)

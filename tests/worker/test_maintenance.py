@@ -33,7 +33,7 @@ def test_an_expired_lease_brings_the_job_back_and_rings(harness: ServiceHarness)
     assert harness.claim(PERSONALIZE, job.ref).claim.attempt == 2
 
 
-def test_one_look_around_in_so_many_seconds_however_many_reapers(harness: ServiceHarness) -> None:
+def test_one_round_in_so_many_seconds_however_many_workers(harness: ServiceHarness) -> None:
     _, job = harness.new_subject()
     harness.maintenance.tick()
     harness.claim(PERSONALIZE, job.ref)
@@ -124,7 +124,7 @@ def test_one_jobs_trouble_does_not_keep_the_others_waiting(harness: ServiceHarne
     assert harness.ledger.get(second.ref) is not None
 
 
-def test_a_deleted_subject_is_swept_until_nobody_can_write_to_it(harness: ServiceHarness) -> None:
+def test_a_deleted_subject_is_swept_until_no_one_can_write_to_it(harness: ServiceHarness) -> None:
     subject, job = harness.new_subject()
     assignment = harness.claim(PERSONALIZE, job.ref)
     harness.subjects.delete("local", subject.id)

@@ -47,18 +47,18 @@ def test_the_thread_goes_on_whatever_happens(worker: WorkerHarness) -> None:
 
 @pytest.mark.process
 def test_a_fork_waits_for_the_end_of_a_pass() -> None:
-    looking = threading.Event()
+    ticking = threading.Event()
     ended: list[float] = []
 
-    def look() -> None:
+    def tick() -> None:
         with worker.maintenance_thread._passing:
-            looking.set()
+            ticking.set()
             time.sleep(0.2)
             ended.append(time.monotonic())
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=tick)
     thread.start()
-    looking.wait()
+    ticking.wait()
     child = os.fork()
     if child == 0:
         os._exit(0 if ended and worker.maintenance_thread._passing.acquire(blocking=False) else 1)

@@ -109,7 +109,7 @@ def crew(local_redis: LocalRedis, tmp_path: Path) -> Iterator[Crew]:
     crew.end()
 
 
-def test_killed_while_personalising_the_next_worker_finishes_once(crew: Crew) -> None:
+def test_killed_while_personalizing_the_next_worker_finishes_once(crew: Crew) -> None:
     crew.rehearse(steps=40, step_seconds=0.05)
     first = crew.start_worker()
     job = crew.personalize()
@@ -205,7 +205,7 @@ def test_a_job_survives_a_kill_of_redis(crew: Crew, local_redis: LocalRedis) -> 
     assert len(crew.diary("personalize.done")) == 2
 
 
-def test_a_lost_bell_is_rung_again(crew: Crew) -> None:
+def test_a_lost_notification_is_repeated(crew: Crew) -> None:
     job = crew.personalize()
     for queue in ("train", "interactive"):
         crew.services.redis.delete(queue)
@@ -260,9 +260,9 @@ def test_a_batch_outlives_its_worker_and_an_empty_redis(crew: Crew) -> None:
     crew.services.redis.flushall()
     crew.start_worker()
     crew.until(lambda: batches.items(batch).finished_at)
-    standing = batches.get("local", batch.id)
-    assert standing.items.counts[ItemStatus.SUCCEEDED] == 60
-    found = [each.job for each in batches.items(standing, range(60))]
+    state = batches.get("local", batch.id)
+    assert state.items.counts[ItemStatus.SUCCEEDED] == 60
+    found = [each.job for each in batches.items(state, range(60))]
     assert all(job and job.result for job in found)
     assert len(crew.stored("outcome.json")) == 61
     crew.until(lambda: not list(crew.services.store.list("pending/")))

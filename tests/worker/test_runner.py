@@ -38,11 +38,11 @@ def pictures_of(worker: WorkerHarness, job: Job) -> list[bytes]:
 
 
 def left_of(worker: WorkerHarness) -> list[str]:
-    """The parts of the store that still have something, but for what names nobody."""
+    """The parts of the store that still have something, but for what names no subject."""
     return sorted(key.split("/")[0] for key in worker.store.list("") if not key.startswith(("usage/", "bundles/")))
 
 
-def test_personalising_makes_weights_and_says_how(worker: WorkerHarness) -> None:
+def test_personalizing_makes_weights_and_says_how(worker: WorkerHarness) -> None:
     subject = worker.ready_subject(seed=7)
     assert subject.status is SubjectStatus.READY
     assert subject.weights is not None
@@ -74,7 +74,7 @@ def test_the_base_model_is_described_for_the_api(worker: WorkerHarness) -> None:
     assert Layout.from_json(worker.services.export_layouts.get("fake-1", "fake-basis")) == worker.engine.layout
 
 
-def test_several_photos_of_several_sizes_go_in_together(worker: WorkerHarness) -> None:
+def test_several_photos_of_several_sizes_go_in_at_once(worker: WorkerHarness) -> None:
     assert worker.ready_subject(photos=(12, 8)).status is SubjectStatus.READY
 
 
@@ -132,7 +132,7 @@ def test_the_same_request_gives_the_same_bytes_under_the_same_ids(worker: Worker
     assert accepted is not None
     worker.handle(job)
     first, before = pictures_of(worker, job), worker.now(job).result
-    worker.ledger.erase([job.ref])  # as if nobody had ever run it
+    worker.ledger.erase([job.ref])  # as if it had never run
     worker.store.delete_prefix(f"local/jobs/{job.id}/")
     worker.archive.put_accepted(accepted)
     worker.jobs.restore("local", job.id)
@@ -152,10 +152,10 @@ def test_people_share_a_batch_and_get_their_own_pictures(worker: WorkerHarness) 
         job = worker.generation(person, n=2, seed=10)
         worker.handle(job)
         alone.append(pictures_of(worker, job))
-    together = [worker.generation(person, n=2, seed=10) for person in people]
+    batched = [worker.generation(person, n=2, seed=10) for person in people]
     assert worker.handle_all() == [3]
     assert worker.diary("generate.begun")[-1]["rows"] == 6
-    assert [pictures_of(worker, job) for job in together] == alone
+    assert [pictures_of(worker, job) for job in batched] == alone
     assert alone[0] != alone[1]
 
 
@@ -235,16 +235,16 @@ def test_items_of_a_batch_share_runs_and_wait_for_others(worker: WorkerHarness) 
     assert worker.now(urgent).state is JobState.SUCCEEDED
     assert worker.handle_all() == [8, 8, 4]
     worker.services.scheduler().feed()
-    standing = worker.batches.get("local", batch.id)
-    assert set(standing.items.states) == {"s"}
+    state = worker.batches.get("local", batch.id)
+    assert set(state.items.states) == {"s"}
     alone = worker.generation(other, seed=7)
     worker.handle(alone)
-    (seventh,) = worker.batches.items(standing, [7])
+    (seventh,) = worker.batches.items(state, [7])
     assert seventh.job
     assert pictures_of(worker, alone) == pictures_of(worker, seventh.job)
 
 
-def test_only_what_can_run_together_is_put_together(worker: WorkerHarness) -> None:
+def test_only_what_can_share_a_batch_is_batched(worker: WorkerHarness) -> None:
     subject = worker.ready_subject()
     for steps in (4, 4, 5, 4, 5):
         worker.generation(subject, steps=steps)
@@ -282,7 +282,7 @@ def test_what_cannot_get_better_fails_at_once(worker: WorkerHarness, monkeypatch
     job = worker.generation(subject)
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise WeightsMismatch("Personalise again: the bundle has changed.")
+        raise WeightsMismatch("Personalize again: the bundle has changed.")
 
     monkeypatch.setattr(worker.engine, "generate", refuse)
     worker.handle(job)
@@ -314,14 +314,14 @@ def test_cancel_stops_within_two_steps(worker: WorkerHarness, what: str, step: i
         assert worker.subjects.get("local", job.subject_id).status is SubjectStatus.CANCELED
 
 
-def at_finetuning(worker: WorkerHarness, look: Callable[[], Any]) -> list[Any]:
-    """A list of what `look` gives whenever finetuning begins, from now on."""
+def at_finetuning(worker: WorkerHarness, read: Callable[[], Any]) -> list[Any]:
+    """A list of what `read` returns whenever finetuning begins, from now on."""
     seen: list[Any] = []
     play = worker.engine._play
 
     def looking(stage: str, *args: Any, **kwargs: Any) -> int:
         if stage == "finetune":
-            seen.append(look())
+            seen.append(read())
         return play(stage, *args, **kwargs)
 
     worker.engine._play = looking  # type: ignore[method-assign,assignment]
@@ -463,7 +463,7 @@ def test_deletion_at_the_last_moment_wins_as_well(worker: WorkerHarness) -> None
     assert left_of(worker) == ["erasing", "erasures"]
 
 
-def test_a_batch_goes_on_without_somebody_who_was_deleted(worker: WorkerHarness) -> None:
+def test_a_batch_goes_on_without_a_subject_that_was_deleted(worker: WorkerHarness) -> None:
     stays, goes = worker.ready_subject(), worker.ready_subject()
     jobs = [worker.generation(stays), worker.generation(goes)]
     worker.store.delete(goes.weights.refined_key)  # type: ignore[union-attr]

@@ -85,7 +85,7 @@ async def create_batch(
 
     An item whose line is wrong, or whose subject is not there or not ready, is `invalid`, and the others are done; only
     when nothing can be done the request is refused with what is wrong with the first item. A JSON body that does not
-    fit its schema is refused as a whole. Items wait until nothing else does: they hold up nobody's generations.
+    fit its schema is refused as a whole. Items wait until nothing else does: they delay no other generations.
     """
     if media_type(request) not in ("application/json", *KINDS):
         raise errors.UnsupportedMediaType(f"Send Content-Type: application/json, or {KINDS[0]} with an item a line.")

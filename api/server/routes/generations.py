@@ -38,10 +38,10 @@ def create_generation(
 ) -> schemas.JobAnswer:
     """Answers with a job; when it has succeeded, its `images` say where the pictures are.
 
-    A subject that is still personalising is a 409: nothing is queued behind work that may fail. `stage=preview` takes
+    A subject that is still personalizing is a 409: nothing is queued behind work that may fail. `stage=preview` takes
     the weights of the latest preview, as soon as there is one (`preview_ready`): those that the hypernetwork predicted,
-    a moment after personalising has begun, and then those after a third of it. Should
-    personalising come to nothing before the pictures are made, the job fails.
+    a moment after personalizing has begun, and then those after a third of it. Should
+    personalizing come to nothing before the pictures are made, the job fails.
 
     A `blend` mixes two to eight subjects: the weighted sum of their changes. Its pictures are erased when any of its
     subjects is deleted.

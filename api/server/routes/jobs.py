@@ -26,8 +26,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=COMMON)
 
 MAX_WAIT = 60
 """Seconds that a caller may have a read wait for the end of a job."""
-LOOK_SECONDS = (0.1, 0.5)
-"""Time between two looks at a job that is waited for: at first, and in the end."""
+POLL_SECONDS = (0.1, 0.5)
+"""Seconds between two reads of a job that is waited for: at first, and in the end."""
 
 
 @router.get(
@@ -136,9 +136,9 @@ def _refuse_other_ids(subject_id: str | None, cursor: str) -> None:
 
 
 async def _wait(request: Request, job_reader: JobReader, tenant: str, job_id: str, seconds: int) -> QueuedJob:
-    """The job and its position when it is over, when time is up, or when nobody is listening any more."""
+    """The job and its position when it is over, when time is up, or when the client has disconnected."""
     until = time.monotonic() + seconds
-    pause, longest = LOOK_SECONDS
+    pause, longest = POLL_SECONDS
     while True:
         found = await job_reader.read(tenant, job_id)
         left = until - time.monotonic()

@@ -45,7 +45,7 @@ async def add_photos(
 ) -> schemas.SubjectAnswer:
     """More photos of the same person, and their consent: a new job makes new weights of them.
 
-    Photos that were kept (`keep_photos`) are learnt from again, together with these; without any, the subject's present
+    Photos that were kept (`keep_photos`) are learnt from again with these; without any, the subject's present
     weights are the start. Until the job has succeeded the subject goes on with the weights it has, also when it fails.
     A subject whose personalizing failed begins anew.
     """

@@ -27,7 +27,7 @@ UNREADY = {"status": "unready", "checks": {"redis": "broker-unavailable", "store
     responses=problems(InvalidInput),
 )
 async def health() -> schemas.Health:
-    """Asks nothing and nobody: restart the process when this does not answer."""
+    """Reads nothing: restart the process when this does not answer."""
     return schemas.Health()
 
 

@@ -61,7 +61,7 @@ async def create_subject(
 ) -> schemas.SubjectAnswer:
     """Send one or more photos of the same person, and their consent. Personalizing starts at once.
 
-    Each photo is judged before anything is stored: a refused one says why. Only the aligned face is stored, made anew
+    Each photo is checked before anything is stored: a refused one says why. Only the aligned face is stored, made anew
     from pixels, and only until personalizing ends, unless `keep_photos` is `true`. Follow `links.job`, or ask for the
     subject again.
     """

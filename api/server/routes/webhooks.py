@@ -60,7 +60,7 @@ async def create_webhook(
 ) -> WebhookCreated:
     """From now on what happens is posted to the `url`, signed (Standard Webhooks) with the `secret` of this answer.
 
-    The secret is shown here only. The name of the `url` must have public addresses only; it is looked up and checked
+    The secret is returned here only. The name of the `url` must have public addresses only; it is looked up and checked
     again at every delivery. What does not get through is tried again for 24 hours.
     """
     await _refuse_private(asked.url, resolve, settings)
@@ -130,7 +130,7 @@ def rotate_secret(
         int, Query(ge=0, le=168, description="How long the old secret counts as well; 0 when others know it.")
     ] = 24,
 ) -> WebhookCreated:
-    """From now on messages are signed with the `secret` of this answer, which is shown here only.
+    """From now on messages are signed with the `secret` of this answer, which is returned here only.
 
     For `overlap_hours` they carry a signature with the old secret as well, so that the receiver can change over in its
     own time. Secrets from before that count no longer than the old one, and at most the last four of them.
@@ -172,9 +172,9 @@ def list_deliveries(
 
 async def _refuse_private(url: str, resolve: Resolver, settings: Settings) -> None:
     """Raises WebhookRefused, also when the name's servers take too long; their thread is left to itself then."""
-    look = partial(check_url, url, resolve, allow_private=settings.webhooks_allow_private)
+    check = partial(check_url, url, resolve, allow_private=settings.webhooks_allow_private)
     try:
         with anyio.fail_after(RESOLVE_SECONDS):
-            await to_thread.run_sync(look, abandon_on_cancel=True)
+            await to_thread.run_sync(check, abandon_on_cancel=True)
     except TimeoutError:
         raise errors.WebhookRefused("Its name could not be looked up in time; try again.", field="url") from None

@@ -1,5 +1,5 @@
--- ref, limit (0: none), milliseconds until the bell is rung again, then the record's fields -> accepted | known | full
-local ref, limit, ring = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- ref, limit (0: none), milliseconds until a worker is notified again, then the record's fields -> accepted | known | full
+local ref, limit, notify_after = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if redis.call('EXISTS', named('job', ref)) == 1 then return 'known' end
 local fields = {}
 for i = 4, #ARGV do fields[i - 3] = ARGV[i] end
@@ -10,5 +10,5 @@ for i = 1, #fields, 2 do
 end
 if limit > 0 and redis.call('ZCARD', 'hdb:queued:' .. kind) >= limit then return 'full' end
 change(ref, 'state', 'state', 'queued', 'attempt', 0, 'fence', 0, unpack(fields))
-enqueue(ref, math.min(created, now()), now() + ring)
+enqueue(ref, math.min(created, now()), now() + notify_after)
 return 'accepted'

@@ -1,7 +1,7 @@
 -- kind, ref, lease, most jobs, most rows -> {ref, attempt, fence, ref, attempt, fence, ...}
--- Takes the job that the bell was rung for, or else the one that has waited longest. On its first attempt a job takes others
+-- Takes the job that the notification was for, or else the one that has waited longest. On its first attempt a job takes others
 -- along that may share its batch, if it is their first attempt as well: a job that brought a worker down runs alone.
--- Items of batches are only taken when nothing else waits, whoever the bell was rung for, and only among themselves.
+-- Items of batches are only taken when nothing else waits, whatever the notification was for, and only among themselves.
 local kind, ref, lease, most_jobs, most_rows = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local queue, time, taken, rows = 'hdb:queued:' .. kind, now(), {}, 0
 

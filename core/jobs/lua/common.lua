@@ -3,7 +3,7 @@
 --   hdb:queued:{kind}         refs by the time from which they may be claimed
 --   hdb:queued:batch          the same for items of batches: they wait until nothing else of their kind does
 --   hdb:running               refs by the end of their lease
---   hdb:bells                 queued refs by the time to ring for them (again)
+--   hdb:bells                 queued refs by the time to notify a worker of them (again)
 local EVENTS_KEPT, EVENTS_TTL = 200, 24 * 3600 * 1000
 
 local function now()
@@ -69,9 +69,9 @@ local function queue_of(ref)
   return 'hdb:queued:' .. ((seen[2] and seen[2] ~= '') and 'batch' or seen[1])
 end
 
-local function enqueue(ref, ready, ring)
+local function enqueue(ref, ready, notify_at)
   redis.call('ZADD', queue_of(ref), whole(ready), ref)
-  redis.call('ZADD', 'hdb:bells', whole(ring), ref)
+  redis.call('ZADD', 'hdb:bells', whole(notify_at), ref)
 end
 
 local function finish(ref, state, result, code, detail, seconds)
@@ -84,10 +84,10 @@ local function finish(ref, state, result, code, detail, seconds)
   return state
 end
 
-local function give_back(ref, ready, ring)
+local function give_back(ref, ready, notify_at)
   redis.call('ZREM', 'hdb:running', ref)
   redis.call('HDEL', named('job', ref), 'preview')  -- the next attempt makes its own
-  enqueue(ref, ready, ring)
+  enqueue(ref, ready, notify_at)
   change(ref, 'state', 'state', 'queued', 'stage', '', 'step', 0, 'total', 0)
   return 'queued'
 end

@@ -1,6 +1,6 @@
--- ref, fence, counted (1: the attempt was used up), delay, ring, most attempts, error code, error detail
+-- ref, fence, counted (1: the attempt was used up), delay, notify_after, most attempts, error code, error detail
 -- -> queued | failed | canceled | lost | gone
-local ref, fence, counted, delay, ring, most, code, detail = unpack(ARGV)
+local ref, fence, counted, delay, notify_after, most, code, detail = unpack(ARGV)
 local hold = holder(ref, fence)
 if hold ~= 'held' then return ended(ref, fence, hold) end
 if get(ref, 'cancel') == '1' then return finish(ref, 'canceled', '', '', '', '{}') end
@@ -10,4 +10,4 @@ end
 if counted ~= '1' then redis.call('HINCRBY', named('job', ref), 'attempt', -1) end
 local wait = tonumber(delay)
 if wait > 0 then return give_back(ref, now() + wait, now() + wait) end
-return give_back(ref, number(ref, 'created_at'), now() + tonumber(ring))
+return give_back(ref, number(ref, 'created_at'), now() + tonumber(notify_after))

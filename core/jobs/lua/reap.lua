@@ -1,6 +1,6 @@
--- most attempts, ring, most refs -> {refs to ring for}, {refs that are over now}
-local most, ring, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local time, rings, over = now(), {}, {}
+-- most attempts, notify_after, most refs -> {refs to notify a worker of}, {refs that are over now}
+local most, notify_after, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time, due, over = now(), {}, {}
 
 for _, ref in ipairs(redis.call('ZRANGEBYSCORE', 'hdb:running', '-inf', whole(time), 'LIMIT', 0, limit)) do
   local attempt = number(ref, 'attempt')
@@ -22,11 +22,11 @@ end
 
 for _, ref in ipairs(redis.call('ZRANGEBYSCORE', 'hdb:bells', '-inf', whole(time), 'LIMIT', 0, limit)) do
   if get(ref, 'state') == 'queued' then
-    local rung = redis.call('HINCRBY', named('job', ref), 'rung', 1)
-    redis.call('ZADD', 'hdb:bells', whole(time + ring * math.pow(2, math.min(rung - 1, 4))), ref)
-    rings[#rings + 1] = ref
+    local notified = redis.call('HINCRBY', named('job', ref), 'rung', 1)
+    redis.call('ZADD', 'hdb:bells', whole(time + notify_after * math.pow(2, math.min(notified - 1, 4))), ref)
+    due[#due + 1] = ref
   else
     redis.call('ZREM', 'hdb:bells', ref)
   end
 end
-return { rings, over }
+return { due, over }

@@ -59,8 +59,8 @@ def test_the_examples(url, services, subject_id, generated, tmp_path, ledger):
 
 
 def do_first_batch(services, generated, ledger):
-    for standing in services.batches.page("local", limit=9)[0][-1:]:
-        for index in range(standing.batch.total):
-            job = ledger.get(f"local/{standing.batch.job_id(index)}")
+    for state in services.batches.page("local", limit=9)[0][-1:]:
+        for index in range(state.batch.total):
+            job = ledger.get(f"local/{state.batch.job_id(index)}")
             if job and job.state is JobState.QUEUED:
                 generated(job.id)

@@ -41,15 +41,15 @@ def feed(harness: ServiceHarness, **options: int) -> None:
 
 
 def counts(harness: ServiceHarness, batch: Batch) -> dict[str, int]:
-    return {status.value: count for status, count in standing(harness, batch).items.counts.items() if count}
+    return {status.value: count for status, count in state_of(harness, batch).items.counts.items() if count}
 
 
-def standing(harness: ServiceHarness, batch: Batch):
+def state_of(harness: ServiceHarness, batch: Batch):
     return harness.batches.get(batch.tenant, batch.id)
 
 
 def items(harness: ServiceHarness, batch: Batch):
-    return list(harness.batches.items(standing(harness, batch), range(batch.total)))
+    return list(harness.batches.items(state_of(harness, batch), range(batch.total)))
 
 
 def work(harness: ServiceHarness, most: int = 1000) -> list[str]:
@@ -77,7 +77,7 @@ def test_items_are_done_in_their_order_a_window_at_a_time(harness: ServiceHarnes
     assert [each.status for each in items(harness, batch)] == [ItemStatus.SUCCEEDED] * 230
     feed(harness)
     assert counts(harness, batch) == {"succeeded": 230}
-    assert standing(harness, batch).status is BatchStatus.COMPLETED
+    assert state_of(harness, batch).status is BatchStatus.COMPLETED
     assert not list(harness.store.list("batches/open/"))
 
 
@@ -92,7 +92,7 @@ def test_what_comes_later_runs_before_the_rest_of_a_batch(harness: ServiceHarnes
     assert first == [batch.job_id(0)]
 
 
-def test_the_bell_of_an_item_does_what_is_more_urgent(harness: ServiceHarness) -> None:
+def test_the_notification_of_an_item_does_what_is_more_urgent(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     batch = send(harness, [subject], 2)
     feed(harness)
@@ -102,7 +102,7 @@ def test_the_bell_of_an_item_does_what_is_more_urgent(harness: ServiceHarness) -
     assert len(harness.claims.claim(GENERATE, "", max_jobs=8, max_rows=100)) == 2
 
 
-def test_a_full_queue_of_items_refuses_nobody(harness: ServiceHarness) -> None:
+def test_a_full_queue_of_items_refuses_no_one(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     send(harness, [subject], 100)
     feed(harness, window=harness.ledger.limits.queue_limit * 2)
@@ -118,7 +118,7 @@ def test_tenants_have_their_turns(harness: ServiceHarness) -> None:
     feed(harness, window=8)
     work(harness, 4)
     feed(harness, window=8)
-    assert [standing(harness, batch).items.states.count(ItemState.WAITING) for batch in batches] == [18, 30]
+    assert [state_of(harness, batch).items.states.count(ItemState.WAITING) for batch in batches] == [18, 30]
 
 
 def test_a_job_that_is_given_back_waits_with_the_items_again(harness: ServiceHarness) -> None:
@@ -133,7 +133,7 @@ def test_a_job_that_is_given_back_waits_with_the_items_again(harness: ServiceHar
 
 @pytest.mark.parametrize("killed_after", [0, 1, 5])
 @pytest.mark.parametrize("worked", [False, True])
-def test_a_feeder_that_is_killed_is_no_harm(
+def test_a_scheduler_that_is_killed_is_no_harm(
     harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch, killed_after: int, worked: bool
 ) -> None:
     batch = send(harness, [harness.ready_subject()], 10)
@@ -243,7 +243,7 @@ def test_canceling(harness: ServiceHarness) -> None:
     harness.claims.cancel(running)
     feed(harness)
     assert counts(harness, batch) == {"succeeded": 3, "canceled": 117}
-    assert standing(harness, batch).status is BatchStatus.CANCELED
+    assert state_of(harness, batch).status is BatchStatus.CANCELED
     assert [each.status for each in items(harness, batch)[:5]] == ["succeeded"] * 3 + ["canceled"] * 2
     with pytest.raises(BatchOver):
         harness.batches.cancel("local", batch.id)
@@ -326,7 +326,7 @@ def test_deleting_a_batch_leaves_nothing(harness: ServiceHarness, ready: bool) -
         feed(harness)
     harness.batches.delete("local", batch.id)
     with pytest.raises(BatchNotFound):
-        standing(harness, batch)
+        state_of(harness, batch)
     feed(harness)
     feed(harness)
     assert not harness.claims.commit(running, GenerateResult(images=()), {})
@@ -395,7 +395,7 @@ def test_a_bad_item_does_not_sink_the_rest(harness: ServiceHarness) -> None:
     assert len(work(harness)) == 2
 
 
-def test_what_is_wrong_with_an_item_names_nobody(harness: ServiceHarness) -> None:
+def test_what_is_wrong_with_an_item_names_no_subject(harness: ServiceHarness) -> None:
     subject, (unready, _) = harness.ready_subject(), harness.new_subject()
     batch = send(harness, [unready, subject], 2)
     error = items(harness, batch)[0].error
@@ -453,7 +453,7 @@ def test_a_batch_that_is_told_of_again_is_the_same_message(
     assert [len(list(harness.store.list(f"deliveries/local/{webhook.id}/"))) for webhook in made] == [1, 1]
 
 
-def test_the_reaper_feeds_and_drops(harness: ServiceHarness) -> None:
+def test_maintenance_admits_and_drops(harness: ServiceHarness) -> None:
     batch = send(harness, [harness.ready_subject()], 2)
     harness.maintenance.tick()
     assert len(work(harness)) == 2
@@ -464,7 +464,7 @@ def test_the_reaper_feeds_and_drops(harness: ServiceHarness) -> None:
     harness.ledger.redis.delete("hdb:turn:receipts")
     harness.maintenance.tick()
     with pytest.raises(BatchNotFound):
-        standing(harness, batch)
+        state_of(harness, batch)
 
 
 def test_limits(harness: ServiceHarness) -> None:
@@ -481,7 +481,7 @@ def test_limits(harness: ServiceHarness) -> None:
 
 
 def picked(harness: ServiceHarness, batch: Batch) -> Callable[..., list[int]]:
-    return lambda **wanted: harness.batches.pick(standing(harness, batch), **wanted)
+    return lambda **wanted: harness.batches.pick(state_of(harness, batch), **wanted)
 
 
 def test_items_can_be_picked(harness: ServiceHarness) -> None:

@@ -78,7 +78,7 @@ def test_a_claim_moves_the_job_and_counts(ledger: Ledger) -> None:
     assert (ledger.queued(GENERATE), ledger.running()) == (0, 1)
 
 
-def test_a_bell_for_a_job_that_is_taken_brings_the_oldest(ledger: Ledger) -> None:
+def test_a_notification_of_a_job_that_is_taken_claims_the_oldest(ledger: Ledger) -> None:
     first, second, third = queue_jobs(ledger, 3)
     assert ledger.claim(GENERATE, second.ref)[0].ref == second.ref
     assert ledger.claim(GENERATE, second.ref)[0].ref == first.ref
@@ -189,7 +189,7 @@ def test_a_delayed_job_is_not_claimed_before_its_time(ledger: Ledger) -> None:
     assert len(ledger.claim(GENERATE, job.ref)) == 1
 
 
-def test_a_bell_is_rung_again_ever_more_rarely(ledger: Ledger) -> None:
+def test_a_notification_is_repeated_ever_more_rarely(ledger: Ledger) -> None:
     (job,) = queue_jobs(ledger, 1)
     waits = []
     for _ in range(3):

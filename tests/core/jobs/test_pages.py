@@ -83,7 +83,7 @@ def test_what_is_not_over_is_found_as_it_stands_now(harness: ServiceHarness, som
 
 def test_what_is_over_but_not_written_down_yet_is_found(harness: ServiceHarness, some) -> None:
     (claim,) = harness.ledger.claim(JobKind.GENERATE, some["queued"].ref)
-    harness.ledger.finish(claim, JobState.FAILED)  # and nobody has settled it
+    harness.ledger.finish(claim, JobState.FAILED)  # and it is not settled
     assert names(some, ids(harness, JobFilter(state=JobState.FAILED))) == ["failed", "queued"]
     assert ids(harness, JobFilter(state=JobState.QUEUED)) == []
 

@@ -83,7 +83,7 @@ def test_a_subject_is_ready_as_soon_as_its_job_is_over(harness: ServiceHarness) 
         assert harness.subjects.get("local", other.id).status is SubjectStatus.PERSONALIZING
 
 
-def test_the_photo_goes_when_personalising_ends_unless_asked_for(harness: ServiceHarness) -> None:
+def test_the_photo_goes_when_personalizing_ends_unless_asked_for(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     assert subject.photos == ()
     assert stored(harness, b"photo of a face") == []

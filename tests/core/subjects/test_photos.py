@@ -145,7 +145,7 @@ def test_a_subject_has_so_many_photos_at_most(harness: ServiceHarness) -> None:
         add(harness, subject, [b"p"])
 
 
-def test_nobody_else_can_add_photos(harness: ServiceHarness) -> None:
+def test_no_one_else_can_add_photos(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     before = dict(harness.store.objects)
     with pytest.raises(SubjectNotFound):
@@ -204,7 +204,7 @@ def test_a_deletion_at_the_last_moment_wins_as_well(harness: ServiceHarness) -> 
     assert not [key for key in harness.store.objects if "/subjects/" in key]
 
 
-def test_a_server_that_dies_while_it_takes_photos_harms_nobody(
+def test_a_server_that_dies_while_it_takes_photos_does_no_harm(
     harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request is there, and one of the photos: the job is tried, fails, and takes the photo along."""
@@ -248,7 +248,7 @@ def test_an_old_job_that_is_settled_again_does_not_undo_a_new_one(harness: Servi
 
 
 def test_a_new_job_is_not_lost_when_the_document_was_overwritten(harness: ServiceHarness) -> None:
-    """Somebody who settles the old job may read the document before photos are added, and write it after."""
+    """A process that settles the old job may read the document before photos are added, and write it after."""
     subject = harness.ready_subject()
     _, job = add(harness, subject)
     harness.documents.put(subject)
@@ -260,10 +260,10 @@ def test_a_new_job_is_not_lost_when_the_document_was_overwritten(harness: Servic
 def test_the_picture_and_weights_of_the_prediction_stay(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     assert subject.weights is not None
-    shown = subject.weights.model_copy(update={"preview_key": "local/jobs/x/preview.lidb"})
-    harness.documents.put(subject.model_copy(update={"weights": shown}))
+    with_preview = subject.weights.model_copy(update={"preview_key": "local/jobs/x/preview.lidb"})
+    harness.documents.put(subject.model_copy(update={"weights": with_preview}))
     learn(harness, add(harness, subject)[1])
     weights = now(harness, subject).weights
     assert weights is not None
-    assert weights.preview_key == shown.preview_key
-    assert weights.refined_key != shown.refined_key
+    assert weights.preview_key == with_preview.preview_key
+    assert weights.refined_key != with_preview.refined_key
