@@ -25,6 +25,7 @@ from core.errors import (
     SubjectNotReady,
     Unavailable,
 )
+from core.hyperdreambooth import records as method
 from core.jobs.claims import Assignment
 from core.log import log_context
 from core.records import (
@@ -142,13 +143,7 @@ class JobRunner:
 
         made = self._engine.personalize(
             pictures.stack([pictures.decode(self._subjects.read(key)) for key in request.photos]),
-            PersonalizeOptions(
-                request.rank,
-                request.steps,
-                request.seed,
-                request.class_noun,
-                self._subjects.read(request.start_key) if request.start_key else None,
-            ),
+            _personalize_options(request, self._subjects.read(request.start_key) if request.start_key else None),
             on_progress=lease.on_progress,
             on_preview=publish_preview,
             should_stop=lease.should_stop,
@@ -259,6 +254,14 @@ class JobRunner:
     def _fail(self, lease: Lease, error: HyperDreamBoothError) -> None:
         for assignment in lease.live:
             lease.release(assignment, partial(self._claims.fail, error=error))
+
+
+def _personalize_options(request: PersonalizeRequest, start: bytes | None) -> PersonalizeOptions:
+    """The options of the request, under the same names, and the weights to start from."""
+    options = {
+        each.name: getattr(request, each.name) for each in fields(method.PersonalizeOptions) if each.name != "start"
+    }
+    return PersonalizeOptions(**options, start=start)
 
 
 def _rows(request: GenerateRequest, weights: bytes | tuple[Part, ...]) -> list[Row]:

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from core.errors import BrokerUnavailable, SubjectNotFound, SubjectNotReady
 from core.ids import new_id
@@ -38,7 +39,7 @@ class SubjectService:
         self._deletion = deletion
         self._jobs = jobs
 
-    def create(  # noqa: PLR0913 - what the form of the route has
+    def create(
         self,
         tenant: str,
         photos: Sequence[bytes],
@@ -46,22 +47,18 @@ class SubjectService:
         consent: Consent,
         name: str | None = None,
         class_noun: str | None = None,
-        rank: int | None = None,
-        steps: int | None = None,
-        seed: int = 0,
         keep_photos: bool = False,
         request_id: str = "",
+        **options: Any,
     ) -> tuple[Subject, Job]:
-        """Store the aligned PNGs, and accept a personalizing job.
+        """Store the aligned PNGs, and accept a personalizing job; `options` are rank, steps and seed.
 
         When this returns, the request is durable. Raises QueueFull and BrokerUnavailable; then nothing stays stored.
         """
         self._jobs.refuse_when_full(JobKind.PERSONALIZE)
         subject_id, job_id = new_id("sub"), new_id("job")
         files = photo_files(tenant, subject_id, job_id, photos)
-        request = PersonalizeRequest(
-            subject_id=subject_id, photos=tuple(files), rank=rank, steps=steps, seed=seed, class_noun=class_noun
-        )
+        request = PersonalizeRequest(subject_id=subject_id, photos=tuple(files), class_noun=class_noun, **options)
         accepted = Accepted.now(tenant, request, request_id=request_id, job_id=job_id)
         subject = Subject(
             id=subject_id,

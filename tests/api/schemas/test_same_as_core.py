@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from enum import StrEnum
 from typing import get_args
 
 import pytest
 
 from core import records
+from core.hyperdreambooth import records as method
 from core.jobs import events
 from core.webhooks import addresses
 from core.webhooks.messages import WebhookEvent
@@ -44,6 +46,8 @@ def test_the_names_and_limits_are_the_same() -> None:
     assert schemas.MAX_URL == addresses.MAX_URL
 
 
-def test_every_option_of_a_generation_reaches_the_worker() -> None:
+def test_every_option_reaches_the_worker() -> None:
     assert set(schemas.GenerationOptions.model_fields) <= set(records.GenerateRequest.model_fields)
-    assert set(schemas.PersonalizeOptions.model_fields) <= set(records.PersonalizeRequest.model_fields)
+    personalize = set(schemas.PersonalizeOptions.model_fields)
+    assert personalize <= set(records.PersonalizeRequest.model_fields)
+    assert personalize <= {each.name for each in fields(method.PersonalizeOptions)}
