@@ -1,7 +1,7 @@
 """The composition root of core: one place creates the services, and hands each what it must not import.
 
-Rooms know those below them only (batches > subjects > jobs > webhooks > tenants > queue, storage). What a job's end or
-a subject's deletion means further up comes to them as a function.
+A package knows those below it only (batches > subjects > jobs > webhooks > tenants > queue, storage). What a job's end
+or a subject's deletion means further up comes to it as a function.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"{problem.document.title}\n{problem.document.detail}")
     except (JobFailed, FolderInUse, ProcessFailed, HyperDreamBoothError) as error:
         return _complain(str(error))
-    print(f"{report.total_seconds:.0f} s in all. Look at {args.folder / 'contact-sheet.png'}")
+    print(f"{report.total_seconds:.0f} s in all. Open {args.folder / 'contact-sheet.png'}")
     return 0
 
 

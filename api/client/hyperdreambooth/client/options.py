@@ -10,7 +10,7 @@ class PhotoOptions(TypedDict, total=False):
     """Options of `add_photos`; see `hyperdreambooth.schemas.PersonalizeOptions` for the limits."""
 
     keep_photos: bool | None
-    """Keep the aligned photos, so that later photos can be learned together with them."""
+    """Keep the aligned photos, so that later photos can be learned from with them."""
     rank: int | None
     """Rank of the weights after relaxing."""
     steps: int | None
