@@ -41,8 +41,8 @@ run: setup ## serve on http://127.0.0.1:8000 (PORT=) until Ctrl-C
 demo: setup ## one photo to prompted pictures, in demo/ (FACE=me.jpg for your own photo)
 	@$(BIN)/python -m deploy.demo $(if $(FACE),--face "$(FACE)")
 
-test: setup ## the tests
-	$(BIN)/python -m pytest
+test: setup ## the tests, a process for each core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 20
 
 fuzz: setup ## 10,000 fuzzed requests to a service of its own (CASES=, SEED=)
 	@$(BIN)/python -m tests.fuzz.fuzz --cases $(CASES) --seed $(SEED)

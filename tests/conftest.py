@@ -22,6 +22,8 @@ for name in [name for name in os.environ if name.startswith(("HDB_", "AWS_"))]:
     del os.environ[name]
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Each test process has a core: threads that wait for each other beside a busy neighbor are several times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")
