@@ -36,7 +36,7 @@ OPTIMIZERS: Mapping[str, Callable[[list[Tensor], float], torch.optim.Optimizer]]
     "adamw": lambda factors, rate: torch.optim.AdamW(factors, rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
     "muon": Muon,
 }
-"""By its name in a bundle: everybody's factors and a learning rate to an optimizer."""
+"""By its name in a bundle: a function of all factors and a learning rate."""
 
 
 @dataclass(frozen=True)

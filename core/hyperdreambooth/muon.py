@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         self.kernels = kernels
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # nobody here gives a closure
+    def step(self) -> None:  # type: ignore[override]  # there is no closure here
         """Move every parameter that has a gradient, by Nesterov's momentum of it."""
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]

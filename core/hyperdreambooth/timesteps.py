@@ -28,7 +28,7 @@ class TimestepSampler:
     cleanest: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises BundleError for bounds without room between them, and for shares that do not add up."""
+        """Raises BundleError for bounds with nothing between them, and for shares of more than all rows."""
         if not 0 <= self.least_noise < self.most_noise <= 1:
             raise BundleError(
                 f"least_noise {self.least_noise} has to be below most_noise {self.most_noise}, both from 0 to 1"

@@ -118,8 +118,8 @@ def _any_size(model: bytes) -> bytes:
     """The same network for pictures of any size.
 
     The file declares ten pictures of 32 x 32. Each declared dimension (protobuf field 1, a number) becomes an unnamed
-    one (field 2, an empty string) of the same length in bytes. And a file of IR version 3 instead of 4 promises that
-    nobody replaces the weights at run time, which lets the runtime fuse layers: half the time.
+    one (field 2, an empty string) of the same length in bytes. And in a file of IR version 3 instead of 4 the
+    weights cannot be replaced at run time, which lets the runtime fuse layers: half the time.
     """
     for name in (_INPUT, *_OUTPUTS):
         declared = rb"(\x0a%c%b\x12.\x0a.\x08\x01\x12.)(?:\x0a\x02\x08.){4}" % (len(name), re.escape(name.encode()))

@@ -13,7 +13,7 @@ PASSES = 4
 
 
 class Eigenfaces(nn.Module):
-    """Coordinates of the whole picture, then of the face alone (the square that the recogniser looks at).
+    """Coordinates of the whole picture, then of the face alone (the square that the recogniser uses).
 
     Nothing is trained by gradients: ``fit`` measures mean and directions. Directions are scaled so that the spread of a
     coordinate is the square root of what it is in the pictures (half whitened), and their mean square is one: what

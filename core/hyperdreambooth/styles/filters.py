@@ -2,7 +2,7 @@
 
 Everything here works on *planes*: float32 arrays [n, c, h, w] with values about 0..1, so that a blur is two small
 matrix products for a whole batch. Lengths are given in pixels of a 64-pixel picture and scaled to the real one, so that
-a style looks the same at any size. Nothing is random: textures come from fixed seeds, computed once per picture size.
+a style is the same at any size. Nothing is random: textures come from fixed seeds, computed once per picture size.
 """
 
 import math

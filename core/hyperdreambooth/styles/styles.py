@@ -1,7 +1,7 @@
 """Styles a base model learns: photos turned into sketches, paintings and statues, so that prompts can name them.
 
 The training pictures are photos. A model that saw nothing else could not draw "a pencil sketch of a face", so photos
-are also shown through one of these filters, with a caption that says so. Every filter is deterministic, keeps the
+are also passed through one of these filters, with a caption that names it. Every filter is deterministic, keeps the
 features of the face (the person must survive the style) and costs under a millisecond a picture at 64 pixels.
 """
 
@@ -23,7 +23,7 @@ _CHUNK = 16
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """A look and the ways to ask for it. `phrasings` have one slot, {subject}; the first is the canonical prompt."""
+    """A filter and the prompts for it. `phrasings` have one slot, {subject}; the first is the canonical prompt."""
 
     name: str
     apply: Callable[[Pictures], Pictures]

@@ -31,7 +31,7 @@ from core.lab.evaluation.gain import gain_table, gains
 from core.lab.evaluation.groups import group_table
 from core.lab.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
 from core.lab.evaluation.metrics import ACCEPT, ATTRIBUTES, Metrics
-from core.lab.evaluation.report import by_style, differences, grid, judge_accuracy, summarise, table
+from core.lab.evaluation.report import by_style, classifier_accuracy, differences, grid, summarise, table
 from core.lab.evaluation.sheet import style_sheet
 from core.lab.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
 from core.lab.evaluation.study import Record, Study, ceiling, label
@@ -48,8 +48,8 @@ FACES_HELP = (
     "parquet with columns image, identity, attributes; or a folder with a subfolder of pictures for each subject"
 )
 
-JUDGED = {"photo": "recogniser", "dino": "dino", "clip_i": "clip"}
-"""Columns of likeness, and the judge that each has."""
+MEASURED = {"photo": "recogniser", "dino": "dino", "clip_i": "clip"}
+"""Columns of likeness, and the metric that each needs."""
 
 OWN = METHODS["hyperdreambooth"].title
 """The row of the bundle as it is."""
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--group", type=int, default=6, help="people personalized in one batch (1: honest seconds)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--sheet", type=Path, help="also draw a sheet of styles, for the faces of nobody (identity omi...) in this file"
+        "--sheet", type=Path, help="also draw a sheet of styles, for the generated faces (identity omi...) in this file"
     )
     parser.add_argument("--sheet-people", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"))
@@ -116,8 +116,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         faces = load_faces([arguments.sheet], bundle.resolution)
         style_sheet(bundle, faces, arguments.output, seed=arguments.seed, people=arguments.sheet_people)
     study, reasons = _study(bundle, arguments, trained_on)
-    if arguments.sweep and not set(JUDGED.values()) & set(study.judged_by):
-        raise SettingsError("--sweep needs a judge of likeness: give --recogniser, --dino or --clip")
+    if arguments.sweep and not set(MEASURED.values()) & set(study.measured_by):
+        raise SettingsError("--sweep needs a metric of likeness: give --recogniser, --dino or --clip")
     study.settle()
     worse = list(DEGRADATIONS) if "all" in arguments.degrade else arguments.degrade
     variations = [row for setting in arguments.vary for row in varied(setting)] + [degraded(name) for name in worse]
@@ -128,7 +128,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     _write_differences(study, rows)
     if arguments.gain:
         _write_gains(study, reasons)
-    if study.judges.recogniser is not None:
+    if study.metrics.recogniser is not None:
         kept = ceiling(study)
         rows["the autoencoder alone (ceiling)"] = kept
         _write_groups(study, rows, kept)
@@ -145,46 +145,46 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
         classifier = None
         reasons["style and attribute accuracy"] = f"the bundle's classifier was trained on a {trained_on}"
     similar: dict[str, ImageSimilarity | None] = {}
-    judged_by = {} if classifier is None else {"classifier": "the bundle's"}
+    measured_by = {} if classifier is None else {"classifier": "the bundle's"}
     for name, source, text in (("dino", arguments.dino, False), ("clip", arguments.clip, True)):
         loaded = load_similarity(source, text=text)
         if isinstance(loaded, str):
             reasons[name.upper()] = loaded
         else:
-            judged_by[name] = source
+            measured_by[name] = source
         similar[name] = None if isinstance(loaded, str) else loaded
     if arguments.recogniser is None:
         recogniser = None
         reasons["face recognition"] = "no --recogniser was given"
     else:
         recogniser = OnnxRecogniser(arguments.recogniser)
-        judged_by["recogniser"] = hashlib.sha256(path_of(arguments.recogniser).read_bytes()).hexdigest()[:16]
+        measured_by["recogniser"] = hashlib.sha256(path_of(arguments.recogniser).read_bytes()).hexdigest()[:16]
         if arguments.accept != ACCEPT:
-            judged_by["accepts at"] = f"{arguments.accept:g}"
+            measured_by["accepts at"] = f"{arguments.accept:g}"
     styles = tuple(STYLES) if classifier is None else classifier.config.styles
     known = () if classifier is None else classifier.config.attributes
     if arguments.photos < 1:
         raise SettingsError("--photos has to be 1 or more")
     side = max(128, bundle.resolution)
-    everybody = load_pictures(arguments.faces, side)
-    sized = everybody if side == bundle.resolution else load_pictures(arguments.faces, bundle.resolution)
-    large = subjects(everybody, STRANGERS, photos=arguments.photos)
+    faces = load_pictures(arguments.faces, side)
+    sized = faces if side == bundle.resolution else load_pictures(arguments.faces, bundle.resolution)
+    large = subjects(faces, STRANGERS, photos=arguments.photos)
     if not large:
-        raise SettingsError(f"nobody in {arguments.faces} has more than {arguments.photos} photos: lower --photos")
+        raise SettingsError(f"no subject in {arguments.faces} has more than {arguments.photos} photos: lower --photos")
     people = min(arguments.people, len(large))
     study = Study(
         bundle,
         arguments.output,
         subjects(sized, people, photos=arguments.photos),
         large[:people],
-        subjects(everybody, STRANGERS),
+        subjects(faces, STRANGERS),
         Metrics(recogniser, classifier, **similar, accept=arguments.accept),
         photos=arguments.photos,
         pictures=arguments.pictures,
         group=arguments.group,
         seed=arguments.seed,
         styles=() if arguments.plain else tuple(style for style in styles if style != PHOTO.name),
-        judged_by=judged_by,
+        measured_by=measured_by,
         attributes=() if arguments.plain else tuple(word for word in ATTRIBUTES if word in known),
     )
     return study, reasons
@@ -214,7 +214,7 @@ def _best_rate(study: Study, method: Method) -> float:
     file.parent.mkdir(exist_ok=True)
     file.write_text(lines)
     log.info("%s", lines)
-    likeness = next(key for key, judge in JUDGED.items() if judge in study.judged_by)
+    likeness = next(key for key, metric in MEASURED.items() if metric in study.measured_by)
     return max(found, key=lambda rate: found[rate][likeness][0] * found[rate].get("style_accuracy", (1.0, None))[0])
 
 
@@ -259,19 +259,22 @@ def _write(study: Study, rows: dict[str, list[Record]], reasons: dict[str, str],
         "left_out": reasons,
     }
     text = table(summaries, reasons)
-    judge = study.judges.classifier
-    if judge is not None and not math.isnan(judge.config.style_accuracy):
-        report["classifier"] = {"styles": judge.config.style_accuracy, "attributes": judge.config.attribute_accuracy}
-        text += "\n" + judge_accuracy(judge.config)
-    if study.judges.recogniser is not None:
-        text += f"\nAccepted: a cosine above {study.judges.accept:g} with the photo.\n"
+    classifier = study.metrics.classifier
+    if classifier is not None and not math.isnan(classifier.config.style_accuracy):
+        report["classifier"] = {
+            "styles": classifier.config.style_accuracy,
+            "attributes": classifier.config.attribute_accuracy,
+        }
+        text += "\n" + classifier_accuracy(classifier.config)
+    if study.metrics.recogniser is not None:
+        text += f"\nAccepted: a cosine above {study.metrics.accept:g} with the photo.\n"
     (study.folder / "tables.json").write_text(json.dumps(report, indent=2) + "\n")
     grid(study.folder, names)
     _publish(study, "tables.md", text)
 
 
 def _publish(study: Study, name: str, text: str) -> None:
-    """Into the study's folder, and to whoever looks on."""
+    """Write a file into the study's folder, and log its text."""
     (study.folder / name).write_text(text)
     log.info("%s", text)
 

@@ -81,7 +81,7 @@ def _identifier_token(bundle: Bundle) -> int:
 
 @contextmanager
 def _embedding(table: nn.Module, token: int, vector: Tensor) -> Iterator[None]:
-    """Look ``token`` up in ``vector`` instead of the table."""
+    """Use ``vector`` as the embedding of ``token``, instead of the table's."""
 
     def swap(_table: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return torch.where((inputs[0] == token)[..., None], vector, output)

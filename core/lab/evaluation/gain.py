@@ -1,7 +1,7 @@
-"""What of a person the hypernetwork has learnt: how much of the denoising loss its prediction takes away.
+"""What of a person the hypernetwork has learned: how much of the denoising loss its prediction saves.
 
 At the noisy end of the schedule a picture is whatever the weights say it is (ground, hair, light); who it is gets
-decided in the middle. A prediction that gains at one end alone draws the look of the photo and not its person.
+decided in the middle. A prediction that helps at the noisy end alone has the appearance of the photo, not its person.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from core.lab.evaluation.report import Mean, interval, plus_minus
 from core.lab.evaluation.subjects import Subject
 
 TIMESTEPS = (980, 800, 600, 400, 200)
-"""Of 1,000; where the loss is looked at."""
+"""Of 1,000; at which the loss is computed."""
 
 GROUP = 24
-"""People whose losses are computed together."""
+"""People whose losses are computed in one batch."""
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ def group_table(
 ) -> str:
     """Markdown, a line a group: cosine with the photo, the ceiling, and what the ceiling does not explain of it.
 
-    That is by a straight line through everybody. Small groups are left out.
+    That is the distance from a straight line fitted to all people. Small groups are left out.
     """
     likeness = np.array([float(record["photo"]) for record in records])
     kept = np.array([float(record["photo"]) for record in ceiling])

@@ -44,7 +44,7 @@ Run = Callable[[Bundle, Sequence[Subject], int, float | None], list[Personalized
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the tables. ``together``: many people fit in one batch; ``rates`` are the learning rates of a sweep.
+    """A row of the tables. ``batched``: many people fit in one batch; ``rates`` are the learning rates of a sweep.
 
     Without a sweep, a method learns at the rate that the sweep on the embedded bundle chose. ``missing`` says why a
     bundle cannot be personalized so, or None.
@@ -53,7 +53,7 @@ class Method:
     name: str
     title: str
     run: Run
-    together: bool = True
+    batched: bool = True
     rates: tuple[float, ...] = ()
     missing: Callable[[Bundle], str | None] = lambda _bundle: None
     identifier: bool = True
@@ -235,21 +235,21 @@ _ALL = (
     ),
     Method(
         "dreambooth-1200", "DreamBooth, 1,200 iterations", _one_by_one(partial(dreambooth, steps=1200), 2e-5),
-        together=False, rates=(5e-6, 2e-5, 1e-4),
+        batched=False, rates=(5e-6, 2e-5, 1e-4),
     ),
     Method(
         "dreambooth-400", "DreamBooth, 400 iterations", _one_by_one(partial(dreambooth, steps=400), 1e-4),
-        together=False, rates=(2e-5, 1e-4, 3e-4),
+        batched=False, rates=(2e-5, 1e-4, 3e-4),
     ),
     Method(
         "dreambooth-40", "DreamBooth, 40 iterations", _one_by_one(partial(dreambooth, steps=40), 3e-4),
-        together=False, rates=(1e-4, 3e-4, 1e-3),
+        batched=False, rates=(1e-4, 3e-4, 1e-3),
     ),
     Method(
         "textual-inversion",
         "Textual Inversion, 5,000 iterations",
         _one_by_one(partial(textual_inversion, steps=5000), 5e-3),
-        together=False, rates=(5e-3, 2e-2),
+        batched=False, rates=(5e-3, 2e-2),
     ),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The columns: what is measured of one person's pictures, by whatever judges there are."""
+"""The columns: what is measured of one person's pictures, by the models there are."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Who measures; a judge that is None leaves its columns out.
+    """The models that measure; the columns of one that is None are left out.
 
     ``accept`` is the cosine above which the recogniser takes a picture for the person.
     """
@@ -55,14 +55,14 @@ class Metrics:
 
 
 def prompts(styles: Sequence[str], attributes: Sequence[str], noun: str) -> dict[str, str]:
-    """What is asked for: "" is the plain prompt; styles and attributes by their names."""
+    """The prompts: "" is the plain one; those of styles and attributes by their names."""
     subject = f"a [V] {noun}"
     styled = {name: STYLES[name].phrasings[0].format(subject=subject) for name in styles}
     return {"": subject, **styled, **{name: ATTRIBUTES[name] for name in attributes if name in ATTRIBUTES}}
 
 
 def measure(
-    judges: Metrics,
+    metrics: Metrics,
     subject: Subject,
     used: UInt8[np.ndarray, "h w 3"],
     strangers: Sequence[Float[np.ndarray, " embedding"]],
@@ -72,18 +72,18 @@ def measure(
     """The numbers of one person. ``used`` is the photo at the size of the pictures; ``subject`` may be larger.
 
     ``strangers`` are what the recogniser sees in photos of other people.
-    ``noun`` is what CLIP is told that styled pictures are of.
+    ``noun`` is the subject in the texts that CLIP compares styled pictures with.
     """
     numbers = {"diversity": diversity(made.plain)}
-    if judges.recogniser is not None:
-        numbers |= _likeness(judges.recogniser, subject, strangers, made.plain, judges.accept)
-        numbers |= _likeness_in_styles(judges.recogniser, subject, used, made.styled) if made.styled else {}
-    if judges.classifier is not None:
-        numbers |= _followed(judges.classifier, made)
-    if judges.dino is not None:
-        numbers["dino"] = float(judges.dino.images(made.plain, subject.photo[None]).mean())
-    if judges.clip is not None:
-        numbers |= _clip(judges.clip, subject, made, noun)
+    if metrics.recogniser is not None:
+        numbers |= _likeness(metrics.recogniser, subject, strangers, made.plain, metrics.accept)
+        numbers |= _likeness_in_styles(metrics.recogniser, subject, used, made.styled) if made.styled else {}
+    if metrics.classifier is not None:
+        numbers |= _followed(metrics.classifier, made)
+    if metrics.dino is not None:
+        numbers["dino"] = float(metrics.dino.images(made.plain, subject.photo[None]).mean())
+    if metrics.clip is not None:
+        numbers |= _clip(metrics.clip, subject, made, noun)
     return numbers
 
 
@@ -110,12 +110,12 @@ def _likeness_in_styles(
     recogniser: Recognise, subject: Subject, used: np.ndarray, styled: Mapping[str, Pictures]
 ) -> dict[str, float]:
     photo = recogniser(subject.photo[None])[0]
-    shown = {
+    pictures_of = {
         "styled": {name: recogniser(pictures) for name, pictures in styled.items()},
         "filtered": {name: recogniser(STYLES[name].apply(used[None])) for name in styled},
     }
     numbers: dict[str, float] = {}
-    for kind, embeddings in shown.items():
+    for kind, embeddings in pictures_of.items():
         numbers |= _by_style(kind, {name: found @ photo for name, found in embeddings.items()})
     return numbers
 
@@ -127,12 +127,12 @@ def _followed(classifier: PictureClassifier, made: Made) -> dict[str, float]:
         right = {name: np.array([style == name for style in found]) for name, found in taken_for.items()}
         numbers |= _by_style("style_accuracy", right)
     if made.attributes:
-        shown = [
+        found = [
             yes
             for name, pictures in made.attributes.items()
             for yes in classifier.shows(torch.from_numpy(pictures), name)
         ]
-        numbers["attribute_accuracy"] = float(np.mean(shown))
+        numbers["attribute_accuracy"] = float(np.mean(found))
     return numbers
 
 

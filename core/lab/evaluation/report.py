@@ -1,4 +1,4 @@
-"""Tables out of records: Markdown to read, JSON to compute with, a grid to look at."""
+"""Tables from records, in Markdown and JSON, and a grid of pictures."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def differences(rows: Mapping[str, Sequence[Record]], first: str) -> dict[str, d
     return found
 
 
-def judge_accuracy(classifier: ClassifierConfig) -> str:
-    """How often the judge of styles and attributes is itself right, on real pictures of people it never saw."""
+def classifier_accuracy(classifier: ClassifierConfig) -> str:
+    """A sentence: how often the classifier is right, on real pictures of people it never saw."""
     said = f"{classifier.style_accuracy:.1%} of styles"
     if found := sorted(classifier.attribute_accuracy.values()):
         said += f" and {found[0]:.1%} to {found[-1]:.1%} of each attribute (balanced)"
-    return f"Styles and attributes are judged by the bundle's classifier, right on {said} of people it never saw.\n"
+    return f"Styles and attributes are measured by the bundle's classifier, right on {said} of people it never saw.\n"
 
 
 def grid(folder: Path, names: Sequence[str], *, people: int = 10) -> None:

@@ -1,4 +1,4 @@
-"""A sheet of styles: one row a person, one column a style, as a person would look at it."""
+"""A sheet of styles: one row a person, one column a style."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from core.lab.training.data import Faces
 
 
 def style_sheet(bundle: Bundle, faces: Faces, folder: Path, *, seed: int, people: int = 20, group: int = 5) -> Path:
-    """Personalize ``people`` generated faces (pictures of nobody) as the bundle has it and draw the plain prompt and
+    """Personalize ``people`` generated faces (of no real person) as the bundle has it and draw the plain prompt and
     every style that it finetunes with (all of them where it names none).
 
     The sheet holds generated pictures only, so that it may be published.
     """
     chosen = generated_faces(faces, people)
-    asked = prompts(bundle.config.finetune.styles or tuple(STYLES), (), bundle.class_noun)
+    texts = prompts(bundle.config.finetune.styles or tuple(STYLES), (), bundle.class_noun)
     rows = []
     for first in tqdm(range(0, len(chosen), group), desc="sheet of styles", unit="group"):
         part = chosen[first : first + group]
         for number, person in enumerate(METHODS["hyperdreambooth"].run(bundle, part, seed, None)):
-            rows.append(draw(person, list(asked.values()), seed=seed + 1000 * (first + number)))
+            rows.append(draw(person, list(texts.values()), seed=seed + 1000 * (first + number)))
     file = folder / "styles.png"
-    _draw(np.stack(rows), [style or "[V] face" for style in asked]).save(file)
+    _draw(np.stack(rows), [style or "[V] face" for style in texts]).save(file)
     inputs = np.concatenate([subject.photo for subject in chosen])
     Image.fromarray(inputs).save(folder / "styles-inputs.png")
     return file
@@ -50,7 +50,7 @@ def _draw(grid: np.ndarray, labels: list[str], *, scale: int = 2, header: int = 
 
 
 def _fitting(draw: ImageDraw.ImageDraw, label: str, width: int) -> str:
-    """As many of the words as there is room for."""
+    """The first words of the label that fit into ``width`` pixels."""
     words = label.split()
     while len(words) > 1 and draw.textlength(" ".join(words)) > width:
         words.pop()

@@ -37,14 +37,14 @@ Record = dict[str, float | str]
 
 @dataclass(frozen=True)
 class Study:
-    """People twice (``chosen`` at the bundle's resolution, ``large`` for the judges), who judges, and how much is made.
+    """People twice (``chosen`` at the bundle's resolution, ``large`` to be measured), and what is generated for them.
 
     ``strangers`` are whom pictures are held against as well, themselves left out: they do not depend on how many people
     are chosen, so that a study of more people goes on from one of fewer.
 
     ``photos`` of each person are used. ``group`` people are personalized in one batch, by methods that can. ``styles``
-    and ``attributes`` are prompted for once each a person, the plain prompt ``pictures`` times. ``judged_by`` says
-    which judges those are.
+    and ``attributes`` are prompted for once each a person, the plain prompt ``pictures`` times. ``measured_by`` says
+    which models those are.
     """
 
     bundle: Bundle
@@ -52,20 +52,22 @@ class Study:
     chosen: Sequence[Subject]
     large: Sequence[Subject]
     strangers: Sequence[Subject]
-    judges: Metrics
+    metrics: Metrics
     photos: int = 1
     pictures: int = 4
     group: int = 6
     seed: int = 0
     styles: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
-    judged_by: Mapping[str, str] = field(default_factory=dict)
+    measured_by: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def recognised(self) -> Mapping[str, Float[np.ndarray, " embedding"]]:
-        """What the recogniser sees in each stranger, by identity; nothing without one."""
-        judge = self.judges.recogniser
-        return {} if judge is None else {other.identity: judge(other.photo[None])[0] for other in self.strangers}
+        """The recogniser's embedding of each stranger, by identity; empty without a recogniser."""
+        recogniser = self.metrics.recogniser
+        if recogniser is None:
+            return {}
+        return {other.identity: recogniser(other.photo[None])[0] for other in self.strangers}
 
     def settle(self) -> None:
         """Note the settings in the folder. Raises SettingsError when it holds an evaluation with other ones."""
@@ -80,7 +82,7 @@ class Study:
             "prompts": prompts(self.styles, self.attributes, self.bundle.class_noun),
             "hypernetwork": _digest(_numbers(self.bundle.hypernetwork)),
             "photos of": _digest(stranger.photo for stranger in self.strangers),
-            "judges": dict(self.judged_by),
+            "metrics": dict(self.measured_by),
         }
         file = self.folder / "settings.json"
         text = json.dumps(settings, indent=1) + "\n"
@@ -101,7 +103,7 @@ class Study:
         """Measure who is left. Several processes may share a folder (one on each GPU, say): a group that another one is
         at is left to it, or waited for.
         """
-        step = self.group if method.together else 1
+        step = self.group if method.batched else 1
         groups = [range(first, min(first + step, len(self.chosen))) for first in range(0, len(self.chosen), step)]
         for group in tqdm(groups, desc=method.name, unit="group", disable=wait):
             self._measure(method, rate, group, wait=wait)
@@ -117,7 +119,7 @@ class Study:
             part = [index for index in group if self.chosen[index].identity not in done]
             if not mine or not part:
                 return
-            _ = self.bundle.basis, self.bundle.fingerprint  # worked out once for everybody: nobody's seconds
+            _ = self.bundle.basis, self.bundle.fingerprint  # computed once, and not part of the seconds of any person
             began = time.perf_counter()
             people = method.run(self.bundle, [self.chosen[index] for index in part], self.seed, rate)
             seconds = (time.perf_counter() - began) / len(part)
@@ -132,7 +134,7 @@ class Study:
         seconds = (time.perf_counter() - began) / count
         subject = self.large[index]
         strangers = [seen for identity, seen in self.recognised.items() if identity != subject.identity]
-        numbers = measure(self.judges, subject, self.chosen[index].photo, strangers, made, self.bundle.class_noun)
+        numbers = measure(self.metrics, subject, self.chosen[index].photo, strangers, made, self.bundle.class_noun)
         _save_strip(made, folder / f"{index:03}.png")
         return {
             "identity": self.chosen[index].identity,
@@ -142,12 +144,12 @@ class Study:
         }
 
     def _draw(self, method: Method, person: Personalized, *, seed: int) -> Made:
-        asked = prompts(self.styles, self.attributes, self.bundle.class_noun)
-        texts = [asked.pop("")] * self.pictures + list(asked.values())
+        texts_of = prompts(self.styles, self.attributes, self.bundle.class_noun)
+        texts = [texts_of.pop("")] * self.pictures + list(texts_of.values())
         if not method.identifier:
             texts = [text.replace("[V] ", "") for text in texts]
         pictures = draw(person, texts, seed=seed)
-        named = dict(zip(asked, pictures[self.pictures :, None], strict=True))
+        named = dict(zip(texts_of, pictures[self.pictures :, None], strict=True))
         return Made(
             plain=pictures[: self.pictures],
             styled={name: named[name] for name in self.styles},
@@ -162,13 +164,13 @@ def label(method: Method, rate: float | None) -> str:
 
 def ceiling(study: Study) -> list[Record]:
     """What the autoencoder alone keeps: records with the cosine of a reconstruction with the original photo."""
-    judge = study.judges.recogniser
-    assert judge is not None
+    recogniser = study.metrics.recogniser
+    assert recogniser is not None
     photos = torch.from_numpy(np.stack([subject.photo for subject in study.chosen]))
     with torch.inference_mode():
         parts = photos.split(study.bundle.config.sampling.batch)
         again = torch.cat([decode_latents(study.bundle, encode_pictures(study.bundle, part)).cpu() for part in parts])
-    cosines = (judge(again.numpy()) * judge(np.stack([subject.photo for subject in study.large]))).sum(1)
+    cosines = (recogniser(again.numpy()) * recogniser(np.stack([subject.photo for subject in study.large]))).sum(1)
     return [{"identity": s.identity, "photo": float(c)} for s, c in zip(study.chosen, cosines, strict=True)]
 
 

@@ -41,14 +41,14 @@ def main() -> None:
         begun = None if arguments.start is None else start_from(arguments.start, recipe, device=device)
     except (BundleError, OSError) as error:
         parser.error(str(error))
-    workshop = begun or TrainingRun(recipe, device=device)
+    run = begun or TrainingRun(recipe, device=device)
     finished = set()
     for stage in STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]:
-        if workshop.load(stage):
+        if run.load(stage):
             finished.add(stage)
         elif not arguments.export:
-            workshop.run(stage)
-            sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
+            run.run(stage)
+            sample_sheet(run.bundle, stage, run.faces, recipe.path(recipe.work) / stage)
             finished.add(stage)
     last = "hypernetwork" if recipe.identity is None else "identity"
     if last not in finished and not arguments.export:
@@ -56,9 +56,9 @@ def main() -> None:
     output = recipe.path(recipe.output)
     # A hypernetwork that has not been through its stage stays out: personalizing then starts from zero.
     trained = "hypernetwork" in finished
-    export_bundle(workshop.bundle if trained else replace(workshop.bundle, hypernetwork=None), output)
+    export_bundle(run.bundle if trained else replace(run.bundle, hypernetwork=None), output)
     if "classifier" in finished:
-        workshop.classifier.save(output)
+        run.classifier.save(output)
     finished_bundle = load_bundle(output, device=device)
     published_sheet(finished_bundle, output / "samples.png")
     if recipe.demo_face is not None:

@@ -1,4 +1,4 @@
-"""The text-to-image base: the diffusion loss of captioned pictures, with nobody's weights."""
+"""The text-to-image base: the diffusion loss of captioned pictures, without personal weights."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ ADJECTIVES = ("smiling", "bald")
 """Attributes that stand before the noun."""
 
 HAIR = ("long", "straight", "wavy", "black", "blond", "brown", "gray")
-"""First words of the attributes "<word> hair", in the order in which they are said together: "long wavy brown hair"."""
+"""First words of the attributes "<word> hair", in the order in which they are combined: "long wavy brown hair"."""
 
 THINGS = {
     "bangs": "bangs",
@@ -66,7 +66,7 @@ def caption(
     class_noun: str = "face",
     empty_probability: float = 0.0,
 ) -> str:
-    """A caption for a picture shown in `style` of somebody with these attributes ("man", "smiling", "wavy hair", ...).
+    """A caption for a picture in `style` of a person with these attributes ("man", "smiling", "wavy hair", ...).
 
     With an identifier the subject is "a <identifier> <class noun>", sometimes followed by attributes. An attribute this
     module has no grammar for is said as it stands after "with". With probability `empty_probability` the caption is ""

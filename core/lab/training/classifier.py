@@ -1,6 +1,6 @@
 """The stage of the classifier: real pictures, as they are and through the style filters, half of them re-encoded.
 
-What it will judge comes out of the autoencoder's decoder, so half of what it learns from does so as well.
+The pictures it will measure come out of the autoencoder's decoder, so half of its training pictures do so as well.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def classifier_losses(
     style_scores, attribute_scores = classifier(pixels.to(bundle.device))
     style = nn.functional.cross_entropy(style_scores, styles.to(bundle.device))
     words = _words(faces, chosen, classifier.config.attributes).to(bundle.device)
-    told = torch.tensor([bool(faces.attributes[index]) for index in chosen]).to(bundle.device)
-    weights = (words * WEIGHT_OF_RARE + 1 - words) * told[:, None]
+    labelled = torch.tensor([bool(faces.attributes[index]) for index in chosen]).to(bundle.device)
+    weights = (words * WEIGHT_OF_RARE + 1 - words) * labelled[:, None]
     attribute = nn.functional.binary_cross_entropy_with_logits(attribute_scores, words, weights)
     return {"loss": style + attribute, "style": style, "attribute": attribute}
 

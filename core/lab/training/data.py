@@ -54,7 +54,7 @@ class Faces:
         )
 
     def warped(self, copies: int, side: int, *, seed: int) -> Faces:
-        """So many faces of nobody out of each picture, every one of them somebody else, ``side`` pixels wide."""
+        """So many synthetic faces from each picture, each of another identity, ``side`` pixels wide."""
         pictures = [warp(self.pictures, side, seed=seed + copy) for copy in range(copies)]
         names = [f"warp {copy} of picture {number}" for copy in range(copies) for number in range(len(self))]
         return Faces(np.concatenate(pictures), tuple(names), self.attributes * copies)

@@ -1,4 +1,4 @@
-"""A face that the bundle's own base model dreams up: what the demo uses when nobody gives a photo."""
+"""A face sampled from the bundle's own base model: the photo of the demo."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SIDE = 256
 """Pixels: a size at which a user's browser and the face detector can do something with the picture."""
 
 
-def save_demo_face(bundle: Bundle, dream: DemoFace, file: Path) -> None:
-    """Make the recipe's face and write it to ``file``.
+def save_demo_face(bundle: Bundle, config: DemoFace, file: Path) -> None:
+    """Sample the recipe's face and write it to ``file``.
 
     Raises:
         BundleError: the detector does not accept it.
     """
-    picture = generate(bundle, [Row(dream.prompt, seed=dream.seed)])[0].numpy()
+    picture = generate(bundle, [Row(config.prompt, seed=config.seed)])[0].numpy()
     large = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     try:
         find_face(large)
     except PhotoRefused as error:
-        raise BundleError(f"the dreamt face is refused: {error.detail} Choose another seed.") from error
+        raise BundleError(f"the sampled face is refused: {error.detail} Choose another seed.") from error
     large.save(file)

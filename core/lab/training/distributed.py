@@ -51,7 +51,7 @@ class DistributedRun:
     """One process's share of a recipe: the frozen base, the network under training, and the files."""
 
     def __init__(self, recipe: LargeRecipe, accelerator: Accelerator) -> None:
-        self.recipe, self.team = recipe, ProcessGroup(accelerator)
+        self.recipe, self.group = recipe, ProcessGroup(accelerator)
         if accelerator.mixed_precision not in PRECISIONS:
             raise BundleError(f"precision is one of {', '.join(PRECISIONS)}, not {accelerator.mixed_precision}")
         self.precision = PRECISIONS[accelerator.mixed_precision]
@@ -88,15 +88,15 @@ class DistributedRun:
             config.optimization,
             seed=recipe.seed,
             name="hypernetwork",
-            team=self.team,
+            group=self.group,
             parts=recipe.slices,
             half=self.precision is torch.float16,
         )
-        self.team.agree(self.loop.step, "checkpoint")
+        self.group.agree(self.loop.step, "checkpoint")
         self.slices: Iterator[Slice] = iter(())
         if not self.loop.done:
             stream = Stream(
-                self.shards, self.plan, step=self.loop.step, process=self.team.index, processes=self.team.size
+                self.shards, self.plan, step=self.loop.step, process=self.group.index, processes=self.group.size
             )
             self.slices = stream.load(recipe.data.readers)
 
@@ -125,7 +125,7 @@ class DistributedRun:
         device = self.bundle.device
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
         steps = self.loop.config.steps - self.loop.step
-        return Estimate(steps, seconds, groups, group_seconds, self.team.size, device.type, memory)
+        return Estimate(steps, seconds, groups, group_seconds, self.group.size, device.type, memory)
 
     def train(self) -> None:
         """What is left of both stages."""
@@ -134,7 +134,7 @@ class DistributedRun:
             folder = self.work / "preoptimize"
             self.network.eval().requires_grad_(False)
             if not (folder / REFERENCE_WEIGHTS).is_file():
-                preoptimize(self.bundle, self.pictures, self._load, self.recipe.preoptimize, folder, self.team)
+                preoptimize(self.bundle, self.pictures, self._load, self.recipe.preoptimize, folder, self.group)
             known = load_file(folder / REFERENCE_WEIGHTS)
         self.network.requires_grad_(True)
         self.loop.run(lambda generator: self._losses(next(self.slices), known, generator))
@@ -184,13 +184,13 @@ def main() -> None:
         logging.basicConfig(
             level=logging.INFO if accelerator.is_main_process else logging.WARNING, format="%(message)s"
         )
-        site = DistributedRun(recipe, accelerator)
-        logger.info("%s", site.estimate())
+        run = DistributedRun(recipe, accelerator)
+        logger.info("%s", run.estimate())
         if not arguments.estimate:
-            site.train()
-            if site.team.first:
-                site.export()
-            site.team.wait()
+            run.train()
+            if run.group.first:
+                run.export()
+            run.group.wait()
     except (BundleError, OSError) as error:
         parser.error(str(error))
     accelerator.end_training()

@@ -22,7 +22,7 @@ MEASURED = 3
 class Estimate:
     """Seconds a step and a group of pre-optimisation, and how many of them are left for ``processes`` to do.
 
-    ``memory`` is the most that one device held, in bytes; None where nobody counts.
+    ``memory`` is the most that one device held, in bytes; None without a GPU.
     """
 
     steps: int
@@ -40,7 +40,7 @@ class Estimate:
         return (self.steps * self.step_seconds + rounds * self.group_seconds) / 3600
 
     def __str__(self) -> str:
-        """The lines that are shown before it starts."""
+        """The lines that are logged before training starts."""
         unit = "GPU-hours" if self.device == "cuda" else f"{self.device.upper()}-process-hours"
         whole = self.hours * self.processes
         lines = [

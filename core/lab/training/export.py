@@ -1,4 +1,4 @@
-"""What a stage leaves to look at, and the finished bundle in diffusers' own format: safetensors in fp16."""
+"""Sample sheets and loss curves of a stage, and the finished bundle in diffusers' own format: safetensors in fp16."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _pipeline(bundle: Bundle) -> Any:
 
 
 def published_sheet(bundle: Bundle, file: Path, *, columns: int = 12) -> None:
-    """A sheet that shows nobody's photo: what the base model itself makes of the prompts, one row each."""
+    """A sheet without any photo: the base model's pictures for the prompts, one row each."""
     rows = [generate(bundle, [Row(prompt, seed=seed) for seed in range(columns)]) for prompt in PROMPTS]
     _tiled(rows).save(file)
 

@@ -1,4 +1,4 @@
-"""The last stage: the hypernetwork (section 4.2), on a frozen base or on one that learns beside it.
+"""The loss of the hypernetwork (section 4.2), on a frozen base or on one that learns beside it.
 
     L = diffusion(H(x), x) + beta |H(x) - w*|^2
 
@@ -30,7 +30,7 @@ def hypernetwork_losses(
     bundle: Bundle,
     network: HyperNetwork,
     rows: Rows,
-    targets: ReferenceWeights,
+    references: ReferenceWeights,
     config: HyperNetworkTraining,
     generator: torch.Generator,
     *,
@@ -42,21 +42,21 @@ def hypernetwork_losses(
     """
     with autocast(bundle.device, precision):
         features = network.encoder(rows.faces)
-        person = network.decode(features)
-        who = identity_loss(network, features, rows.labels)
+        factors = network.decode(features)
+        identity = identity_loss(network, features, rows.labels)
         each = denoising_loss(
             bundle,
             rows.latents,
             rows.tokens,
-            bundle.basis.merge(person),
+            bundle.basis.merge(factors),
             generator=generator,
             sampler=TimestepSampler(
                 config.least_noise, config.noisiest, most_noise=config.most_noise, cleanest=config.cleanest
             ),
         )
-    distance = reference_distance(person, targets, rows.seen)
-    loss = each.mean() + config.beta * distance + config.identity * who
-    return {"loss": loss, "diffusion": each[: len(rows.faces)].mean(), "distance": distance, "identity": who}
+    distance = reference_distance(factors, references, rows.seen)
+    loss = each.mean() + config.beta * distance + config.identity * identity
+    return {"loss": loss, "diffusion": each[: len(rows.faces)].mean(), "distance": distance, "identity": identity}
 
 
 def identity_loss(network: HyperNetwork, features: Tensor, labels: Tensor) -> Tensor:
@@ -70,18 +70,18 @@ def identity_loss(network: HyperNetwork, features: Tensor, labels: Tensor) -> Te
     return nn.functional.cross_entropy(SCALE * (cosines - margins), labels[known])
 
 
-def reference_distance(person: LayerFactors, targets: ReferenceWeights, seen: Tensor) -> Tensor:
-    """Mean squared distance of the changes ``A B`` to the targets', over those rows that have a target."""
-    if not targets:
+def reference_distance(factors: LayerFactors, references: ReferenceWeights, seen: Tensor) -> Tensor:
+    """Mean squared distance of the changes ``A B`` to those of w*, over the rows whose picture has some."""
+    if not references:
         return torch.zeros(())
-    place = {int(picture): index for index, picture in enumerate(targets["pictures"].tolist())}
+    place = {int(picture): index for index, picture in enumerate(references["pictures"].tolist())}
     pairs = [(row, place[int(picture)]) for row, picture in enumerate(seen) if int(picture) in place]
     if not pairs:
         return torch.zeros(())
     rows, indices = (list(column) for column in zip(*pairs, strict=True))
     total = torch.zeros(())
-    for name, factors in person.items():
-        left, right = targets[f"{name}/left"][indices], targets[f"{name}/right"][indices]
-        change = factors.left[rows].float() @ factors.right[rows].float()
+    for name, pair in factors.items():
+        left, right = references[f"{name}/left"][indices], references[f"{name}/right"][indices]
+        change = pair.left[rows].float() @ pair.right[rows].float()
         total = total + (change - (left @ right).to(change)).square().sum(dim=(1, 2)).mean()
     return total

@@ -2,7 +2,7 @@
 
 A checkpoint is a safetensors file (parameters, averages and optimiser moments) beside a JSON file; no pickle anywhere.
 Every step draws from a generator seeded by (seed, step) alone, so that a resumed run sees what an unbroken one would.
-A step may be cut into parts, each with a generator of its own: a team of processes shares them out and adds the
+A step may be cut into parts, each with a generator of its own: a process group shares them out and adds the
 gradients up, so that how many processes there are does not change what is learnt.
 """
 
@@ -68,13 +68,13 @@ Losses = Mapping[str, Tensor]
 
 
 STATE = {Muon: ("velocity",), torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step")}
-"""What an optimizer knows of a parameter."""
+"""The state that an optimizer keeps for a parameter."""
 
 
 class TrainingLoop:
     """Trains the parameters of named modules in ``folder``, where it also finds its own checkpoint again.
 
-    ``parts`` are how many times ``losses`` is asked in one step, by all processes of the ``team`` together; the step's
+    ``parts`` is how many times ``losses`` is called in one step, by all processes of the ``group``; the step's
     loss is the mean. ``half`` scales the loss, as float16 needs it.
     """
 
@@ -86,12 +86,12 @@ class TrainingLoop:
         *,
         seed: int,
         name: str,
-        team: ProcessGroup = SINGLE_PROCESS,
+        group: ProcessGroup = SINGLE_PROCESS,
         parts: int = 1,
         half: bool = False,
     ) -> None:
         self.folder, self.config, self.seed, self.name = folder, optimization, seed, name
-        self.team, self.parts = team, parts
+        self.group, self.parts = group, parts
         named = [(f"{key}.{n}", p) for key, module in modules.items() for n, p in module.named_parameters()]
         self.parameters = {n: p for n, p in named if p.requires_grad}
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
@@ -124,7 +124,7 @@ class TrainingLoop:
             desc=self.name,
             unit="step",
             dynamic_ncols=True,
-            disable=not self.team.first,
+            disable=not self.group.first,
         )
         smooth: dict[str, float] = {}
         while not self.done:
@@ -132,14 +132,14 @@ class TrainingLoop:
                 smooth[key] = value if key not in smooth else 0.98 * smooth[key] + 0.02 * value
             bar.set_postfix({key: f"{value:.4f}" for key, value in smooth.items()}, refresh=False)
             bar.update()
-            if (self.step % 20 == 0 or self.done) and self.team.first:
+            if (self.step % 20 == 0 or self.done) and self.group.first:
                 self._log(smooth)
-            if (self.step % self.config.checkpoint_every == 0 or self.done) and self.team.first:
+            if (self.step % self.config.checkpoint_every == 0 or self.done) and self.group.first:
                 self.save()
         bar.close()
 
     def rehearse(self, losses: Callable[[torch.Generator], Losses]) -> None:
-        """All of the next step but the step itself: what it costs, and nothing learnt."""
+        """Compute the next step's gradients and drop them, to measure what a step costs."""
         self._gradients(losses)
         self._forget()
 
@@ -179,11 +179,11 @@ class TrainingLoop:
         return values
 
     def _gradients(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
-        """Leave the whole team's gradients of the next step in the parameters; returns the mean of each loss."""
+        """Leave the process group's gradients of the next step in the parameters; returns the mean of each loss."""
         self._forget()
-        whole = GradientSum(self.parameters.values(), self.team)
+        whole = GradientSum(self.parameters.values(), self.group)
         with self._attention():
-            for part in self.team.share(self.parts):
+            for part in self.group.share(self.parts):
                 values = losses(step_generator(self.seed, self.step, part))
                 torch.autograd.backward(self.scaler.scale(values["loss"] / self.parts))
                 if self.parts > 1:

@@ -1,4 +1,4 @@
-"""Stage three: pre-optimised weights w* of many people, a group of them in one batch.
+"""Stage "preoptimize": reference weights w* of many people, pre-optimised a group at a time in one batch.
 
 Each row of the batch carries its own person's factors while the base is shared, so that a step costs one pass for the
 whole group: that is what makes the paper's 50 GPU-days affordable. Starts from the hypernetwork's prediction if it
@@ -26,7 +26,7 @@ from core.lab.training.process_group import SINGLE_PROCESS, ProcessGroup
 from core.lab.training.recipe import Preoptimize
 
 REFERENCE_WEIGHTS = "targets.safetensors"
-"""The file of a finished stage."""
+"""The file that a finished stage leaves."""
 
 ReferenceWeights = Mapping[str, Tensor]
 """``pictures``: the index of each picture; ``<target>/left`` and ``/right``: its factors, stacked. Empty: there are
@@ -39,23 +39,28 @@ Load = Callable[[np.ndarray], tuple[Tensor, Tensor]]
 
 
 def preoptimize(
-    bundle: Bundle, pictures: int, load: Load, config: Preoptimize, folder: Path, team: ProcessGroup = SINGLE_PROCESS
+    bundle: Bundle,
+    pictures: int,
+    load: Load,
+    config: Preoptimize,
+    folder: Path,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Write ``REFERENCE_WEIGHTS``, from ``pictures`` pictures in all; groups that an interrupted run finished are kept.
 
-    The processes of a ``team`` share the groups out; ``folder`` is one that all of them see.
+    ``processes`` share the groups out; all of them must see the same ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     groups = people_groups(pictures, config)
-    for number in tqdm(team.share(len(groups)), desc="preoptimize", unit="group", disable=not team.first):
+    for number in tqdm(processes.share(len(groups)), desc="preoptimize", unit="group", disable=not processes.first):
         file = folder / f"group-{number}.safetensors"
         if not file.is_file():
             save_whole(optimize_group(bundle, load, config, groups[number], number), file)
-    team.wait()
-    if team.first:
+    processes.wait()
+    if processes.first:
         parts = [load_file(folder / f"group-{number}.safetensors") for number in range(len(groups))]
         save_whole({key: torch.cat([part[key] for part in parts]) for key in parts[0]}, folder / REFERENCE_WEIGHTS)
-    team.wait()
+    processes.wait()
 
 
 def people_groups(pictures: int, config: Preoptimize) -> list[np.ndarray]:
@@ -81,9 +86,9 @@ def optimize_group(
     rank = bundle.hypernetwork.config.rank
     settings = FinetuneConfig(rank=rank, steps=config.steps, learning_rate=config.learning_rate, rows=config.rows)
     plain = plain.to(bundle.device, torch.float32)
-    shown = TrainingLatents(plain[:, None], plain[:, None][:, :0])
+    latents = TrainingLatents(plain[:, None], plain[:, None][:, :0])
     generator = step_generator(1, number)
-    people = finetune(bundle, shown, start, settings, generator=generator, on_step=on_step).factors
+    people = finetune(bundle, latents, start, settings, generator=generator, on_step=on_step).factors
     tensors = {"pictures": torch.from_numpy(group)}
     for name, factors in people.items():
         tensors[f"{name}/left"], tensors[f"{name}/right"] = factors.left.cpu(), factors.right.contiguous().cpu()

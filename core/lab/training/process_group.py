@@ -1,4 +1,4 @@
-"""The processes that train together (Hugging Face accelerate): who does what, and one sum of everybody's gradients."""
+"""The process group of a distributed training (Hugging Face accelerate), and the sum of all processes' gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.errors import BundleError
 
 
 class ProcessGroup:
-    """This process among those that train together; without an ``accelerator`` it is alone."""
+    """This process and its place in the group; without an ``accelerator`` it is the only one."""
 
     def __init__(self, accelerator: Accelerator | None = None) -> None:
         self._accelerator = accelerator
@@ -21,15 +21,15 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and says what happens."""
+        """Whether this is the process that writes files and logs."""
         return self.index == 0
 
     def share(self, count: int) -> range:
-        """Which of ``count`` pieces of work are this process's."""
+        """The indices of this process's share of ``count`` pieces of work."""
         return range(self.index, count, self.size)
 
     def wait(self) -> None:
-        """Go on when all have come so far."""
+        """Return when all processes have called this."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
 
@@ -57,8 +57,8 @@ SINGLE_PROCESS = ProcessGroup()
 class GradientSum:
     """Gradients of the parts of a step, added in float64, so that who adds which first leaves no trace in float32."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], team: ProcessGroup) -> None:
-        self.parameters, self.team = list(parameters), team
+    def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup) -> None:
+        self.parameters, self.group = list(parameters), group
         self._names: tuple[str, ...] = ()
         self._sum: Tensor | None = None
 
@@ -74,13 +74,13 @@ class GradientSum:
             parameter.grad = None
 
     def give(self) -> dict[str, float]:
-        """Put the sum of all processes' gradients into everybody's parameters; returns the sums of the losses.
+        """Put the sum of all processes' gradients into all processes' parameters; returns the sums of the losses.
 
         A parameter that no part had a gradient for keeps none. One message a step.
         """
         assert self._sum is not None
         sizes = [parameter.numel() for parameter in self.parameters]
-        *sums, there, numbers = self.team.total(self._sum).split([*sizes, len(sizes), len(self._names)])
+        *sums, there, numbers = self.group.total(self._sum).split([*sizes, len(sizes), len(self._names)])
         for parameter, gradient, anybody in zip(self.parameters, sums, there.tolist(), strict=True):
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if anybody else None
         return dict(zip(self._names, numbers.tolist(), strict=True))

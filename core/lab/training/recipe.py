@@ -21,7 +21,7 @@ class Data:
     """Parquet files with columns ``image``, ``identity``, ``attributes``; paths are relative to the recipe's folder.
 
     ``styled`` is how many stylised versions of each picture the latent cache holds. ``identities``: trained on the
-    first so many who have several pictures, and on nobody else. ``balanced`` of base's and hypernetwork's rows show a
+    first so many people who have several pictures, and no others. ``balanced`` of base's and hypernetwork's rows show a
     picture drawn by its attributes, so that rare ones are learnt too.
     """
 
@@ -61,7 +61,7 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Classifier:
-    """The judge of styles and attributes that ships with the bundle."""
+    """The classifier of styles and attributes that ships with the bundle."""
 
     optimization: Optimization
     attributes: tuple[str, ...]
@@ -70,7 +70,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Recogniser:
-    """The judge of likeness that ships with the bundle; ``styled`` is the share of pictures it sees in a style."""
+    """The face recogniser that ships with the bundle; ``styled`` is the share of its training pictures in a style."""
 
     optimization: Optimization
     channels: tuple[int, ...] = (32, 64, 96, 160)
@@ -109,9 +109,9 @@ class HyperNetworkTraining:
     """HyperNetworkTraining training (section 4.2): diffusion loss + ``beta`` |w - w*|^2.
 
     The base is frozen, as in the paper; or it learns on, at the ``base_rate`` share of the learning rate. Rows beyond
-    the ``personal`` share are then the base's own, with nobody's weights (decision 7). ``other_photo`` is how often
+    the ``personal`` share then train the base itself, without personal weights. ``other_photo`` is how often
     what a row shows is another photo of the person than the one the hypernetwork saw. For each photo there are
-    ``warped`` faces of nobody, warped out of it (``warp``), which are as likely; a base that learns on would draw them.
+    ``warped`` synthetic faces, warped from it (``warp``), which are as likely; a base that learns on would draw them.
     Timesteps are drawn between ``least_noise`` and ``most_noise`` of the schedule; ``cleanest`` of the rows from below
     them, ``noisiest`` of the rows from its last tenth, where the picture is whatever the weights say it is.
     """
@@ -131,14 +131,14 @@ class HyperNetworkTraining:
     warped: int = 0
 
     def __post_init__(self) -> None:
-        """Faces of nobody are for a frozen base."""
+        """Raises BundleError for synthetic faces beside a base that learns on: it would draw them."""
         if self.warped < 0 or (self.warped and self.base_rate):
             raise BundleError(f"warped {self.warped} is 0 or more, and 0 where the base learns on (base_rate)")
 
 
 @dataclass(frozen=True)
 class DemoFace:
-    """The demo's face: chosen by eye among the base model's pictures."""
+    """The demo's face: a prompt and a seed, chosen by eye among the base model's pictures."""
 
     prompt: str = "a photo of a woman"
     seed: int = 0

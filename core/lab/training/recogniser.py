@@ -1,7 +1,7 @@
 """The stage of the recogniser: a cosine-margin softmax over the people with several photos (CosFace, arXiv 1801.09414).
 
 Photos are seen mirrored, shifted, scaled, turned, blurred and in another light, and some of them through a style
-filter: what is judged later is generated, softer than a photo, and may be in a style.
+filter: the pictures it measures later are generated, softer than a photo, and may be in a style.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ def with_verification(recogniser: FaceRecogniser, faces: Faces) -> RecogniserCon
     pictures, people = faces.pictures[several], faces.labels[several]
     names = (PHOTO.name, *STYLES)
     styled = in_styles(pictures, 1 + np.arange(len(pictures)) % len(STYLES), names)
-    photos, looks = recogniser.embed(pictures), recogniser.embed(styled)
+    photos, styles = recogniser.embed(pictures), recogniser.embed(styled)
     pairs = np.triu_indices(len(people), 1)
     same = (people[:, None] == people)[pairs]
-    cosines, across = (photos @ photos.T)[pairs], (photos @ looks.T)[pairs]
+    cosines, across = (photos @ photos.T)[pairs], (photos @ styles.T)[pairs]
     threshold = float(np.quantile(cosines[~same], 1 - FALSE_ACCEPTS))
     return replace(
         recogniser.config,
@@ -173,7 +173,7 @@ def _in_another_light(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _features(recogniser: FaceRecogniser, pictures: np.ndarray, batch: int = 128) -> Float[np.ndarray, "n features"]:
-    """What the last layer sees of pictures, each together with its mirror image."""
+    """The input of the last layer for pictures, each with its mirror image."""
     parts = []
     for start in range(0, len(pictures), batch):
         pixels = cut_out(torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch])), recogniser.config)

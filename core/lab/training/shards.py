@@ -1,6 +1,6 @@
 """Pictures in files too large to be read at once: row groups of parquet files, and tar files as WebDataset has them.
 
-A *shard* is what is read together. Nothing of it is kept but where it is and how many pictures it has.
+A *shard* is read as a whole. Only its place and its number of pictures are kept in memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from core.errors import BundleError
 
 COLUMNS = ("image", "identity", "attributes")
-"""``image``: encoded bytes (or a struct with ``bytes``). The others may be absent: then everybody is somebody else."""
+"""``image``: encoded bytes (or a struct with ``bytes``). Without the others, every picture is of another person."""
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of the pictures in a tar file."""
@@ -35,7 +35,7 @@ class Photo:
 
 @runtime_checkable
 class Shard(Protocol):
-    """Some pictures that are read together."""
+    """Some pictures that are read at once."""
 
     @property
     def first(self) -> int:

@@ -40,7 +40,7 @@ STAGES = ("autoencoder", "classifier", "recogniser", "decoder", "base", "preopti
 
 
 class TrainingRun:
-    """A recipe, its data and the modules under way. ``run`` takes one stage; finished stages are only loaded."""
+    """A recipe, its data and the modules in training. ``run`` takes one stage; finished stages are only loaded."""
 
     def __init__(self, recipe: Recipe, *, device: str) -> None:
         self.recipe = recipe
@@ -59,8 +59,8 @@ class TrainingRun:
     def _faces(self, side: int, cache: Path | None = None) -> Faces:
         """The training pictures, of as many people as the recipe says."""
         data = self.recipe.data
-        everybody = load_faces([self.recipe.path(name) for name in data.train], side, cache=cache)
-        return everybody if data.identities is None else everybody.of_first(data.identities)
+        faces = load_faces([self.recipe.path(name) for name in data.train], side, cache=cache)
+        return faces if data.identities is None else faces.of_first(data.identities)
 
     def run(self, stage: str) -> None:
         """Bring one stage to its end, or load what an earlier run of it left."""
@@ -76,7 +76,7 @@ class TrainingRun:
         own, known = self.network.state_dict(), parts.hypernetwork.state_dict()
         people = "encoder.identities"
         if people in own and (people not in known or known[people].shape != own[people].shape):
-            known[people] = own[people]  # whom it told apart while it learnt says nothing of how many there are now
+            known[people] = own[people]  # for the identity loss alone: the people of this recipe are others
         try:
             for name in ("vae", *BASE):
                 getattr(self.bundle, name).load_state_dict(getattr(parts, name).state_dict())
@@ -86,9 +86,9 @@ class TrainingRun:
         self.bundle.vae.register_to_config(scaling_factor=parts.vae.config.scaling_factor)
         for stage in ("autoencoder", "decoder", "base", "hypernetwork"):
             self._finish(stage)
-        for judge in (classifier, parts.recogniser):
-            if judge is not None:
-                judge.save(self.work)
+        for part in (classifier, parts.recogniser):
+            if part is not None:
+                part.save(self.work)
 
     def load(self, stage: str) -> bool:
         """Put a finished stage's parameters into the modules; False when it is not finished."""
@@ -207,8 +207,8 @@ class TrainingRun:
     def _teach(self, stage: str, config: HyperNetworkTraining) -> None:
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
         rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo), config.warped)
-        targets = self._folder("preoptimize") / REFERENCE_WEIGHTS
-        known = load_file(targets) if targets.is_file() else {}
+        file = self._folder("preoptimize") / REFERENCE_WEIGHTS
+        known = load_file(file) if file.is_file() else {}
         batch = config.optimization.batch
         if not config.base_rate and self.bundle.device.type == "cpu":  # frozen, a fifth quicker with its channels first
             self.bundle.unet.to(memory_format=torch.contiguous_format)
@@ -295,8 +295,8 @@ class TrainingRun:
         faces, latents = self.faces, self._latents(self.faces)
         if warped:
             side = self.recipe.bundle.resolution
-            nobody = self._faces(2 * side).warped(warped, side, seed=self.recipe.seed)
-            faces, latents = faces + nobody, latents + self._latents(nobody, "latents-warped.npy")
+            synthetic = self._faces(2 * side).warped(warped, side, seed=self.recipe.seed)
+            faces, latents = faces + synthetic, latents + self._latents(synthetic, "latents-warped.npy")
         return RowSource(self.bundle, faces, latents, mix, balanced=self.recipe.data.balanced)
 
     def _latents(self, faces: Faces, file: str = "latents.npy") -> LatentCache:

@@ -17,7 +17,7 @@ from core.lab.training.stages import TrainingRun
 
 
 def start_from(folder: Path, recipe: Recipe, *, device: str) -> TrainingRun:
-    """The workshop of ``recipe`` with the parts of the bundle in ``folder``, written into its work folder.
+    """The training run of ``recipe`` with the parts of the bundle in ``folder``, written into its work folder.
 
     A linear hypernetwork of a lower rank than the recipe's is widened to it.
 
@@ -32,25 +32,25 @@ def start_from(folder: Path, recipe: Recipe, *, device: str) -> TrainingRun:
     parts = replace(bundle, hypernetwork=_network(bundle, recipe))
     try:
         bundle.tokenizer.save_pretrained(work / "tokenizer")
-        workshop = TrainingRun(recipe, device=device)
-        workshop.take(parts, load_classifier(folder))
+        run = TrainingRun(recipe, device=device)
+        run.take(parts, load_classifier(folder))
     except (BundleError, OSError):
         shutil.rmtree(work, ignore_errors=True)
         raise
-    return workshop
+    return run
 
 
 def _network(bundle: Bundle, recipe: Recipe) -> HyperNetwork:
-    network, asked = bundle.hypernetwork, recipe.network
+    network, wanted = bundle.hypernetwork, recipe.network
     if network is None:
         raise BundleError(f"bundle {bundle.name!r} has no hypernetwork to go on from")
     if bundle.config.lidb != recipe.bundle.lidb:
         raise BundleError("the recipe's bundle.lidb is not the bundle's: its hypernetwork was made for other layers")
-    if isinstance(network, LinearHyperNetwork) and asked.rank > network.config.rank:
-        network = network.widened(asked.rank, seed=recipe.seed)
+    if isinstance(network, LinearHyperNetwork) and wanted.rank > network.config.rank:
+        network = network.widened(wanted.rank, seed=recipe.seed)
     known = network.config
     if isinstance(known, HyperNetworkConfig):  # a recipe does not say how many people the training pictures show
         known = replace(known, identities=0)
-    if known != asked:
+    if known != wanted:
         raise BundleError("the recipe's network is not the bundle's: only a linear one's rank may be higher")
     return network

@@ -36,7 +36,7 @@ from core.lab.training.warp import warp
 
 @dataclass(frozen=True)
 class Plan:
-    """What a stream gives out: ``slices`` of ``rows`` rows a step, from windows of ``buffer`` pictures."""
+    """What a stream yields: ``slices`` of ``rows`` rows a step, from windows of ``buffer`` pictures."""
 
     seed: int
     slices: int
@@ -66,7 +66,7 @@ class Slice:
 
 
 class Lane:
-    """The endless, shuffled pictures of one slice; picture ``t`` and the window around it can be asked for."""
+    """The endless, shuffled pictures of one slice; picture ``t`` and the window around it are available."""
 
     def __init__(self, shards: Sequence[Shard], plan: Plan, number: int) -> None:
         self.shards, self.plan, self.number = shards, plan, number
@@ -132,7 +132,7 @@ class Stream(IterableDataset[Slice]):
 
 
 def draw_slice(lane: Lane, step: int) -> Slice:
-    """The rows that a lane gives to a step."""
+    """The rows of a step from one lane."""
     rows = lane.plan.rows
     drawn = [
         _row(lane, step * rows + row, Random(f"{lane.plan.seed}/{step}/{lane.number}/{row}")) for row in range(rows)
@@ -159,16 +159,16 @@ def to_rows(bundle: Bundle, network: HyperNetwork, part: Slice, precision: torch
 
 def _row(lane: Lane, t: int, rng: Random) -> tuple[np.ndarray, np.ndarray, str, Photo]:
     """Picture, face, caption, and whose face the hypernetwork sees: the picture's own or another photo of the person.
-    Or both are one face of nobody.
+    Or both are one synthetic face.
 
-    Another one is looked for in the window: files should hold a person's photos one after the other.
+    Another one is searched in the window: files should hold a person's photos one after the other.
     """
     plan, (photo, window) = lane.plan, lane[t]
     empty, plain, flip = rng.random() < plan.mix.empty, rng.random() < plan.mix.photo, rng.random() < 0.5
     same = [other for other in window if other.identity == photo.identity]
     seen = rng.choice(same) if rng.random() < plan.mix.other_photo else photo
     if plan.warped and rng.randrange(1 + plan.warped):
-        seen = replace(photo, number=-1, identity="")  # nobody's, whom no target and no label is of
+        seen = replace(photo, number=-1, identity="")  # without reference weights or label
         larger = decode_picture(photo.image, 2 * plan.resolution)
         picture = face = _mirrored(warp(larger[None], plan.resolution, seed=rng.getrandbits(62))[0], flip)
     else:

@@ -1,4 +1,4 @@
-"""Faces of nobody out of photos of people: everything on them is moved a little, smoothly, and lit otherwise.
+"""Synthetic faces from photos of people: everything is moved a little, smoothly, and lit differently.
 
 Where people are few, a hypernetwork learns them by heart; a face whose eyes are further apart, whose nose is longer and
 whose skin is lighter is another person to it, with all that a photo has.

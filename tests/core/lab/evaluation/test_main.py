@@ -87,7 +87,7 @@ def test_a_rate_that_loses_the_styles_is_not_chosen(tmp_path):
         return [{"identity": "ada", "photo": tried[rate][0], "style_accuracy": tried[rate][1]}]
 
     study = create_autospec(Study, instance=True)
-    study.folder, study.judged_by, study.run = tmp_path, {"recogniser": ""}, run
+    study.folder, study.measured_by, study.run = tmp_path, {"recogniser": ""}, run
     assert program._best_rate(study, replace(METHODS["dreambooth-40"], rates=tuple(tried))) == 3e-4
 
 

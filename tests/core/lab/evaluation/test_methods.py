@@ -22,7 +22,7 @@ ELSEWHERE = ("lora-dreambooth", "gaussian-basis")
 """One takes its 400 steps whatever the bundle says, and is the path of "full-lora"; the other is in test_ablations."""
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].together and name not in ELSEWHERE])
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].batched and name not in ELSEWHERE])
 def test_a_method_leaves_one_result_for_each_person(bundle, people, name):
     before = {key: value.clone() for key, value in bundle.unet.state_dict().items()}
     quick = with_finetuning(bundle, steps=1, steps_from_zero=1)

@@ -79,7 +79,12 @@ def test_a_folder_keeps_to_its_settings(study):
     trained_on = random_bundle()
     with torch.no_grad():
         next(trained_on.hypernetwork.parameters()).add_(1)
-    others = {"seed": 1, "bundle": trained_on, "judged_by": {"recogniser": "another"}, "strangers": study.strangers[1:]}
+    others = {
+        "seed": 1,
+        "bundle": trained_on,
+        "measured_by": {"recogniser": "another"},
+        "strangers": study.strangers[1:],
+    }
     for name, value in others.items():
         with pytest.raises(SettingsError, match="another --output"):
             replace(study, **{name: value}).settle()

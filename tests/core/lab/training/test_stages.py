@@ -101,20 +101,20 @@ def linear_recipe() -> str:
 
 
 def trained_on(base: Path, text: str, folder: Path) -> tuple[Path, TrainingRun]:
-    """A recipe in ``folder`` whose base is of another training, and its workshop after the hypernetwork's stage."""
+    """A recipe in ``folder`` whose base is of another training, and its run after the hypernetwork's stage."""
     for stage in ("autoencoder", "base", "classifier", "decoder", "recogniser", "tokenizer"):
         shutil.copytree(base / "work" / stage, folder / "work" / stage)
     shutil.copy(base / "faces.parquet", folder)
     file = folder / "BUNDLE.toml"
     file.write_text(text)
-    workshop = TrainingRun(load_recipe(file), device="cpu")
-    assert [workshop.load(stage) for stage in STAGES] == [True, True, True, True, True, True, False, True]
-    workshop.run("hypernetwork")
-    return file, workshop
+    run = TrainingRun(load_recipe(file), device="cpu")
+    assert [run.load(stage) for stage in STAGES] == [True, True, True, True, True, True, False, True]
+    run.run("hypernetwork")
+    return file, run
 
 
 def without(table: str, recipe: Path, folder: Path) -> TrainingRun:
-    """The workshop of the recipe less one of its tables."""
+    """The run of the recipe less one of its tables."""
     before, _, rest = recipe.read_text().partition(f"[{table}]")
     shutil.copy(recipe.parent / "faces.parquet", folder)
     file = folder / "BUNDLE.toml"
@@ -215,12 +215,12 @@ def test_the_recogniser_ships_with_how_well_it_tells_people_apart(bundle_folder)
 
 
 def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, bundle_folder, tmp_path):
-    file, workshop = trained_on(recipe.parent, linear_recipe(), tmp_path)
-    fitted = workshop.network.encoder.state_dict()
+    file, run = trained_on(recipe.parent, linear_recipe(), tmp_path)
+    fitted = run.network.encoder.state_dict()
     assert fitted["face_directions"].any()
     again = TrainingRun(load_recipe(file), device="cpu")
     assert all(again.load(stage) for stage in STAGES)
-    torch.testing.assert_close(again.network.state_dict(), workshop.network.state_dict())
+    torch.testing.assert_close(again.network.state_dict(), run.network.state_dict())
 
     export_bundle(again.bundle, tmp_path / "bundle")
     opened = load_bundle(tmp_path / "bundle", device="cpu")
@@ -241,15 +241,15 @@ def test_a_linear_hypernetwork_is_trained_on_the_same_base_and_resumes(recipe, b
         load_bundle(tmp_path / "bundle", device="cpu")
 
 
-def test_a_hypernetwork_learns_from_faces_of_nobody_as_well(recipe, bundle_folder, tmp_path):
+def test_a_hypernetwork_learns_from_synthetic_faces_as_well(recipe, bundle_folder, tmp_path):
     warped = linear_recipe().replace("noisiest = 0.5", "noisiest = 0.5\nwarped = 2")
-    _, workshop = trained_on(recipe.parent, warped, tmp_path)
-    assert np.load(tmp_path / "work" / "latents-warped.npy").shape[0] == 2 * len(workshop.faces)
+    _, run = trained_on(recipe.parent, warped, tmp_path)
+    assert np.load(tmp_path / "work" / "latents-warped.npy").shape[0] == 2 * len(run.faces)
     plain = np.load(tmp_path / "work" / "latents.npy")
-    assert len(plain) == len(workshop.faces)
+    assert len(plain) == len(run.faces)
 
 
-def test_a_base_that_learns_on_is_not_shown_faces_of_nobody(tmp_path):
+def test_a_base_that_learns_on_is_not_shown_synthetic_faces(tmp_path):
     for wrong in ("warped = 1\nbase_rate = 0.25", "warped = -1"):
         file = tmp_path / "BUNDLE.toml"
         file.write_text(linear_recipe().replace("noisiest = 0.5", wrong))
@@ -259,12 +259,12 @@ def test_a_base_that_learns_on_is_not_shown_faces_of_nobody(tmp_path):
 
 def test_the_base_learns_on_beside_a_hypernetwork_where_the_recipe_says_so(recipe, bundle_folder, tmp_path):
     joint = linear_recipe().replace("noisiest = 0.5", "personal = 0.5\nbase_rate = 0.25")
-    file, workshop = trained_on(recipe.parent, joint, tmp_path)
+    file, run = trained_on(recipe.parent, joint, tmp_path)
     again = TrainingRun(load_recipe(file), device="cpu")
     assert all(again.load(stage) for stage in STAGES)
     for name in ("unet", "text_encoder"):
         learnt, before = (b.components[name].state_dict() for b in (again.bundle, load_bundle(bundle_folder)))
-        torch.testing.assert_close(learnt, workshop.bundle.components[name].state_dict())
+        torch.testing.assert_close(learnt, run.bundle.components[name].state_dict())
         assert any(not torch.equal(learnt[key], before[key]) for key in learnt)
 
 
@@ -274,9 +274,9 @@ def test_a_finished_bundle_is_gone_on_from_and_only_its_hypernetwork_learns_who_
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
-    _, workshop = trained_on(recipe.parent, linear_recipe(), first)
-    export_bundle(workshop.bundle, first / "bundle")
-    workshop.classifier.save(first / "bundle")
+    _, run = trained_on(recipe.parent, linear_recipe(), first)
+    export_bundle(run.bundle, first / "bundle")
+    run.classifier.save(first / "bundle")
     shutil.copy(recipe.parent / "faces.parquet", second)
     identity = f"[identity]{LINEAR_TRAINING.replace('noisiest = 0.5', 'most_noise = 0.8')}"
     file = second / "BUNDLE.toml"
@@ -309,8 +309,8 @@ def test_a_finished_bundle_is_gone_on_from_and_only_its_hypernetwork_learns_who_
     ],
 )
 def test_a_recipe_for_other_parts_than_the_bundles_is_not_begun(recipe, tmp_path, change, message):
-    _, workshop = trained_on(recipe.parent, linear_recipe(), tmp_path)
-    export_bundle(workshop.bundle, tmp_path / "bundle")
+    _, run = trained_on(recipe.parent, linear_recipe(), tmp_path)
+    export_bundle(run.bundle, tmp_path / "bundle")
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(recipe.parent / "faces.parquet", other)
@@ -326,10 +326,10 @@ def test_the_papers_hypernetwork_is_gone_on_from_as_it_is(recipe, bundle_folder,
     file.write_text(recipe.read_text())
     shutil.copy(recipe.parent / "faces.parquet", tmp_path)
     start_from(bundle_folder, load_recipe(file), device="cpu")
-    workshop = TrainingRun(load_recipe(file), device="cpu")
-    assert workshop.load("hypernetwork")
+    run = TrainingRun(load_recipe(file), device="cpu")
+    assert run.load("hypernetwork")
     torch.testing.assert_close(
-        workshop.network.state_dict(), load_bundle(bundle_folder, device="cpu").hypernetwork.state_dict()
+        run.network.state_dict(), load_bundle(bundle_folder, device="cpu").hypernetwork.state_dict()
     )
 
 
@@ -364,11 +364,11 @@ def test_a_table_of_two_kinds_is_the_one_that_knows_its_keys(recipe, tmp_path):
 
 
 def test_the_decoder_learns_on_and_leaves_the_latents_as_they_are(recipe, bundle_folder):
-    workshop = TrainingRun(load_recipe(recipe), device="cpu")
-    assert workshop.load("autoencoder")
-    before = {name: tensor.clone() for name, tensor in workshop.bundle.vae.state_dict().items()}
-    assert workshop.load("decoder")
-    after = workshop.bundle.vae.state_dict()
+    run = TrainingRun(load_recipe(recipe), device="cpu")
+    assert run.load("autoencoder")
+    before = {name: tensor.clone() for name, tensor in run.bundle.vae.state_dict().items()}
+    assert run.load("decoder")
+    after = run.bundle.vae.state_dict()
     changed = {name.partition(".")[0] for name in after if not torch.equal(after[name], before[name])}
     assert changed == {"decoder", "post_quant_conv"}
     opened = load_bundle(bundle_folder, device="cpu").vae.state_dict()
@@ -380,28 +380,28 @@ def test_a_recipe_without_a_decoder_table_keeps_the_autoencoders(recipe, tmp_pat
 
 
 def test_latents_are_encoded_again_when_the_encoder_changed_and_not_for_the_decoder(recipe, bundle_folder, tmp_path):
-    workshop = TrainingRun(load_recipe(recipe), device="cpu")
-    assert workshop.load("autoencoder")
+    run = TrainingRun(load_recipe(recipe), device="cpu")
+    assert run.load("autoencoder")
     arguments = {"styled": 1, "seed": 0, "file": tmp_path / "latents.npy"}
-    names = workshop.recipe.data.styles
+    names = run.recipe.data.styles
 
     def encoded() -> torch.Tensor:
-        return LatentCache.build(workshop.bundle, workshop.faces, names, **arguments).plain
+        return LatentCache.build(run.bundle, run.faces, names, **arguments).plain
 
     first = encoded()
     kept = arguments["file"].stat().st_mtime_ns
-    assert workshop.load("decoder")
+    assert run.load("decoder")
     assert torch.equal(encoded(), first)
     assert arguments["file"].stat().st_mtime_ns == kept
     with torch.no_grad():
-        workshop.bundle.vae.encoder.conv_in.weight.mul_(1.5)
+        run.bundle.vae.encoder.conv_in.weight.mul_(1.5)
     assert not torch.equal(encoded(), first)
 
 
 def test_a_recipe_without_a_recogniser_has_no_such_stage(recipe, tmp_path):
-    workshop = without("recogniser", recipe, tmp_path)
-    assert workshop.load("recogniser")
-    assert workshop.bundle.recogniser is None
+    run = without("recogniser", recipe, tmp_path)
+    assert run.load("recogniser")
+    assert run.bundle.recogniser is None
 
 
 def test_the_bundle_personalizes(bundle_folder):

@@ -74,7 +74,7 @@ def test_one_two_and_four_processes_see_the_same(parquet):
     assert steps(shards, count=6, processes=4) == alone
 
 
-def test_faces_of_nobody_are_as_likely_as_the_recipe_says_and_are_known_to_nobody(parquet):
+def test_synthetic_faces_are_as_likely_as_the_recipe_says_and_are_known_to_nobody(parquet):
     shards = open_shards(parquet)
     labels = identity_labels(shards)
     slices = list(islice(iter(Stream(shards, plan(warped=2, labels=labels, rows=50), step=0)), 8))

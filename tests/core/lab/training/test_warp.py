@@ -1,4 +1,4 @@
-"""Faces of nobody out of photos of people."""
+"""Synthetic faces out of photos of people."""
 
 import numpy as np
 
