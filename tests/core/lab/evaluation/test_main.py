@@ -25,8 +25,8 @@ from core.lab.training.export import export_bundle
 def arguments(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("evaluation")
     export_bundle(random_bundle(), folder / "bundle")
-    judge = ClassifierConfig(("photo", "cartoon"), ("smiling",), (8, 8), 0.875, {"smiling": 0.75})
-    PictureClassifier(judge).save(folder / "bundle")
+    config = ClassifierConfig(("photo", "cartoon"), ("smiling",), (8, 8), 0.875, {"smiling": 0.75})
+    PictureClassifier(config).save(folder / "bundle")
     rng, pictures = np.random.default_rng(0), []
     for _ in range(6):
         stream = io.BytesIO()
@@ -66,17 +66,17 @@ def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path,
     sweep = [*arguments, "--output", str(tmp_path), "--methods", "full-lora", "--sweep", "1", "--plain", "--group", "1"]
     with pytest.raises(SystemExit):
         main(sweep)
-    assert "judge of likeness" in capsys.readouterr().err
+    assert "metric of likeness" in capsys.readouterr().err
     monkeypatch.setattr(program, "OnnxRecogniser", lambda _: mean_colour)
-    judged = ["--recogniser", arguments[1 + arguments.index("--faces")], "--accept", "0.5"]
-    main([*sweep, *judged, "--output", str(tmp_path / "judged")])
-    assert "Accepted: a cosine above 0.5 with" in (tmp_path / "judged" / "tables.md").read_text()
-    assert '"accepts at": "0.5"' in (tmp_path / "judged" / "settings.json").read_text()
-    tried = (tmp_path / "judged" / "sweep" / "full-lora.md").read_text().splitlines()[2:]
+    measured = ["--recogniser", arguments[1 + arguments.index("--faces")], "--accept", "0.5"]
+    main([*sweep, *measured, "--output", str(tmp_path / "measured")])
+    assert "Accepted: a cosine above 0.5 with" in (tmp_path / "measured" / "tables.md").read_text()
+    assert '"accepts at": "0.5"' in (tmp_path / "measured" / "settings.json").read_text()
+    tried = (tmp_path / "measured" / "sweep" / "full-lora.md").read_text().splitlines()[2:]
     best = max(tried, key=lambda line: float(line.split("|")[2]))
-    (title,) = [row for row in json.loads((tmp_path / "judged" / "tables.json").read_text())["rows"] if "rate" in row]
+    (title,) = [row for row in json.loads((tmp_path / "measured" / "tables.json").read_text())["rows"] if "rate" in row]
     assert best.startswith(f"| {title} |")
-    swept = [len(file.read_text().splitlines()) for file in (tmp_path / "judged" / "records").glob("full-lora@*.jsonl")]
+    swept = [len(file.read_text().splitlines()) for file in (tmp_path / "measured" / "records").glob("full-lora@*.jsonl")]
     assert sorted(swept) == [1, 1, 2], "the person of the sweep is not repeated"
 
 
@@ -115,7 +115,7 @@ def test_subjects_that_are_not_faces_come_from_a_folder(arguments, tmp_path, cap
     report = json.loads((tmp_path / "out" / "tables.json").read_text())
     assert report["people"] == 1, "one picture leaves none to hold against"
     assert "face" in report["left_out"]["style and attribute accuracy"]
-    assert not (tmp_path / "out" / "styles.md").exists(), "nobody judges styles"
+    assert not (tmp_path / "out" / "styles.md").exists(), "there is no classifier of styles"
     assert "a [V] toy" in (tmp_path / "out" / "settings.json").read_text()
     (tmp_path / "clock" / "2.png").write_bytes(b"not a picture")
     for wrong, said in ((tmp_path, "2.png"), (tmp_path / "nowhere", "subfolder"), (tmp_path / "out", "subfolder")):

@@ -9,7 +9,7 @@ from core.lab.evaluation.sheet import style_sheet
 from core.lab.training.data import Faces
 
 
-def test_a_sheet_has_a_column_for_every_style_and_only_faces_of_nobody(tmp_path):
+def test_a_sheet_has_a_column_for_every_style_and_only_generated_faces(tmp_path):
     pictures = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8).numpy()
     faces = Faces(pictures, ("omi-1", "person-1", "omi-2"), ((), (), ()))
     file = style_sheet(random_bundle(), faces, tmp_path, seed=0)

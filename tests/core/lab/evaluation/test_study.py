@@ -19,14 +19,14 @@ from core.lab.evaluation.study import Study, ceiling
 @pytest.fixture
 def study(tmp_path, people, mean_colour) -> Study:
     config = ClassifierConfig(("photo", "pencil sketch"), ("smiling", "man"), (8, 8))
-    judges = Metrics(recogniser=mean_colour, classifier=PictureClassifier(config).eval())
+    metrics = Metrics(recogniser=mean_colour, classifier=PictureClassifier(config).eval())
     return Study(
-        random_bundle(), tmp_path / "out", people(3), people(3), people(4), judges,
+        random_bundle(), tmp_path / "out", people(3), people(3), people(4), metrics,
         pictures=2, group=2, styles=("pencil sketch",), attributes=("smiling",),
     )  # fmt: skip
 
 
-def test_every_person_gets_a_record_with_every_column_that_has_a_judge(study):
+def test_every_person_gets_a_record_with_every_column_that_has_a_metric(study):
     study.settle()
     records = study.run(METHODS["hyperdreambooth"], None)
     assert [record["identity"] for record in records] == ["0", "1", "2"]
@@ -39,7 +39,7 @@ def test_every_person_gets_a_record_with_every_column_that_has_a_judge(study):
         assert rows.size == (4 * 16, 3 * 16)
 
 
-def test_an_interrupted_study_goes_on_and_repeats_nobody(study):
+def test_an_interrupted_study_goes_on_and_repeats_no_person(study):
     asked: list[str] = []
 
     def run(bundle, chosen, seed, rate):

@@ -29,7 +29,7 @@ def people(*seeds):
             pictures.append((patches + rng.normal(0, 12, (64, 64, 3))).clip(0, 255).astype(np.uint8))
             identities.append(str(seed))
     pictures.append(np.zeros((64, 64, 3), np.uint8))
-    return Faces(np.stack(pictures), (*identities, "nobody"), ((),) * len(pictures))
+    return Faces(np.stack(pictures), (*identities, "alone"), ((),) * len(pictures))
 
 
 def test_after_training_people_it_never_saw_are_told_apart(tmp_path):

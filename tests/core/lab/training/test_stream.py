@@ -74,12 +74,12 @@ def test_one_two_and_four_processes_see_the_same(parquet):
     assert steps(shards, count=6, processes=4) == alone
 
 
-def test_synthetic_faces_are_as_likely_as_the_recipe_says_and_are_known_to_nobody(parquet):
+def test_synthetic_faces_are_as_likely_as_the_recipe_says_and_have_no_label(parquet):
     shards = open_shards(parquet)
     labels = identity_labels(shards)
     slices = list(islice(iter(Stream(shards, plan(warped=2, labels=labels, rows=50), step=0)), 8))
-    nobody = np.concatenate([part.seen == -1 for part in slices])
-    assert 0.58 < nobody.mean() < 0.75
+    synthetic = np.concatenate([part.seen == -1 for part in slices])
+    assert 0.58 < synthetic.mean() < 0.75
     assert all((part.labels[part.seen == -1] == -1).all() and (part.labels >= -1).all() for part in slices)
     assert all((part.pictures[part.seen == -1] == part.faces[part.seen == -1]).all() for part in slices)
     again = next(iter(Stream(shards, plan(warped=2, labels=labels, rows=50), step=0)))

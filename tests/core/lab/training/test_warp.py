@@ -42,10 +42,10 @@ def test_light_and_colour_change_a_little():
 
 def test_each_is_somebody_else_with_the_words_of_its_picture():
     faces = Faces(lines(2), ("a", "a"), (("man",), ("hat",)))
-    nobody = faces.warped(2, 64, seed=0)
-    assert nobody.attributes == (("man",), ("hat",)) * 2
-    assert len(set(nobody.identities)) == 4
-    assert (nobody.labels == -1).all()
-    everybody = Faces(lines(2)[:, ::2, ::2], faces.identities, faces.attributes) + nobody
-    assert everybody.labels.tolist() == [0, 0, -1, -1, -1, -1]
-    assert everybody.pictures.shape == (6, 64, 64, 3)
+    synthetic = faces.warped(2, 64, seed=0)
+    assert synthetic.attributes == (("man",), ("hat",)) * 2
+    assert len(set(synthetic.identities)) == 4
+    assert (synthetic.labels == -1).all()
+    mixed = Faces(lines(2)[:, ::2, ::2], faces.identities, faces.attributes) + synthetic
+    assert mixed.labels.tolist() == [0, 0, -1, -1, -1, -1]
+    assert mixed.pictures.shape == (6, 64, 64, 3)
