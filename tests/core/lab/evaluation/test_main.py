@@ -76,7 +76,8 @@ def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path,
     best = max(tried, key=lambda line: float(line.split("|")[2]))
     (title,) = [row for row in json.loads((tmp_path / "measured" / "tables.json").read_text())["rows"] if "rate" in row]
     assert best.startswith(f"| {title} |")
-    swept = [len(file.read_text().splitlines()) for file in (tmp_path / "measured" / "records").glob("full-lora@*.jsonl")]
+    files = (tmp_path / "measured" / "records").glob("full-lora@*.jsonl")
+    swept = [len(file.read_text().splitlines()) for file in files]
     assert sorted(swept) == [1, 1, 2], "the person of the sweep is not repeated"
 
 
