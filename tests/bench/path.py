@@ -63,7 +63,7 @@ class Trace:
 
     def end(self) -> None:
         """Stop noting."""
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
 
 class _Face:

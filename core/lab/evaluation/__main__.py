@@ -144,15 +144,14 @@ def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tu
     elif bundle.class_noun != trained_on:
         classifier = None
         reasons["style and attribute accuracy"] = f"the bundle's classifier was trained on a {trained_on}"
-    similar: dict[str, ImageSimilarity | None] = {}
+    similar: dict[str, ImageSimilarity | None] = {"dino": None, "clip": None}
     measured_by = {} if classifier is None else {"classifier": "the bundle's"}
     for name, source, text in (("dino", arguments.dino, False), ("clip", arguments.clip, True)):
         loaded = load_similarity(source, text=text)
         if isinstance(loaded, str):
             reasons[name.upper()] = loaded
         else:
-            measured_by[name] = source
-        similar[name] = None if isinstance(loaded, str) else loaded
+            measured_by[name], similar[name] = source, loaded
     if arguments.recogniser is None:
         recogniser = None
         reasons["face recognition"] = "no --recogniser was given"
