@@ -3,7 +3,7 @@
 Tensors in, tensors out: nothing here knows of settings, a queue, storage or HTTP. Each layer imports only those below:
 
     personalize                          the algorithm
-    likeness                             how alike generated pictures are
+    likeness, progress                   how alike generated pictures are; steps and previews
     finetune, sampling, prediction       its steps: fast finetuning, text to image, the hypernetwork's prediction
     formats/                             files: .lidb weights, exports as LoRA, blends of several
     model/                               the base model with its LiDB basis, adapters and hypernetwork; the loss

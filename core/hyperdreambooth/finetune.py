@@ -136,17 +136,21 @@ def finetune(
                 people=people,
             )
             loss = each.mean() * people
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _rate(step, config.steps)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        _clip_each(factors)
-        optimizer.step()
+        _update(optimizer, factors, loss, config.learning_rate * _rate(step, config.steps))
         losses.append(float(loss.detach()) / people)
         _average(average, factors, restart=step < 0.75 * config.steps)
         if on_step is not None:
             on_step(step + 1, config.steps, factors)
     return Finetuned(average, tuple(losses), config.steps)
+
+
+def _update(optimizer: torch.optim.Optimizer, factors: LayerFactors, loss: Tensor, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    _clip_each(factors)
+    optimizer.step()
 
 
 def _rate(step: int, steps: int) -> float:
