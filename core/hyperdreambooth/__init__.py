@@ -3,8 +3,8 @@
 Tensors in, tensors out: nothing here knows of settings, a queue, storage or HTTP. Each layer imports only those below:
 
     personalize                          the algorithm
-    likeness, progress                   how alike generated pictures are; steps and previews
-    finetune, sampling, prediction       its steps: fast finetuning, text to image, the hypernetwork's prediction
+    likeness                             how alike generated pictures are
+    finetune, sampling, prediction       its steps: fast finetuning, text to image, the hypernetwork; progress: previews
     formats/                             files: .lidb weights, exports as LoRA, blends of several
     model/                               the base model with its LiDB basis, adapters and hypernetwork; the loss
     faces/, styles/, timesteps, muon     finding and recognising faces; style filters; timesteps; an optimizer
