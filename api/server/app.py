@@ -11,7 +11,7 @@ from api.server import errors
 from api.server.auth import Authenticator
 from api.server.body_limits import BodyLimit
 from api.server.event_reader import Feed
-from api.server.idempotency import SaveResponses, replayed
+from api.server.idempotency import replayed
 from api.server.job_reader import JobReader
 from api.server.limits import Limiter, LimitHeaders
 from api.server.observability import Metrics, Observe, RequestId
@@ -74,7 +74,6 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
     errors.install(app)
     app.add_exception_handler(Replay, replayed)
     install_openapi(app)
-    app.add_middleware(SaveResponses)
     app.add_middleware(LimitHeaders)
     app.add_middleware(Observe)
     app.add_middleware(BodyLimit)

@@ -1,6 +1,8 @@
 """Idempotency-Key: a creating request that is repeated gets the response it got, for 24 hours, and creates nothing new.
 
-A creating route takes one line:
+A creating route takes two lines:
+
+    router = APIRouter(..., route_class=IdempotentRoute)
 
     @router.post("", status_code=202, dependencies=[Idempotent], ...)
 
@@ -9,22 +11,23 @@ document, too. Keys belong to a tenant and a path. The same key with another req
 once one is carried out, and the others wait for its response. Only responses of success are saved: a refused request
 created nothing, and may be corrected, or sent again later, with the same key.
 
-The dependency begins a pending response (pending_responses.py) when there is a key; the middleware saves it.
+The dependency begins a pending response (pending_responses.py) when there is a key; the route class saves it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 import anyio
 from fastapi import Depends, Header, Request, Response
+from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.server.auth import Tenant
 from api.server.errors import MalformedRequest
 from api.server.fingerprints import content_of, is_json
-from api.server.pending_responses import HEADER, PendingResponse, Replay, begin, erasable_ids, save, unlock
+from api.server.pending_responses import HEADER, Replay, begin, erasable_ids, save, unlock
 from core.errors import (
     BrokerUnavailable,
     IdempotencyKeyReused,
@@ -90,42 +93,29 @@ async def replayed(_: Request, replay: Exception) -> Response:
     return Response(saved.body, saved.status, {**saved.headers, "Idempotent-Replayed": "true"})
 
 
-class SaveResponses:
-    """Saves pending responses before they are sent, and releases their locks whatever has happened."""
+class IdempotentRoute(APIRoute):
+    """A route that saves a pending response before it is sent, and releases its lock whatever has happened.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    The lock is released before the response is sent, too: others must not wait for a slow reader.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        state = scope.setdefault("state", {})
-        start: Message | None = None
-        pieces: list[bytes] = []
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handle = super().get_route_handler()
 
-        async def save_and_send(message: Message) -> None:
-            nonlocal start
-            pending: PendingResponse | None = state.get("pending_response")
-            if pending is None:
-                await send(message)
-                return
-            if message["type"] == "http.response.start":
-                start = message
-                return
-            pieces.append(message.get("body", b""))
-            if start and not message.get("more_body", False):
-                await save(pending, start, b"".join(pieces))
-                await unlock(state.pop("pending_response"))  # before it is sent: others must not wait for a slow reader
-                await send(start)
-                await send({"type": "http.response.body", "body": b"".join(pieces)})
+        async def handle_and_save(request: Request) -> Response:
+            state = request.scope.setdefault("state", {})
+            try:
+                response = await handle(request)
+                if pending := state.get("pending_response"):
+                    await save(pending, response)
+                return response
+            finally:
+                if pending := state.pop("pending_response", None):
+                    with anyio.CancelScope(shield=True):
+                        await unlock(pending)
 
-        try:
-            await self.app(scope, receive, save_and_send)
-        finally:
-            if pending := state.pop("pending_response", None):
-                with anyio.CancelScope(shield=True):
-                    await unlock(pending)
+        return handle_and_save
 
 
 async def _body(request: Request) -> bytes:

@@ -18,9 +18,7 @@ from typing import Any
 
 import anyio
 from anyio import to_thread
-from fastapi import Request
-from starlette.datastructures import Headers
-from starlette.types import Message
+from fastapi import Request, Response
 
 from api.server.fingerprints import fingerprint_of
 from core.errors import (
@@ -83,16 +81,16 @@ async def begin(request: Request, tenant: str, key: str, content: Any, about: fr
     return PendingResponse(responses, tenant, digest, fingerprint, token, about, extension)
 
 
-async def save(pending: PendingResponse, start: Message, body: bytes) -> None:
+async def save(pending: PendingResponse, answer: Response) -> None:
     """Save a response of success. If that fails the response is still sent: what it reports has been done."""
-    if not 200 <= start["status"] < 300:
+    if not 200 <= answer.status_code < 300:
         return
-    headers = Headers(raw=start["headers"])
+    body = bytes(answer.body)
     response = SavedResponse(
         fingerprint=pending.fingerprint,
         created_at=time.time(),
-        status=start["status"],
-        headers={name: headers[name] for name in _SAVED_HEADERS if name in headers},
+        status=answer.status_code,
+        headers={name: answer.headers[name] for name in _SAVED_HEADERS if name in answer.headers},
         body=body.decode(),
     )
     about = pending.about | erasable_ids(body)

@@ -7,6 +7,8 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable
 
+from fastapi import Depends, Request
+
 from api.server.errors import MalformedRequest
 from core import errors
 from core.records import GenerateRequest, Share, Subject, WeightsStage
@@ -24,6 +26,16 @@ GENERATION_ERRORS = (
     errors.StoreUnavailable,
 )
 """What asking for pictures can end in, be it for one generation or for many."""
+
+
+async def require_json(request: Request) -> None:
+    """Raise UnsupportedMediaType when the Content-Type is not JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise errors.UnsupportedMediaType("Send a JSON body with Content-Type: application/json.")
+
+
+JsonOnly = Depends(require_json)
 
 
 def generate_request(

@@ -1,11 +1,17 @@
-"""From the job service's records to what goes over the wire."""
+"""From records to what goes over the wire, and when not to send it again: ETags and 304 answers."""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
+from typing import Any
+
+from starlette.responses import Response
 
 from core.records import Failure, GenerateResult, Image, Job, JobKind, JobState, Receipt, Subject
 from hyperdreambooth import schemas
+
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not changed since the ETag in If-None-Match."}}
 
 
 def when(seconds: float | None) -> datetime | None:
@@ -40,11 +46,6 @@ def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectA
         error=_failure(subject.error),
         links=schemas.SubjectLinks(self=f"/v1/subjects/{subject.id}", job=f"/v1/jobs/{subject.job_id}"),
     )
-
-
-def is_personalizing(subject: Subject) -> bool:
-    """Whether its job has something to tell."""
-    return subject.is_busy
 
 
 def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | None = None) -> schemas.JobAnswer:
@@ -125,3 +126,30 @@ def _job_links(job: Job) -> schemas.JobLinks:
         cancel=None if job.state.is_final else f"/v1/jobs/{job.id}/cancel",
         weights=f"/v1/subjects/{job.subject_id}/weights" if made_weights else None,
     )
+
+
+def etag(body: bytes) -> str:
+    """The ETag of a body: a hash of what would be sent."""
+    return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def matches(if_none_match: str | None, tag: str) -> bool:
+    """Whether an If-None-Match header names this ETag."""
+    candidates = [part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")]
+    return tag in candidates or "*" in candidates
+
+
+def cache_headers(tag: str) -> dict[str, str]:
+    """The headers of an answer that callers may keep under this ETag, and must revalidate each time."""
+    return {"ETag": tag, "Cache-Control": "private, no-cache"}
+
+
+def cacheable(response: Response, if_none_match: str | None) -> Response:
+    """The response with its ETag, or an empty 304 when the caller has it."""
+    tag = etag(bytes(response.body))
+    headers = cache_headers(tag)
+    if not matches(if_none_match, tag):
+        response.headers.update(headers)
+        return response
+    kept = {name: response.headers[name] for name in ("Retry-After", "Vary", "Location") if name in response.headers}
+    return Response(status_code=304, headers={**headers, **kept})

@@ -15,13 +15,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from api.server.auth import Tenant
-from api.server.caching import NOT_MODIFIED, cacheable
 from api.server.dependencies import BatchServiceDep, RequestIdDep, SettingsDep
 from api.server.errors import COMMON, MalformedRequest, invalid_fields, problems
-from api.server.idempotency import Idempotent, idempotent_once_read
+from api.server.idempotency import Idempotent, IdempotentRoute, idempotent_once_read
 from api.server.jsonl import KINDS, BatchBody, add_item, add_lines, media_type
 from api.server.requests import GENERATION_ERRORS
-from api.server.responses import image_answer, when
+from api.server.responses import NOT_MODIFIED, cacheable, image_answer, when
 from core import errors
 from core.batches.records import BatchState, ItemError, ItemWithJob
 from core.batches.upload import BatchUpload
@@ -30,7 +29,7 @@ from core.settings import Settings
 from hyperdreambooth import schemas
 from hyperdreambooth.schemas import SUBJECT_ID, FieldProblem
 
-router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=COMMON)
+router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=COMMON, route_class=IdempotentRoute)
 
 MAX_SEND_SECONDS = 900.0
 """How long a batch may take to be sent."""

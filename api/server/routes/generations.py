@@ -9,13 +9,12 @@ from fastapi import APIRouter, Response
 from api.server.auth import Tenant
 from api.server.dependencies import JobServiceDep, RequestIdDep, SubjectServiceDep
 from api.server.errors import COMMON, problems
-from api.server.idempotency import Idempotent
-from api.server.json_only import JsonOnly
-from api.server.requests import GENERATION_ERRORS, generate_request
+from api.server.idempotency import Idempotent, IdempotentRoute
+from api.server.requests import GENERATION_ERRORS, JsonOnly, generate_request
 from api.server.responses import job_answer
 from hyperdreambooth import schemas
 
-router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COMMON)
+router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COMMON, route_class=IdempotentRoute)
 
 
 @router.post(

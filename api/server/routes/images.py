@@ -9,9 +9,9 @@ from fastapi import APIRouter, Header, Response
 from PIL import ExifTags, Image
 
 from api.server.auth import Tenant
-from api.server.caching import NOT_MODIFIED, cacheable
 from api.server.dependencies import JobServiceDep
 from api.server.errors import COMMON, problems
+from api.server.responses import NOT_MODIFIED, cacheable
 from core import errors
 
 router = APIRouter(prefix="/v1/images", tags=["images"], responses=COMMON)

@@ -10,11 +10,10 @@ import anyio
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.server.auth import Tenant
-from api.server.caching import NOT_MODIFIED, cache_headers, etag, matches
 from api.server.dependencies import JobServiceDep
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.job_reader import JobReader
-from api.server.responses import job_answer
+from api.server.responses import NOT_MODIFIED, cache_headers, etag, job_answer, matches
 from core import errors
 from core.ids import is_id
 from core.jobs.ledger import QueuedJob

@@ -12,7 +12,7 @@ from api.server.auth import Personalizes, Tenant
 from api.server.dependencies import FaceFinderDep, RequestIdDep, ServicesDep
 from api.server.errors import COMMON, problems
 from api.server.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
-from api.server.idempotency import Idempotent
+from api.server.idempotency import Idempotent, IdempotentRoute
 from api.server.responses import subject_answer
 from api.server.uploads import read_form
 from core import errors
@@ -20,7 +20,7 @@ from core.records import Consent
 from core.subjects.photos import refuse
 from hyperdreambooth import schemas
 
-router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
+router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON, route_class=IdempotentRoute)
 
 
 @router.post(

@@ -13,15 +13,15 @@ from api.server.auth import Personalizes, Tenant
 from api.server.dependencies import FaceFinderDep, JobServiceDep, RequestIdDep, SubjectServiceDep
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
-from api.server.idempotency import Idempotent
-from api.server.responses import is_personalizing, receipt_answer, subject_answer
+from api.server.idempotency import Idempotent, IdempotentRoute
+from api.server.responses import receipt_answer, subject_answer
 from api.server.uploads import read_form
 from core import errors
 from core.ids import is_id
 from core.records import Consent
 from hyperdreambooth import schemas
 
-router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON)
+router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON, route_class=IdempotentRoute)
 
 _FORM = photo_form(
     {"name": "Ada", "options": {"steps": 50}},
@@ -121,7 +121,7 @@ def read_subject(
 ) -> schemas.SubjectAnswer:
     """The progress of personalizing, and what came of it."""
     subject = subjects.get(tenant, subject_id)
-    if not is_personalizing(subject):
+    if not subject.is_busy:
         return subject_answer(subject)
     try:
         return subject_answer(subject, jobs.get(tenant, subject.job_id))

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query, Response
 from api.server.auth import Tenant
 from api.server.dependencies import ResolverDep, SettingsDep, WebhooksDep
 from api.server.errors import COMMON, MalformedRequest, problems
-from api.server.idempotency import Idempotent
-from api.server.json_only import JsonOnly
+from api.server.idempotency import Idempotent, IdempotentRoute
+from api.server.requests import JsonOnly
 from api.server.webhook_responses import created_answer, delivery_answer, webhook_answer
 from core import errors
 from core.settings import Settings
@@ -27,7 +27,7 @@ from hyperdreambooth.schemas.webhooks import (
     WebhookRequest,
 )
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=COMMON)
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=COMMON, route_class=IdempotentRoute)
 
 RESOLVE_SECONDS = 5.0
 

@@ -9,9 +9,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.server.auth import Tenant
-from api.server.caching import NOT_MODIFIED, cacheable
 from api.server.dependencies import ServicesDep
 from api.server.errors import COMMON, problems
+from api.server.responses import NOT_MODIFIED, cacheable
 from core import errors
 from core.hyperdreambooth.formats import exports, lidb_file
 from core.records import WeightsStage
