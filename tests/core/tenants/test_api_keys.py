@@ -41,7 +41,9 @@ def test_what_is_no_key_has_no_id(key: str) -> None:
     assert key_id(key) is None
 
 
-@pytest.mark.parametrize("name", ["", "Acme", "a b", "a/b", "..", "-a", "a_b", "x" * 41, "é", "a\n", *sorted(keys.RESERVED)])
+@pytest.mark.parametrize(
+    "name", ["", "Acme", "a b", "a/b", "..", "-a", "a_b", "x" * 41, "é", "a\n", *sorted(keys.RESERVED)]
+)
 def test_names_that_could_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(TenantRefused):
         ApiKeys(MemoryStore()).create(name, "x")
