@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +17,10 @@ from jaxtyping import UInt8
 from core.errors import SettingsError
 from core.hyperdreambooth import records
 from core.hyperdreambooth.formats.exports import Layout
+from core.records import GenerateRequest, GenerationOptions, PersonalizeRequest
 from core.settings import Settings
 
+_OPTIONS = frozenset(GenerationOptions.model_fields) - {"seed"}
 OnProgress = Callable[[str, int, int], None]
 """Called with the stage, the step and the number of steps."""
 
@@ -97,6 +99,18 @@ class Engine(Protocol):
         Raises JobCanceled like `personalize`, WeightsRefused for weights that are not this bundle's, InvalidInput for a
         size that the model cannot make.
         """
+
+
+def options_of(request: PersonalizeRequest, start: bytes | None) -> PersonalizeOptions:
+    """The options of the request, under the same names, and the weights to start from."""
+    names = {each.name for each in fields(records.PersonalizeOptions)} - {"start"}
+    return PersonalizeOptions(**{name: getattr(request, name) for name in names}, start=start)
+
+
+def rows_of(request: GenerateRequest, weights: bytes | tuple[Part, ...]) -> list[Row]:
+    """A row for each picture: what a row has of the request's options, under the same names."""
+    options = {each.name: getattr(request, each.name) for each in fields(Row) if each.name in _OPTIONS}
+    return [Row(**options, weights=weights, seed=request.seed + index) for index in range(request.n)]
 
 
 def load_engine(settings: Settings) -> Engine:

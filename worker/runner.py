@@ -10,44 +10,33 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from core.errors import (
-    HyperDreamBoothError,
-    InternalFault,
-    JobCanceled,
-    OutOfTime,
-    StoreUnavailable,
-    SubjectNotFound,
-    SubjectNotReady,
-    Unavailable,
-)
-from core.hyperdreambooth import records as method
+from core import errors
 from core.jobs.claims import Assignment
 from core.log import log_context
 from core.records import (
     GenerateRequest,
     GenerateResult,
-    GenerationOptions,
     Image,
     JobKind,
     PersonalizeRequest,
     PersonalizeResult,
     Preview,
+    Result,
     Weights,
 )
 from core.services import Services
 from core.storage.keys import image_id
 from worker import pictures
-from worker.engine import Engine, Part, PersonalizeOptions, Row
+from worker.engine import Engine, Part, Row, options_of, rows_of
 from worker.lease import Lease, Patience
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 5.0
-_OPTIONS = frozenset(GenerationOptions.model_fields) - {"seed"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +90,7 @@ class JobRunner:
         try:
             self._layouts.put(str(layout.pins["fingerprint"]), str(layout.pins["basis"]), layout.to_json())
             self._described = True
-        except StoreUnavailable:
+        except errors.StoreUnavailable:
             _log.warning("worker.layout_not_stored", exc_info=True)
 
     def _run(self, assignments: list[Assignment]) -> None:
@@ -112,15 +101,16 @@ class JobRunner:
                     self._personalize(lease, assignments[0], assignments[0].request)
                 else:
                     self._generate(lease, assignments)
-            except JobCanceled:
+            except errors.JobCanceled:
                 lease.give_back(counted=False)  # what is left by now was not canceled: the worker has to stop
             except SoftTimeLimitExceeded:
                 _log.warning("job.out_of_time")
-                self._fail(lease, OutOfTime("The job took longer than is allowed; ask for fewer steps or pictures."))
-            except Unavailable as error:
+                late = errors.OutOfTime("The job took longer than is allowed; ask for fewer steps or pictures.")
+                self._fail(lease, late)
+            except errors.Unavailable as error:
                 attempts = max(each.claim.attempt for each in assignments)
                 lease.give_back(counted=True, error=error, delay=_RETRY_SECONDS * attempts)
-            except HyperDreamBoothError as error:
+            except errors.HyperDreamBoothError as error:
                 _log.info("job.rejected", extra={"code": error.code})
                 if len(assignments) == 1:
                     self._fail(lease, error)
@@ -128,7 +118,8 @@ class JobRunner:
                     lease.give_back(counted=True, error=error)  # each alone, so that the others do not suffer
             except Exception as error:  # noqa: BLE001 - a job's fault must not take the worker along
                 _log.exception("job.crashed")
-                lease.give_back(counted=True, error=InternalFault(f"The worker failed with {type(error).__name__}."))
+                fault = errors.InternalFault(f"The worker failed with {type(error).__name__}.")
+                lease.give_back(counted=True, error=fault)
 
     def _personalize(self, lease: Lease, assignment: Assignment, request: PersonalizeRequest) -> None:
         """Photos to weights: the engine's work, stored under this attempt's keys, and committed."""
@@ -143,7 +134,7 @@ class JobRunner:
 
         made = self._engine.personalize(
             pictures.stack([pictures.decode(self._subjects.read(key)) for key in request.photos]),
-            _personalize_options(request, self._subjects.read(request.start_key) if request.start_key else None),
+            options_of(request, self._subjects.read(request.start_key) if request.start_key else None),
             on_progress=lease.on_progress,
             on_preview=publish_preview,
             should_stop=lease.should_stop,
@@ -201,8 +192,8 @@ class JobRunner:
                     self._store_picture(assignment, request.prompt, index, request.seed + index, each)
                     for index, each in enumerate(pixels)
                 )
-                total = {"total": time.monotonic() - began}
-                self._commit(lease, assignment, GenerateResult(images=images), {**seconds, **total})
+                seconds["total"] = time.monotonic() - began
+                self._commit(lease, assignment, GenerateResult(images=images), seconds)
 
     def _open_weights(
         self, lease: Lease, assignments: list[Assignment]
@@ -214,10 +205,10 @@ class JobRunner:
             if isinstance(request, GenerateRequest):
                 try:
                     weights = self._weights(assignment.job.tenant, request)
-                except (SubjectNotFound, SubjectNotReady) as error:
+                except (errors.SubjectNotFound, errors.SubjectNotReady) as error:
                     lease.release(assignment, partial(self._claims.fail, error=error))
                     continue
-                batch.append((assignment, request, _rows(request, weights)))
+                batch.append((assignment, request, rows_of(request, weights)))
         return batch
 
     def _weights(self, tenant: str, request: GenerateRequest) -> bytes | tuple[Part, ...]:
@@ -231,40 +222,18 @@ class JobRunner:
         lease.require(assignment)
         return self._claims.store(assignment, f"{name}.lidb", data, content_type="application/octet-stream")
 
-    def _store_picture(
-        self, assignment: Assignment, prompt: str, index: int, seed: int, pixels: pictures.Pixels
-    ) -> Image:
-        subjects = ", ".join(assignment.job.subject_ids)
+    def _store_picture(self, work: Assignment, prompt: str, index: int, seed: int, pixels: pictures.Pixels) -> Image:
+        subjects = ", ".join(work.job.subject_ids)
         png = pictures.encode(pixels, prompt=prompt, seed=seed, subject_id=subjects)
-        key = self._claims.store(assignment, f"{index}.png", png, content_type="image/png")
+        key = self._claims.store(work, f"{index}.png", png, content_type="image/png")
         height, width = pixels.shape[:2]
-        return Image(id=image_id(assignment.job.id, index), key=key, seed=seed, width=width, height=height)
+        return Image(id=image_id(work.job.id, index), key=key, seed=seed, width=width, height=height)
 
-    def _commit(
-        self,
-        lease: Lease,
-        assignment: Assignment,
-        result: PersonalizeResult | GenerateResult,
-        seconds: dict[str, float],
-    ) -> None:
+    def _commit(self, lease: Lease, assignment: Assignment, result: Result, seconds: dict[str, float]) -> None:
         rounded = {stage: round(value, 3) for stage, value in seconds.items()}
         lease.release(assignment, partial(self._claims.commit, result=result, seconds=rounded))
         _log.info("job.done", extra={"job_id": assignment.job.id, "seconds": rounded})
 
-    def _fail(self, lease: Lease, error: HyperDreamBoothError) -> None:
+    def _fail(self, lease: Lease, error: errors.HyperDreamBoothError) -> None:
         for assignment in lease.live:
             lease.release(assignment, partial(self._claims.fail, error=error))
-
-
-def _personalize_options(request: PersonalizeRequest, start: bytes | None) -> PersonalizeOptions:
-    """The options of the request, under the same names, and the weights to start from."""
-    options = {
-        each.name: getattr(request, each.name) for each in fields(method.PersonalizeOptions) if each.name != "start"
-    }
-    return PersonalizeOptions(**options, start=start)
-
-
-def _rows(request: GenerateRequest, weights: bytes | tuple[Part, ...]) -> list[Row]:
-    """A row for each picture: what a row has of the request's options, under the same names."""
-    options = {each.name: getattr(request, each.name) for each in fields(Row) if each.name in _OPTIONS}
-    return [Row(**options, weights=weights, seed=request.seed + index) for index in range(request.n)]

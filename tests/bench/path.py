@@ -43,7 +43,7 @@ class Trace:
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
-        threading.setprofile(self._note)
+        threading.settrace(self._note)
 
     def _note(self, frame: FrameType, event: str, _argument: Any) -> None:
         if event == "call" and frame.f_code.co_name != "<module>":
@@ -54,16 +54,16 @@ class Trace:
         """A list that has the modules at the end, as paths."""
         found: list[str] = []
         self._seen.clear()
-        sys.setprofile(self._note)
+        sys.settrace(self._note)
         yield found
-        sys.setprofile(None)
+        sys.settrace(None)
         paths = [Path(name) for name in set(self._seen) if name.startswith(f"{ROOT}/")]
         names = {path.relative_to(ROOT) for path in paths}
         found += sorted(str(name) for name in names if name.parts[0] in ("api", "core", "worker"))
 
     def end(self) -> None:
         """Stop noting."""
-        threading.setprofile(None)
+        threading.settrace(None)
 
 
 class _Face:
