@@ -2,7 +2,7 @@
 
 Counted is each module of api, core, worker and hyperdreambooth that runs a line of a function while the request is
 served, after one request of the same kind. As in the tests of the API, the store is in memory, photos have a stub in
-the place of the face detector, and nobody works; `personalize` is the worker's part, with the embedded bundle.
+the place of the face detector, and no worker runs; `personalize` is the worker's part, with the embedded bundle.
 """
 
 from __future__ import annotations
