@@ -68,7 +68,7 @@ async def the_webhooks(request: Request) -> Webhooks:
 
 
 async def the_resolver(request: Request) -> Resolver:
-    """What looks up the names of webhooks."""
+    """The resolver of webhook names."""
     resolver: Resolver = request.app.state.resolver
     return resolver
 

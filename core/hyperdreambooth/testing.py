@@ -52,9 +52,9 @@ def random_bundle(*, seed: int = 0, with_hypernetwork: bool = True, config: Bund
 
 
 def random_pipeline() -> StableDiffusionPipeline:
-    """A StableDiffusionPipeline of 8 x 8 latents that knows letters only."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    """A StableDiffusionPipeline of 8 x 8 latents that knows characters only."""
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=16)
     text = CLIPTextConfig(
         vocab_size=len(tokens),

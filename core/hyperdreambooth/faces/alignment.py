@@ -84,7 +84,7 @@ def _part(
     Also returns the corner of the part in pixels of the picture.
     """
     cells = -(-np.array(image.size) // factor)
-    first = np.floor(low / factor).astype(int) - 4  # bicubic interpolation looks two pixels further
+    first = np.floor(low / factor).astype(int) - 4  # bicubic interpolation reads two pixels further
     last = np.ceil(high / factor).astype(int) + 4
     inside_first = np.clip(first, 0, cells - 1)
     inside_last = np.clip(last, inside_first + 1, cells)

@@ -1,7 +1,7 @@
 """The faces of a photo, each with its landmarks.
 
 Every picture is searched twice. The first pass finds faces anywhere, in a small copy of the picture. The second pass
-takes each of them alone, upright and at one size, together with its mirror image: it confirms the face and places the
+takes each of them alone, upright and at one size, and its mirror image with it: it confirms the face and places the
 landmarks (their distance from the right framing falls from 1.8 to 1.4 % of the frame).
 """
 

@@ -73,7 +73,7 @@ def check_quality(face: Face) -> None:
             "better: send a larger picture, or one taken from nearer."
         )
     if abs(turn(face)) > MAX_TURN:
-        raise FaceTurnedAway("The face is seen from the side: send a photo in which it looks towards the camera.")
+        raise FaceTurnedAway("The face is seen from the side: send a photo in which it faces the camera.")
     if brightness(face) < MIN_BRIGHTNESS:
         raise FaceTooDark("The face is in the dark: send a photo taken in daylight, with the light on the face.")
     if blown_out(face) > MAX_BLOWN_OUT:

@@ -66,7 +66,7 @@ class FaceRecogniser(nn.Module):
 
     @torch.inference_mode()
     def embed(self, pictures: UInt8[np.ndarray, "n side side 3"], *, batch: int = 64) -> Float[np.ndarray, "n e"]:
-        """Unit embeddings of aligned square pictures of any size: of each together with its mirror image."""
+        """Unit embeddings of aligned square pictures of any size: of each and its mirror image, added."""
         parts = []
         for start in range(0, len(pictures), batch):
             pixels = cut_out(torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch])), self.config)
@@ -83,7 +83,7 @@ def load_recogniser(bundle_folder: Path) -> FaceRecogniser | None:
     """The recogniser of a bundle's folder, on the CPU; None when it has none.
 
     Raises:
-        BundleError: the files are there and do not fit together.
+        BundleError: the files are there and do not match.
     """
     folder = bundle_folder / FOLDER
     if not has_module(folder):

@@ -149,7 +149,7 @@ class LinearHyperNetwork(HyperNetwork):
     """A linear function of the face's coordinates ``c`` among eigenfaces:  ``A = [c mix, 1] head``, for each target.
 
     ``B`` is learned and the same for all faces: it picks what matters of a layer's input. Each target mixes ``width``
-    coordinates of its own out of all, so that together the targets see the whole face.
+    coordinates of its own out of all, so that all targets between them see the whole face.
     """
 
     config: LinearHyperNetworkConfig
@@ -184,7 +184,7 @@ class LinearHyperNetwork(HyperNetwork):
 
     @torch.no_grad()
     def widened(self, rank: int, *, seed: int) -> LinearHyperNetwork:
-        """The same prediction with room for ``rank`` components, as in ``lidb.relax``: new columns of ``A`` are zero,
+        """The same prediction with space for ``rank`` components, as in ``lidb.relax``: new columns of ``A`` are zero,
         new rows of ``B`` random.
         """
         wide = new_hypernetwork(replace(self.config, rank=rank), self.shapes, seed=seed)

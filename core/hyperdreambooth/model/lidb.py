@@ -125,7 +125,7 @@ def with_rank(factors: LayerFactors, rank: int, *, generator: torch.Generator) -
 
 
 def relax(factors: LayerFactors, rank: int, *, generator: torch.Generator) -> dict[str, Factors]:
-    """Rank relaxation (section 4.3): the same change with room for ``rank`` components.
+    """Rank relaxation (section 4.3): the same change with space for ``rank`` components.
 
     The new columns of ``A`` are zero, the new rows of ``B`` random (the same for every subject of a batch), so that the
     change itself stays what it was.

@@ -24,7 +24,7 @@ def load_bundle(source: str | Path, *, device: str = "auto") -> Bundle:
     ``device`` "auto" takes CUDA when it is there. Everything is frozen and in evaluation mode; no pickle is opened.
 
     Raises:
-        BundleError: the source is not such a pipeline, or its parts do not fit together.
+        BundleError: the source is not such a pipeline, or its parts do not match.
     """
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     folder = Path(source)

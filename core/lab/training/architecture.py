@@ -92,7 +92,7 @@ def _unet(recipe: Recipe) -> UNet2DConditionModel:
         out_channels=recipe.autoencoder.latent_channels,
         block_out_channels=channels,
         layers_per_block=recipe.base.layers,
-        # The latents are a picture of half the size: the first level only takes them apart and puts them together.
+        # The latents are a picture of half the size: the first level only splits and joins them.
         # Attention on all the others: that is what LiDB has to hold on to.
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * (len(channels) - 1)),
         up_block_types=(*("CrossAttnUpBlock2D",) * (len(channels) - 1), "UpBlock2D"),

@@ -1,7 +1,7 @@
 """The autoencoder. Whatever it loses, no personalizing brings back, so it is trained first and measured.
 
 L1 + L2 on the pixels, more in the middle of the frame where the face is; latents get noise of a fixed spread and a
-small penalty on their size, so that what matters less takes less room and the decoder forgives the diffusion model's
+small penalty on their size, so that what matters less takes less space and the decoder forgives the diffusion model's
 errors. Its decoder may then be trained on alone: what it makes of given latents can become better without changing
 anything that learnt from them.
 """

@@ -1,7 +1,7 @@
 """Captions for training pictures, made from attribute words and the style a picture was given.
 
-A base model that is to follow free prompts must not see one fixed sentence for each attribute, so a caption is put
-together by chance: a phrasing of the style, some of the attributes in some order, and one of several ways to name the
+A base model that is to follow free prompts must not see one fixed sentence for each attribute, so a caption is
+composed at random: a phrasing of the style, some of the attributes in some order, and one of several ways to name the
 subject.
 """
 

@@ -184,7 +184,7 @@ class Recipe(_InFolder):
 class Streamed:
     """Parquet files (``image``, ``identity``, ``attributes``) or WebDataset tar files; patterns such as ``*.parquet``.
 
-    ``buffer`` pictures are shuffled together in each of a step's slices; ``readers`` processes read ahead for each
+    ``buffer`` pictures are shuffled at a time in each of a step's slices; ``readers`` processes read ahead for each
     training process. ``styles`` are painted as the rows are read.
     """
 

@@ -1,6 +1,6 @@
 """A small CLIP tokenizer: byte-level BPE whose merges make one token of every word that captions use.
 
-Any other text still has tokens (letters), so no prompt is an error; a word outside the vocabulary just says little.
+Any other text still has tokens (characters), so no prompt is an error; a word outside the vocabulary just says little.
 """
 
 from __future__ import annotations
@@ -32,6 +32,6 @@ def train_tokenizer(words: Iterable[str], *, length: int) -> CLIPTokenizer:
     tokenizer.train_from_iterator([" ".join(sorted(set(words)))], trainer)
     model = json.loads(tokenizer.to_str())["model"]
     merges: Any = [tuple(merge) for merge in model["merges"]]
-    tokens = dict.fromkeys([*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(m) for m in merges)])
+    tokens = dict.fromkeys([*alphabet, *(character + "</w>" for character in alphabet), *("".join(m) for m in merges)])
     vocabulary = {token: index for index, token in enumerate([*tokens, START, END])}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)

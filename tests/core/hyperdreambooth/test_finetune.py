@@ -110,16 +110,16 @@ def test_the_loss_falls_when_there_is_something_to_learn(bundle):
 
 def test_styled_rows_show_each_photo_in_turn_with_the_prompt_of_the_style(bundle):
     config = replace(CONFIG, rows=3, styled_rows=1, styles=("pencil sketch", "neon sign", "cartoon"))
-    shown = encode_training_pictures(bundle, photos(2, 2), config)
-    assert shown.photos.shape[:2] == (2, 2)
-    assert shown.styled.shape[:2] == (2, 3)
+    encoded = encode_training_pictures(bundle, photos(2, 2), config)
+    assert encoded.photos.shape[:2] == (2, 2)
+    assert encoded.styled.shape[:2] == (2, 3)
     first = encode_training_pictures(bundle, photos(2, 2)[:, :1], config)
-    assert torch.allclose(first.styled[:, 0], shown.styled[:, 0], atol=1e-5)
-    assert not torch.allclose(first.styled[:, 1], shown.styled[:, 1], atol=1e-5)
+    assert torch.allclose(first.styled[:, 0], encoded.styled[:, 0], atol=1e-5)
+    assert not torch.allclose(first.styled[:, 1], encoded.styled[:, 1], atol=1e-5)
     start = bundle.basis.zeros(1, generator=seeded(), batch=(2,))
     with_styles, without = (
         finetune(bundle, each, start, config, generator=seeded()).factors
-        for each in (shown, TrainingLatents(shown.photos, shown.styled[:, :0]))
+        for each in (encoded, TrainingLatents(encoded.photos, encoded.styled[:, :0]))
     )
     name = bundle.targets[-1].name
     assert not torch.allclose(with_styles[name].left, without[name].left)

@@ -1,4 +1,4 @@
-"""More photos of somebody: learnt together, or gone on to from the weights that are there."""
+"""More photos of a subject: learnt at once, or gone on to from the weights that are there."""
 
 from dataclasses import replace
 
@@ -60,10 +60,10 @@ def test_no_steps_change_nothing_but_the_last_rounding(bundle):
 
 def test_a_bundle_may_show_the_prediction_and_finetune_from_zero(bundle):
     apart = replace(LEARNING, finetune=replace(LEARNING.finetune, steps=4, steps_from_zero=9, from_prediction=False))
-    predicting, shown = random_bundle(config=apart), []
-    made = personalize(predicting, photos(1), PersonalizeOptions(rank=1), on_preview=shown.append)
-    assert [weights.metadata.kept_step for weights in shown] == [0, 3], "the prediction, then a third of the steps"
-    assert made.preview is shown[1]
+    predicting, previews = random_bundle(config=apart), []
+    made = personalize(predicting, photos(1), PersonalizeOptions(rank=1), on_preview=previews.append)
+    assert [weights.metadata.kept_step for weights in previews] == [0, 3], "the prediction, then a third of the steps"
+    assert made.preview is previews[1]
     assert made.weights.metadata.rank == 1, "it need not have the prediction's rank"
     assert made.kept_step == 9
     without = replace(bundle, config=apart)
@@ -74,15 +74,15 @@ def test_a_start_is_not_predicted_and_takes_the_steps_of_one(bundle):
     first = personalize(bundle, photos(1), PersonalizeOptions(rank=5, steps=2)).weights
     few = replace(LEARNING, finetune=replace(LEARNING.finetune, rank=2, steps=3))
     predicting = random_bundle(config=few)
-    seen, shown = [], []
+    seen, previews = [], []
     made = personalize(
         predicting,
         photos(2),
         PersonalizeOptions(start=from_bytes(to_bytes(first))),
         on_progress=lambda *step: seen.append(step),
-        on_preview=shown.append,
+        on_preview=previews.append,
     )
-    assert (made.kept_step, made.preview, shown) == (3, None, [])
+    assert (made.kept_step, made.preview, previews) == (3, None, [])
     assert made.weights.metadata.rank == 5, "a start keeps its rank where the bundle's is lower"
     assert {stage for stage, _, _ in seen} == {"finetune", "likeness"}
 

@@ -66,9 +66,9 @@ def test_weights_decay_beside_the_step():
 
 def test_what_one_person_learns_does_not_depend_on_the_others():
     start, gradients = random(3, 12, 4), [random(3, 12, 4, seed=seed) for seed in (1, 2, 3)]
-    together = stepped(start, *gradients)
+    batched = stepped(start, *gradients)
     alone = stepped(start[1:2], *(gradient[1:2] for gradient in gradients))
-    torch.testing.assert_close(together[1:2], alone, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(batched[1:2], alone, atol=1e-6, rtol=1e-5)
 
 
 def test_it_finds_a_low_rank_matrix_in_few_steps():

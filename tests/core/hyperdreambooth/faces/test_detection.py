@@ -25,7 +25,7 @@ PHOTOS = Path(__file__).parents[5] / "shared" / "faces" / "eval.parquet"
 
 
 def drawing(size=256):
-    """Somebody who does not exist, in FFHQ's framing: soft ellipses of (x, y, width, height, softness, colour,
+    """A synthetic face in FFHQ's framing: soft ellipses of (x, y, width, height, softness, colour,
     opacity).
     """
     parts = [
@@ -134,7 +134,7 @@ def test_several_faces_are_counted():
     assert refused.value.count == 3
 
 
-def test_somebody_far_behind_is_no_second_face():
+def test_a_person_far_behind_is_no_second_face():
     photo = scene((300, 20, 100), (110, 480, 60))
     assert find_face(photo).landmarks[2, 0] < 320
     assert len(find_faces(photo)) == 1

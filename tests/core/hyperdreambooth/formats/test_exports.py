@@ -111,7 +111,7 @@ def names_of_kohya():
             yield f"lora_te_text_model_encoder_layers_{number}_self_attn_{which}"
 
 
-def test_stable_diffusions_layers_have_the_names_that_a1111_and_comfyui_look_for():
+def test_stable_diffusions_layers_have_the_names_that_a1111_and_comfyui_read():
     keys = {
         exports._kohya(exports._KOHYA, target.name, part)
         for target in stable_diffusion_targets()

@@ -68,7 +68,7 @@ def test_unstack_gives_the_people_of_a_batch():
         assert torch.equal(one["m.0"].right, person(seed)["m.0"].right)
 
 
-def test_repeat_keeps_people_together():
+def test_repeat_keeps_the_rows_of_a_person_adjacent():
     twice = repeat(stack([person(1), person(2)]), 2)["m.0"].left
     assert torch.equal(twice[0], twice[1])
     assert torch.equal(twice[2], person(2)["m.0"].left)

@@ -27,9 +27,9 @@ def test_a_layer_narrower_than_the_basis_caps_it_at_its_width():
 
 
 def test_the_basis_of_a_layer_depends_on_seed_name_and_shape_alone():
-    together, alone = Basis(TARGETS, LidbConfig(seed=1)), Basis(TARGETS[1:], LidbConfig(seed=1))
-    assert torch.equal(together["unet.narrow"].left, alone["unet.narrow"].left)
-    assert not torch.equal(together["unet.narrow"].left, Basis(TARGETS, LidbConfig(seed=2))["unet.narrow"].left)
+    several, alone = Basis(TARGETS, LidbConfig(seed=1)), Basis(TARGETS[1:], LidbConfig(seed=1))
+    assert torch.equal(several["unet.narrow"].left, alone["unet.narrow"].left)
+    assert not torch.equal(several["unet.narrow"].left, Basis(TARGETS, LidbConfig(seed=2))["unet.narrow"].left)
 
 
 def test_the_basis_leaves_the_global_generator_alone():
@@ -92,8 +92,8 @@ def test_truncating_is_the_best_approximation_and_fills_up_with_zeros():
 def test_truncating_a_batch_is_truncating_each_of_it():
     generator = torch.Generator().manual_seed(0)
     batch = Factors(torch.randn(3, 9, 4, generator=generator), torch.randn(3, 4, 7, generator=generator))
-    together = truncate(batch, 2).delta()
-    for number, delta in enumerate(together):
+    batched = truncate(batch, 2).delta()
+    for number, delta in enumerate(batched):
         alone = truncate(Factors(batch.left[number], batch.right[number]), 2).delta()
         torch.testing.assert_close(delta, alone, atol=1e-5, rtol=1e-4)
 
@@ -109,9 +109,9 @@ def test_a_batch_merges_to_what_each_of_its_people_does():
     basis = Basis(TARGETS, LidbConfig(seed=1))
     people = basis.zeros(2, generator=torch.Generator().manual_seed(0), batch=(3,))
     people = {name: Factors(torch.randn_like(f.left), f.right) for name, f in people.items()}
-    together = basis.merge(people)
+    batched = basis.merge(people)
     for row in range(3):
         alone = basis.merge({name: Factors(f.left[row], f.right[row]) for name, f in people.items()})
         for name, factors in alone.items():
-            torch.testing.assert_close(together[name].left[row], factors.left, atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(together[name].right[row], factors.right, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(batched[name].left[row], factors.left, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(batched[name].right[row], factors.right, atol=1e-5, rtol=1e-5)

@@ -63,10 +63,10 @@ def test_a_style_keeps_shape_and_type_and_leaves_its_input_alone(style: Style, s
 @EVERY_STYLE
 def test_a_style_is_deterministic_and_treats_each_picture_alone(style: Style) -> None:
     pictures = np.concatenate([batch()] * 9)
-    together = style.apply(pictures)
-    assert np.array_equal(together, style.apply(pictures))
+    batched = style.apply(pictures)
+    assert np.array_equal(batched, style.apply(pictures))
     alone = style.apply(pictures[1:2])[0]
-    assert np.abs(together[17].astype(int) - alone.astype(int)).mean() < 0.1
+    assert np.abs(batched[17].astype(int) - alone.astype(int)).mean() < 0.1
 
 
 @EVERY_STYLE
@@ -81,13 +81,13 @@ def test_a_style_changes_the_picture_and_still_shows_who_it_is(style: Style) -> 
 
 def test_styles_differ_from_each_other() -> None:
     pictures = batch()
-    looks = {name: style.apply(pictures).astype(int) for name, style in STYLES.items()}
-    nearest = min((np.abs(looks[a] - looks[b]).mean(), a, b) for a, b in combinations(looks, 2))
+    styled = {name: style.apply(pictures).astype(int) for name, style in STYLES.items()}
+    nearest = min((np.abs(styled[a] - styled[b]).mean(), a, b) for a, b in combinations(styled, 2))
     assert nearest[0] > 8, nearest
 
 
 @EVERY_STYLE
-def test_a_style_looks_the_same_at_twice_the_size(style: Style) -> None:
+def test_a_style_is_the_same_at_twice_the_size(style: Style) -> None:
     small, large = style.apply(batch(64)), style.apply(batch(128))
     mean_small, mean_large = (pictures.reshape(2, -1, 3).mean(axis=1) for pictures in (small, large))
     assert np.abs(mean_small - mean_large).max() < 16
@@ -145,6 +145,6 @@ def test_no_phrasing_means_two_styles() -> None:
 
 def test_a_photo_is_copied() -> None:
     pictures = batch()
-    shown = PHOTO.apply(pictures)
-    assert np.array_equal(shown, pictures)
-    assert not np.shares_memory(shown, pictures)
+    styled = PHOTO.apply(pictures)
+    assert np.array_equal(styled, pictures)
+    assert not np.shares_memory(styled, pictures)

@@ -62,7 +62,7 @@ def test_one_command_writes_the_tables_and_says_what_it_left_out(arguments):
     assert "right on 87.5% of styles and 75.0% to 75.0% of each attribute" in (Path(out) / "tables.md").read_text()
 
 
-def test_learning_rates_are_chosen_by_a_sweep_that_is_shown(arguments, tmp_path, mean_colour, monkeypatch, capsys):
+def test_learning_rates_are_chosen_by_a_sweep_that_is_printed(arguments, tmp_path, mean_colour, monkeypatch, capsys):
     sweep = [*arguments, "--output", str(tmp_path), "--methods", "full-lora", "--sweep", "1", "--plain", "--group", "1"]
     with pytest.raises(SystemExit):
         main(sweep)

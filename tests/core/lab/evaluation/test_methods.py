@@ -42,10 +42,10 @@ def test_the_stored_size_follows_the_precision_and_the_relaxation(bundle, people
 @pytest.mark.parametrize("name", ["hypernetwork-only", "hyperdreambooth", "without-hypernetwork", "full-lora"])
 def test_people_in_one_batch_are_what_each_would_be_alone(bundle, people, name):
     run, quick = METHODS[name].run, with_finetuning(bundle, steps=2, steps_from_zero=2)
-    together = run(quick, people(3), 0, None)
+    batched = run(quick, people(3), 0, None)
     alone = run(quick, people(3)[1:2], 0, None)[0]
     for target, factors in alone.factors.items():
-        torch.testing.assert_close(factors.left, together[1].factors[target].left, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(factors.left, batched[1].factors[target].left, atol=1e-4, rtol=1e-3)
 
 
 def test_finetuning_from_a_prediction_of_a_higher_rank_keeps_its_own(bundle, people):

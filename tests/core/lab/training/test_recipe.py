@@ -19,7 +19,7 @@ def test_a_recipe_may_say_how_many_identities_are_trained_on(recipe, tmp_path):
     assert len(faces.pictures) == len(faces.attributes) == 4
 
 
-def test_a_base_that_learns_on_is_not_shown_synthetic_faces(tmp_path):
+def test_a_base_that_learns_on_gets_no_synthetic_faces(tmp_path):
     for wrong in ("warped = 1\nbase_rate = 0.25", "warped = -1"):
         file = tmp_path / "BUNDLE.toml"
         file.write_text(linear_recipe().replace("noisiest = 0.5", wrong))

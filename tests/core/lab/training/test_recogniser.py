@@ -20,7 +20,7 @@ CONFIG = Recogniser(Optimization(steps=40, batch=12, learning_rate=3e-3, warmup=
 
 
 def people(*seeds):
-    """Four noisy pictures of each: a few coloured patches that are the person's own. And one of somebody else."""
+    """Four noisy pictures of each: a few coloured patches that are the person's own. And one of another person."""
     rng = np.random.default_rng(0)
     pictures, identities = [], []
     for seed in seeds:
@@ -56,7 +56,7 @@ def test_a_step_depends_on_its_generator_alone():
     assert torch.equal(first, second)
 
 
-def test_discriminants_look_where_people_differ_and_not_where_their_pictures_do():
+def test_discriminants_are_where_people_differ_and_not_where_their_pictures_do():
     rng = np.random.default_rng(0)
     people = np.repeat(np.arange(20), 10)
     features = np.stack([rng.normal(size=20)[people], 2 * rng.normal(size=200)], axis=1).astype(np.float32)

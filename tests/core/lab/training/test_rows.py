@@ -15,7 +15,7 @@ PHOTOS = Mix(photo=1.0, empty=0.0, personal=0.0, other_photo=0.0)
 
 
 def drawn(words, balanced, rows=400):
-    """How often each of the pictures is shown; a picture's latents are its number."""
+    """How often each of the pictures is drawn; a picture's latents are its number."""
     count = len(words)
     faces = Faces(np.zeros((count, 16, 16, 3), np.uint8), tuple(str(n) for n in range(count)), tuple(words))
     plain = torch.arange(count).view(count, 1, 1, 1, 1).expand(count, 2, 1, 1, 1)
@@ -27,9 +27,9 @@ def drawn(words, balanced, rows=400):
 
 
 def test_a_balanced_share_of_the_rows_shows_each_attribute_as_often():
-    shown = drawn(WORDS, balanced=0.5)
-    assert 70 < shown[0] < 140  # a quarter of the rows, and one of a hundred of the others
-    assert 140 < sum(shown[picture] for picture in range(1, 50)) < 260  # as much, and half of the others
+    counts = drawn(WORDS, balanced=0.5)
+    assert 70 < counts[0] < 140  # a quarter of the rows, and one of a hundred of the others
+    assert 140 < sum(counts[picture] for picture in range(1, 50)) < 260  # as much, and half of the others
 
 
 def test_left_to_chance_a_rare_attribute_is_rare():

@@ -38,7 +38,7 @@ def test_a_training_that_stops_early_writes_no_bundle_unless_told_to(recipe, bun
     assert not (tmp_path / "bundle" / "classifier").exists(), "it was not trained"
 
 
-def test_every_stage_leaves_a_sheet_and_curves_to_look_at(recipe, bundle_folder):
+def test_every_stage_leaves_a_sheet_and_curves(recipe, bundle_folder):
     for stage in ("autoencoder", "classifier", "recogniser", "decoder", "base", "preoptimize", "hypernetwork"):
         assert (recipe.parent / "work" / stage / "samples.png").is_file()
     assert (bundle_folder / "bundle.json").is_file()

@@ -56,7 +56,7 @@ def plan(**changes) -> Plan:
 
 
 def steps(shards, *, count, step=0, processes=1, readers=0):
-    """The slices of some steps as all processes together see them: numbers shown, numbers seen, captions."""
+    """The slices of some steps as all processes see them: numbers drawn, numbers seen, captions."""
     each = [Stream(shards, plan(), step=step, process=p, processes=processes).load(readers) for p in range(processes)]
     mine = 4 // processes
     found = {}
@@ -101,16 +101,16 @@ def test_a_stream_begins_anywhere(parquet):
 
 def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order(parquet):
     shards = open_shards(parquet)
-    shown = [n for part in steps(shards, count=3).values() for n in part[0]]
-    assert len(set(shown)) == 36, "38 pictures: two are left over"
+    drawn = [n for part in steps(shards, count=3).values() for n in part[0]]
+    assert len(set(drawn)) == 36, "38 pictures: two are left over"
     later = [n for part in steps(shards, count=3, step=3).values() for n in part[0]]
-    assert sorted(shown) != shown
-    assert later != shown
+    assert sorted(drawn) != drawn
+    assert later != drawn
 
 
 def test_another_photo_is_of_the_same_person(parquet):
     parts = steps(open_shards(parquet), count=6).values()
-    pairs = [pair for shown, seen, _ in parts for pair in zip(shown, seen, strict=True)]
+    pairs = [pair for drawn, seen, _ in parts for pair in zip(drawn, seen, strict=True)]
     assert all(who(one) == who(other) for one, other in pairs)
     assert any(one != other for one, other in pairs)
 
@@ -124,7 +124,7 @@ def test_tar_files_as_webdataset_has_them(tar, parquet):
     assert identity_labels(open_shards([tar])) == {"a": 0, "b": 1, "c": 2}
 
 
-def test_pictures_without_identities_are_all_of_somebody_else(tmp_path):
+def test_pictures_without_identities_are_all_of_different_people(tmp_path):
     file = tmp_path / "hub.parquet"
     pq.write_table(pa.table({"image": [{"bytes": encoded(n), "path": None} for n in range(3)]}), file)
     shards = open_shards([file])

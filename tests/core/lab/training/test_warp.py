@@ -40,7 +40,7 @@ def test_light_and_colour_change_a_little():
     assert 1 < (colours - colours.mean(1, keepdims=True)).std() < 8
 
 
-def test_each_is_somebody_else_with_the_words_of_its_picture():
+def test_each_is_another_person_with_the_words_of_its_picture():
     faces = Faces(lines(2), ("a", "a"), (("man",), ("hat",)))
     synthetic = faces.warped(2, 64, seed=0)
     assert synthetic.attributes == (("man",), ("hat",)) * 2
