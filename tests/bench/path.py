@@ -34,8 +34,6 @@ from worker.lease import Patience
 from worker.runner import BatchLimits, JobRunner
 
 ROOT = Path(__file__).parents[2]
-MOST = {"create a subject": 16, "generate": 20, "read a job": 11, "personalize": 30}
-"""What was aimed at."""
 
 
 class Trace:
@@ -77,12 +75,12 @@ class _Face:
         return self._image.resize((size, size))
 
 
-def modules_passed() -> dict[str, list[str]]:
-    """The modules that each kind of request passes through."""
+def modules_passed(**options: str) -> dict[str, list[str]]:
+    """The modules that each kind of request passes through; `options` are settings."""
     trace = Trace()
     try:
         with tempfile.TemporaryDirectory() as folder, LocalRedis(Path(folder)) as redis:
-            settings = Settings(redis_url=redis.url, data_dir=Path(folder))
+            settings = Settings(redis_url=redis.url, data_dir=Path(folder), **options)  # type: ignore[arg-type]
             services = make_services(MemoryStore(), Ledger(connect(settings), Limits()), MemoryNotifier())
             app = create_app(settings, services=services)
             app.dependency_overrides[the_face_finder] = lambda: _Face

@@ -254,12 +254,12 @@ def test_a_batch_outlives_its_worker_and_an_empty_redis(crew: Crew) -> None:
     for index in range(60):
         upload.add(GenerateRequest(subject_id=subject.id, prompt="a [V] face", seed=index))
     batch, batches = upload.commit().batch, crew.services.batches
-    crew.until(lambda: batches.items(batch).counts[ItemStatus.SUCCEEDED])
+    crew.until(lambda: batches.get("local", batch.id).items.counts[ItemStatus.SUCCEEDED])
     first.kill()
     first.wait()
     crew.services.redis.flushall()
     crew.start_worker()
-    crew.until(lambda: batches.items(batch).finished_at)
+    crew.until(lambda: batches.get("local", batch.id).is_over)
     state = batches.get("local", batch.id)
     assert state.items.counts[ItemStatus.SUCCEEDED] == 60
     found = [each.job for each in batches.items(state, range(60))]
