@@ -11,7 +11,6 @@ it was interrupted. ``python -m core.lab.evaluation report`` measures nothing: i
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import math
@@ -21,28 +20,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.errors import HyperDreamBoothError, SettingsError
-from core.hyperdreambooth.faces.onnx_recogniser import OnnxRecogniser, path_of
-from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.loading import load_bundle
-from core.hyperdreambooth.styles.styles import PHOTO, STYLES
-from core.lab.classifier import load_classifier
 from core.lab.evaluation import results
 from core.lab.evaluation.gain import gain_table, gains
 from core.lab.evaluation.groups import group_table
 from core.lab.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
-from core.lab.evaluation.metrics import ACCEPT, ATTRIBUTES, Metrics
+from core.lab.evaluation.metrics import ACCEPT
 from core.lab.evaluation.report import by_style, classifier_accuracy, differences, grid, summarise, table
+from core.lab.evaluation.setup import STRANGERS, open_study
 from core.lab.evaluation.sheet import style_sheet
-from core.lab.evaluation.similarity import CLIP, DINO, ImageSimilarity, load_similarity
+from core.lab.evaluation.similarity import CLIP, DINO
 from core.lab.evaluation.study import Record, Study, ceiling, label
-from core.lab.evaluation.subjects import load_pictures, subjects
 from core.lab.evaluation.variations import DEGRADATIONS, degraded, varied
 from core.lab.training.data import load_faces
 
 log = logging.getLogger(__name__)
-
-STRANGERS = 100
-"""Other people that pictures are held against; and the most people of an evaluation."""
 
 FACES_HELP = (
     "parquet with columns image, identity, attributes; or a folder with a subfolder of pictures for each subject"
@@ -115,7 +107,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.sheet:
         faces = load_faces([arguments.sheet], bundle.resolution)
         style_sheet(bundle, faces, arguments.output, seed=arguments.seed, people=arguments.sheet_people)
-    study, reasons = _study(bundle, arguments, trained_on)
+    study, reasons = open_study(bundle, arguments, trained_on)
     if arguments.sweep and not set(MEASURED.values()) & set(study.measured_by):
         raise SettingsError("--sweep needs a metric of likeness: give --recogniser, --dino or --clip")
     study.settle()
@@ -133,60 +125,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
         rows["the autoencoder alone (ceiling)"] = kept
         _write_groups(study, rows, kept)
     _write(study, rows, reasons, names)
-
-
-def _study(bundle: Bundle, arguments: argparse.Namespace, trained_on: str) -> tuple[Study, dict[str, str]]:
-    """The study, and the reasons for what it leaves out."""
-    reasons: dict[str, str] = {}
-    classifier = load_classifier(Path(bundle.source))
-    if classifier is None:
-        reasons["style and attribute accuracy"] = "the bundle has no classifier"
-    elif bundle.class_noun != trained_on:
-        classifier = None
-        reasons["style and attribute accuracy"] = f"the bundle's classifier was trained on a {trained_on}"
-    similar: dict[str, ImageSimilarity | None] = {"dino": None, "clip": None}
-    measured_by = {} if classifier is None else {"classifier": "the bundle's"}
-    for name, source, text in (("dino", arguments.dino, False), ("clip", arguments.clip, True)):
-        loaded = load_similarity(source, text=text)
-        if isinstance(loaded, str):
-            reasons[name.upper()] = loaded
-        else:
-            measured_by[name], similar[name] = source, loaded
-    if arguments.recogniser is None:
-        recogniser = None
-        reasons["face recognition"] = "no --recogniser was given"
-    else:
-        recogniser = OnnxRecogniser(arguments.recogniser)
-        measured_by["recogniser"] = hashlib.sha256(path_of(arguments.recogniser).read_bytes()).hexdigest()[:16]
-        if arguments.accept != ACCEPT:
-            measured_by["accepts at"] = f"{arguments.accept:g}"
-    styles = tuple(STYLES) if classifier is None else classifier.config.styles
-    known = () if classifier is None else classifier.config.attributes
-    if arguments.photos < 1:
-        raise SettingsError("--photos has to be 1 or more")
-    side = max(128, bundle.resolution)
-    faces = load_pictures(arguments.faces, side)
-    sized = faces if side == bundle.resolution else load_pictures(arguments.faces, bundle.resolution)
-    large = subjects(faces, STRANGERS, photos=arguments.photos)
-    if not large:
-        raise SettingsError(f"no subject in {arguments.faces} has more than {arguments.photos} photos: lower --photos")
-    people = min(arguments.people, len(large))
-    study = Study(
-        bundle,
-        arguments.output,
-        subjects(sized, people, photos=arguments.photos),
-        large[:people],
-        subjects(faces, STRANGERS),
-        Metrics(recogniser, classifier, **similar, accept=arguments.accept),
-        photos=arguments.photos,
-        pictures=arguments.pictures,
-        group=arguments.group,
-        seed=arguments.seed,
-        styles=() if arguments.plain else tuple(style for style in styles if style != PHOTO.name),
-        measured_by=measured_by,
-        attributes=() if arguments.plain else tuple(word for word in ATTRIBUTES if word in known),
-    )
-    return study, reasons
 
 
 def _rows(study: Study, methods: Sequence[Method], sweep: int) -> tuple[dict[str, list[Record]], list[str]]:

@@ -15,6 +15,7 @@ from PIL import Image
 from core.hyperdreambooth.testing import random_bundle
 from core.lab.classifier import ClassifierConfig, PictureClassifier
 from core.lab.evaluation import __main__ as program
+from core.lab.evaluation import setup
 from core.lab.evaluation.__main__ import main
 from core.lab.evaluation.methods import METHODS, Method
 from core.lab.evaluation.study import Study
@@ -67,7 +68,7 @@ def test_learning_rates_are_chosen_by_a_sweep_that_is_printed(arguments, tmp_pat
     with pytest.raises(SystemExit):
         main(sweep)
     assert "metric of likeness" in capsys.readouterr().err
-    monkeypatch.setattr(program, "OnnxRecogniser", lambda _: mean_colour)
+    monkeypatch.setattr(setup, "OnnxRecogniser", lambda _: mean_colour)
     measured = ["--recogniser", arguments[1 + arguments.index("--faces")], "--accept", "0.5"]
     main([*sweep, *measured, "--output", str(tmp_path / "measured")])
     assert "Accepted: a cosine above 0.5 with" in (tmp_path / "measured" / "tables.md").read_text()
