@@ -29,7 +29,7 @@ class SubjectDocuments:
     def get(self, tenant: str, subject_id: str) -> Subject:
         """The subject's document. Raises SubjectNotFound, also when only its receipt is left."""
         subject = self._get(keys.document(tenant, subject_id), Subject) if is_id(subject_id, "sub") else None
-        if subject is None or self.receipt(tenant, subject_id):
+        if subject is None or self.is_deleted(tenant, subject_id):
             raise SubjectNotFound(f"There is no subject {subject_id[:40]}.")
         return subject
 
@@ -83,6 +83,10 @@ class SubjectDocuments:
     def receipt(self, tenant: str, subject_id: str) -> Receipt | None:
         """The receipt of a subject that was deleted, or None."""
         return self._get(keys.erasure(tenant, subject_id), Receipt)
+
+    def is_deleted(self, tenant: str, subject_id: str) -> bool:
+        """Whether the subject was deleted, in the last day."""
+        return self._store.exists(keys.erasure(tenant, subject_id))
 
     def receipts(self, job: Job) -> list[Receipt]:
         """The receipts of those of a job's subjects that were deleted."""

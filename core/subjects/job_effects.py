@@ -42,7 +42,7 @@ class SubjectJobEffects:
 
     def is_deleted(self, job: Job) -> bool:
         """Whether one of the job's subjects was deleted."""
-        return bool(self._documents.receipts(job))
+        return any(self._documents.is_deleted(job.tenant, subject_id) for subject_id in job.subject_ids)
 
     def erase_deleted(self, job: Job) -> bool:
         """Whether one of the job's subjects was deleted; then all that is left of it is erased, this job as well."""

@@ -142,7 +142,7 @@ class SubjectService:
 
     def is_deleted(self, tenant: str, subject_id: str) -> bool:
         """Whether the subject was deleted, in the last day."""
-        return self._documents.receipt(tenant, subject_id) is not None
+        return self._documents.is_deleted(tenant, subject_id)
 
     def delete(self, tenant: str, subject_id: str) -> Receipt:
         """Erase all that there is of the subject; see SubjectDeletion.delete. Raises SubjectNotFound."""
