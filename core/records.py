@@ -162,6 +162,7 @@ class GenerationOptions(Record):
     seed: int = 0
     steps: int | None = None
     guidance_scale: float | None = None
+    strength: float | None = None
     width: int | None = None
     height: int | None = None
 

@@ -57,13 +57,17 @@ class Personalized(Generic[W]):
 
 @dataclass(frozen=True)
 class Row(Generic[W]):
-    """One picture to generate: ``[V]`` in the prompt stands for the subject of ``weights`` (None: no subject)."""
+    """One picture to generate: ``[V]`` in the prompt stands for the subject of ``weights`` (None: no subject).
+
+    ``strength``: what the weights are multiplied by, from 0 (the base model) to 1; None is 1.
+    """
 
     prompt: str
     negative_prompt: str = ""
     weights: W | None = None
     seed: int = 0
     guidance_scale: float | None = None
+    strength: float | None = None
 
     def converted(self, to: Callable[[W], V]) -> Row[V]:
         """The same row with weights held in another way."""

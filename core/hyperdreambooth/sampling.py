@@ -64,12 +64,19 @@ def generate(
 
 
 def factors_of(bundle: Bundle, rows: Sequence[Row[LidbWeights]]) -> list[LayerFactors]:
-    """Each row's merged factors, zeros for a row without weights; the same weights are merged once."""
+    """Each row's merged factors at its strength, zeros for a row without weights; the same weights are merged once."""
     done: dict[int, LayerFactors] = {}
     for row in rows:
         if id(row.weights) not in done:
             done[id(row.weights)] = zeros(bundle) if row.weights is None else merged_factors(row.weights, bundle)
-    return [done[id(row.weights)] for row in rows]
+    return [_scaled(done[id(row.weights)], row.strength) for row in rows]
+
+
+def _scaled(factors: LayerFactors, strength: float | None) -> LayerFactors:
+    """Factors whose product is ``strength`` times what it was; None: the same."""
+    if strength is None:
+        return factors
+    return {name: Factors(each.left * strength, each.right) for name, each in factors.items()}
 
 
 def zeros(bundle: Bundle) -> LayerFactors:

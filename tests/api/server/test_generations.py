@@ -26,13 +26,14 @@ def ask(client, subject_id):
 
 
 def test_a_prompt_becomes_a_job_and_pictures(client, ask, archive, generated):
-    answer = ask(n=2, seed=7, steps=20, guidance_scale=5, width=64, height=128, negative_prompt="hat")
+    answer = ask(n=2, seed=7, steps=20, guidance_scale=5, strength=0.8, width=64, height=128, negative_prompt="hat")
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert answer.headers["location"] == job["links"]["self"]
     assert (job["kind"], job["status"], job["warnings"], job["images"]) == ("generate", "queued", [], None)
     request = archive.accepted("local", job["id"]).request
     assert (request.prompt, request.n, request.seed, request.steps) == (PROMPT, 2, 7, 20)
+    assert request.strength == 0.8
     assert (request.guidance_scale, request.width, request.height) == (5.0, 64, 128)
     generated(job["id"])
     done = client.get(job["links"]["self"]).json()
@@ -84,6 +85,7 @@ def test_the_preview_can_be_asked_for(ask, archive):
         ({"seed": 2**32}, "seed"),
         ({"guidance_scale": 0.5}, "guidance_scale"),
         ({"guidance_scale": 31}, "guidance_scale"),
+        ({"strength": 1.5}, "strength"),
         ({"width": 65}, "width"),
         ({"width": 16}, "width"),
         ({"height": 2048}, "height"),

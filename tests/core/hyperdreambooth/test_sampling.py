@@ -165,3 +165,15 @@ class TestPersonalize:
     def test_it_can_be_canceled(self, bundle):
         with pytest.raises(JobCanceled):
             personalize(bundle, self.photo, should_stop=lambda: True)
+
+
+def test_strength_goes_from_the_base_model_to_all_of_the_weights(bundle, people):
+    """Each row at its own, in one batch."""
+    plain = Row("a [V] face", weights=people[0], seed=1)
+    none, half, all_of_it, default, base = generate(
+        bundle, [*(replace(plain, strength=each) for each in (0.0, 0.5, 1.0, None)), replace(plain, weights=None)]
+    )
+    assert torch.equal(none, base)
+    assert torch.equal(all_of_it, default)
+    assert not torch.equal(half, base)
+    assert not torch.equal(half, default)

@@ -39,6 +39,8 @@ class GenerateOptions(TypedDict, total=False):
     """Denoising steps; the model's default when left out."""
     guidance_scale: float | None
     """How strictly the prompt is followed; the model's default when left out."""
+    strength: float | None
+    """How much the subject's weights count: 1 (the default) is most like the photo, 0 the base model."""
     width: int | None
     """In pixels; the model's own size when left out."""
     height: int | None

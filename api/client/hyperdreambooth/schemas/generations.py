@@ -44,6 +44,10 @@ class GenerationOptions(RequestModel):
     guidance_scale: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = Field(
         default=None, description="How strictly the prompt is followed; the model's default when left out."
     )
+    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="How much the subject's weights count: 1 (the default) is most like the photo, 0 the base model.",
+    )
     width: Side | None = Field(default=None, description="In pixels; the model's own size when left out.")
     height: Side | None = Field(default=None, description="In pixels; the model's own size when left out.")
     negative_prompt: NegativePrompt = Field(default="", description="What should not be in the pictures.")
