@@ -1,4 +1,4 @@
-"""Holding on to jobs while they run: leases are renewed, and the run is told to stop when it should.
+"""Holding on to jobs while they run: leases are renewed, and the run stops when it should.
 
 The run reports every step; that renews the lease, notes the progress, and learns of cancels and deletions. A thread
 does what steps cannot do themselves: renew during a long step, give the jobs back when a step does not end in time
@@ -31,7 +31,7 @@ _EXIT_HUNG, _EXIT_STOPPED = 70, 75
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds: the length of a lease, the longest step, the time left after being told to stop."""
+    """How long to wait, in seconds: the length of a lease, the longest step, the time left after the order to stop."""
 
     lease: float = 15.0
     step: float = 300.0

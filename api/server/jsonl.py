@@ -87,14 +87,14 @@ async def add_lines(request: Request, upload: BatchUpload) -> str:
     return digest.hexdigest()
 
 
-def add_item(upload: BatchUpload, asked: BatchItem, line: int | None = None) -> None:
+def add_item(upload: BatchUpload, item: BatchItem, line: int | None = None) -> None:
     """Add what one item asks for, or why it cannot be done."""
     try:
-        request, _ = generate_request(asked, upload.subject)
+        request, _ = generate_request(item, upload.subject)
     except SubjectNotFound as error:
-        upload.refuse(error, line=line, custom_id=asked.custom_id)
+        upload.refuse(error, line=line, custom_id=item.custom_id)
         return
-    upload.add(request, line=line, custom_id=asked.custom_id)
+    upload.add(request, line=line, custom_id=item.custom_id)
 
 
 def _add_all(upload: BatchUpload, lines: list[Line]) -> None:
@@ -103,11 +103,11 @@ def _add_all(upload: BatchUpload, lines: list[Line]) -> None:
             upload.refuse(MalformedRequest(f"The line has more than {MAX_LINE >> 10} KB."), line=number)
             continue
         try:
-            asked = BatchItem.model_validate_json(line)
+            item = BatchItem.model_validate_json(line)
         except ValidationError as error:
             _refuse(upload, number, _in_line(invalid_fields(error.errors())))
         else:
-            add_item(upload, asked, number)
+            add_item(upload, item, number)
 
 
 def _refuse(upload: BatchUpload, number: int, error: HyperDreamBoothError) -> None:

@@ -1,4 +1,4 @@
-"""From what was asked over the wire to the job service's requests."""
+"""From what a request says over the wire to what the services take."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ JsonOnly = Depends(require_json)
 
 
 def generate_request(
-    asked: schemas.GenerationRequest, find: Callable[[str], Subject]
+    body: schemas.GenerationRequest, find: Callable[[str], Subject]
 ) -> tuple[GenerateRequest, list[str]]:
     """The request, and what has to be said about it: a seed is drawn, and a prompt without `[V]` gets one.
 
     `find` gives a subject by its id, and may raise SubjectNotFound.
     """
-    shares = shares_of(asked.blend or [])
-    subject_id = shares[0].subject_id if shares else str(asked.subject_id)
-    prompt, warnings = with_placeholder(asked.prompt, find(subject_id).class_noun or "face")
-    seed = secrets.randbelow(schemas.MAX_SEED + 1) if asked.seed is None else asked.seed
-    changes = {"prompt": prompt, "seed": seed, "stage": WeightsStage(asked.stage)}
+    shares = shares_of(body.blend or [])
+    subject_id = shares[0].subject_id if shares else str(body.subject_id)
+    prompt, warnings = with_placeholder(body.prompt, find(subject_id).class_noun or "face")
+    seed = secrets.randbelow(schemas.MAX_SEED + 1) if body.seed is None else body.seed
+    changes = {"prompt": prompt, "seed": seed, "stage": WeightsStage(body.stage)}
     whose = {"subject_id": subject_id, "blend": shares if len(shares) > 1 else ()}
-    return GenerateRequest.model_validate(asked.model_dump() | changes | whose), warnings
+    return GenerateRequest.model_validate(body.model_dump() | changes | whose), warnings
 
 
 def shares_of(blend: list[schemas.BlendPart]) -> tuple[Share, ...]:

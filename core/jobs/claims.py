@@ -99,7 +99,7 @@ class Claims:
             over = self._archive.outcome(claim.tenant, claim.job_id)
             accepted = self._archive.accepted(claim.tenant, claim.job_id)
             if not over and not accepted and not self._archive.is_marked(job):
-                # its sender was told that it was not accepted, or it was deleted
+                # it was refused half-way, or deleted
                 self._jobs.erase(claim.tenant, {claim.job_id: ()})
                 return None
         except HyperDreamBoothError as error:

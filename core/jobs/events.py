@@ -1,4 +1,4 @@
-"""What those who follow a job are told. Every change of a job writes its event in the same Lua call (lua/common.lua).
+"""The events of a job, for those who follow it. Every change writes its event in the same Lua call (lua/common.lua).
 
 hdb:{tenant}:events:{job}     stream: the last 200 events and some more; gone a day after the last one
 

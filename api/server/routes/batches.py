@@ -226,10 +226,10 @@ async def _fill(request: Request, tenant: str, upload: BatchUpload) -> None:
 
 def _add_all(upload: BatchUpload, body: bytes) -> None:
     try:
-        asked = schemas.BatchRequest.model_validate_json(body)
+        parsed = schemas.BatchRequest.model_validate_json(body)
     except ValidationError as error:
         raise invalid_fields(error.errors()) from None
-    for item in asked.generations():
+    for item in parsed.generations():
         add_item(upload, item)
 
 

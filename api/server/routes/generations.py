@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"], responses=COM
     },
 )
 def create_generation(
-    asked: schemas.GenerationRequest,
+    body: schemas.GenerationRequest,
     response: Response,
     jobs: JobServiceDep,
     subjects: SubjectServiceDep,
@@ -45,7 +45,7 @@ def create_generation(
     A `blend` mixes two to eight subjects: the weighted sum of their changes. Its pictures are erased when any of its
     subjects is deleted.
     """
-    request, warnings = generate_request(asked, partial(subjects.get, tenant))
+    request, warnings = generate_request(body, partial(subjects.get, tenant))
     job = subjects.generate(tenant, request, request_id=request_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job_answer(job, position=jobs.position(job), warnings=warnings)

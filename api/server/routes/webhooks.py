@@ -1,4 +1,4 @@
-"""Webhooks: where a tenant wants to be told of what happens."""
+"""Webhooks: addresses of a tenant that its events are sent to."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ RESOLVE_SECONDS = 5.0
     },
 )
 async def create_webhook(
-    asked: WebhookRequest,
+    body: WebhookRequest,
     response: Response,
     settings: SettingsDep,
     webhooks: WebhooksDep,
@@ -63,9 +63,9 @@ async def create_webhook(
     The secret is returned here only. The name of the `url` must have public addresses only; it is looked up and checked
     again at every delivery. What does not get through is tried again for 24 hours.
     """
-    await _refuse_private(asked.url, resolve, settings)
-    events = None if asked.events is None else tuple(dict.fromkeys(asked.events))
-    make = partial(webhooks.create, tenant, asked.url, events, description=asked.description)
+    await _refuse_private(body.url, resolve, settings)
+    events = None if body.events is None else tuple(dict.fromkeys(body.events))
+    make = partial(webhooks.create, tenant, body.url, events, description=body.description)
     webhook = await to_thread.run_sync(partial(make, most=settings.webhooks_per_tenant))
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
     return created_answer(webhook)
@@ -83,7 +83,7 @@ def list_webhooks(webhooks: WebhooksDep, tenant: Tenant) -> WebhookList:
     responses=problems(errors.WebhookNotFound, errors.StoreUnavailable),
 )
 def read_webhook(webhook_id: str, webhooks: WebhooksDep, tenant: Tenant) -> WebhookAnswer:
-    """Where it goes and what it is told, without its secret."""
+    """Its address and its events, without its secret."""
     return webhook_answer(webhooks.get(tenant, webhook_id))
 
 
@@ -144,7 +144,7 @@ def rotate_secret(
     responses=problems(errors.WebhookNotFound, errors.StoreUnavailable),
 )
 def enable_webhook(webhook_id: str, webhooks: WebhooksDep, tenant: Tenant) -> WebhookAnswer:
-    """After a 410 (Gone): what happens from now on is told again, what was dropped is not.
+    """After a 410 (Gone): what happens from now on is sent again, what was dropped is not.
 
     A webhook that is not disabled stays as it is.
     """

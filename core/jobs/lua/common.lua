@@ -28,9 +28,9 @@ local function number(ref, field)
   return tonumber(get(ref, field) or '0') or 0
 end
 
--- Count the version up, and tell those who follow the job. The record keeps the last event's id: when the stream is gone,
--- that event can still be made from the record.
-local function tell(ref, event)
+-- Count the version up, and publish the event to those who follow the job. The record keeps the last event's id: when
+-- the stream is gone, that event can still be made from the record.
+local function publish(ref, event)
   local key, stream = named('job', ref), named('events', ref)
   local version = redis.call('HINCRBY', key, 'version', 1)
   local seen = redis.call('HMGET', key, 'state', 'attempt', 'stage', 'step', 'total', 'preview')
@@ -46,7 +46,7 @@ end
 
 local function change(ref, event, ...)
   redis.call('HSET', named('job', ref), ...)
-  tell(ref, event)
+  publish(ref, event)
 end
 
 -- 'held' when the caller, who shows the number of its claim, still has the job; else 'gone' (erased) or 'lost'.
