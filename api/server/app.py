@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from api.server import errors
 from api.server.auth import Authenticator
 from api.server.body_limits import BodyLimit
+from api.server.decoding.decoder import PhotoDecoder
 from api.server.event_reader import Feed
 from api.server.idempotency import replayed
 from api.server.job_reader import JobReader
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
     app.state.feed = Feed(partial(connect_async, settings))
     app.state.job_reader = JobReader(services.jobs, partial(connect_async, settings))
     app.state.metrics = Metrics()
+    app.state.decoder = PhotoDecoder()
     app.state.decoders = CapacityLimiter(settings.photo_decoders)
     app.state.exporters = CapacityLimiter(EXPORTERS)
     app.state.resolver = BoundedResolver(LOOKUPS)

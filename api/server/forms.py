@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
 
+from api.server.decoding.decoder import SenderGone
 from api.server.errors import InvalidFields, MalformedRequest, invalid_fields
-from api.server.uploads import MAX_PHOTOS, FaceFinder, Form, face_crop
+from api.server.uploads import MAX_PHOTOS, FaceFinder, Form, disconnection, face_crop
 from core import errors
 from hyperdreambooth import schemas
 
@@ -17,6 +20,7 @@ FieldsT = TypeVar("FieldsT", bound=BaseModel)
 PHOTO_ERRORS = (
     MalformedRequest,
     errors.UploadTooLarge,
+    errors.UploadRefused,
     errors.ImageTooManyPixels,
     errors.UnsupportedMediaType,
     errors.ImageBroken,
@@ -41,8 +45,8 @@ def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, A
     """The `openapi_extra` of an operation that takes photos, consent and options, and these `fields` besides."""
     properties = {
         "photo": {
-            "description": "1 to 8 photos, JPEG, PNG or WebP with one face each; at most 10 MB and 25 megapixels each, "
-            "20 MB in all.",
+            "description": "1 to 8 photos with one face each: JPEG, PNG, WebP or AVIF, and HEIC where its decoder is "
+            "installed; at most 10 MB and 25 megapixels each, 20 MB in all.",
             "type": "array",
             "minItems": 1,
             "maxItems": MAX_PHOTOS,
@@ -66,7 +70,7 @@ def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, A
         },
         "example": {"photo": ["me.jpg"], "consent": "true", **example},
         "encoding": {
-            "photo": {"contentType": "image/jpeg, image/png, image/webp"},
+            "photo": {"contentType": "image/jpeg, image/png, image/webp, image/avif, image/heic"},
             "options": {"contentType": "application/json"},
         },
     }
@@ -88,6 +92,16 @@ def read_fields(form: Form, model: type[FieldsT]) -> tuple[FieldsT, schemas.Pers
     return fields, options
 
 
-async def crop_all(photos: tuple[bytes, ...], find_face: FaceFinder, decoders: CapacityLimiter) -> list[bytes]:
-    """The aligned faces of the photos as PNG, made in threads; `decoders` limits how many are decoded at once."""
-    return [await to_thread.run_sync(face_crop, photo, find_face, limiter=decoders) for photo in photos]
+async def crop_all(request: Request, photos: tuple[bytes, ...], find_face: FaceFinder) -> list[bytes]:
+    """The aligned faces of the photos as PNG, made in threads, as many at once as the settings say.
+
+    Raises what `face_crop` raises, and MalformedRequest as soon as the sender has hung up: the work ends then.
+    """
+    state = request.app.state
+    async with disconnection(request) as gone:
+        decode = partial(state.decoder.decode, is_gone=gone.is_set)
+        crops = [partial(face_crop, photo, find_face, decode) for photo in photos]
+        try:
+            return [await to_thread.run_sync(crop, limiter=state.decoders) for crop in crops]
+        except SenderGone:
+            raise MalformedRequest("The connection was closed before the photos were read.") from None

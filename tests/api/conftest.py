@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from api.server.app import create_app
+from api.server.decoding.decoder import PhotoDecoder
 from api.server.dependencies import the_face_finder
 from api.server.examples import example_of
 from api.server.testing import as_file, drawn_face
@@ -108,9 +109,18 @@ def finder() -> StubFinder:
     return StubFinder()
 
 
+@pytest.fixture(scope="session")
+def decoder() -> Iterator[PhotoDecoder]:
+    """One for all tests: its process takes a while to start."""
+    decoder = PhotoDecoder()
+    yield decoder
+    decoder.close()
+
+
 @pytest.fixture
-def client(settings: Settings, services: Services, finder: StubFinder) -> Iterator[TestClient]:
+def client(settings: Settings, services: Services, finder: StubFinder, decoder: PhotoDecoder) -> Iterator[TestClient]:
     app = create_app(settings, services=services)
+    app.state.decoder = decoder
     app.dependency_overrides[the_face_finder] = lambda: finder
     address = ("127.0.0.1", 50000)
     with TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False, client=address) as client:

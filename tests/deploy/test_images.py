@@ -77,7 +77,7 @@ def test_what_the_builds_install_is_there(image: str) -> None:
     files = context(image)
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "api/client/hyperdreambooth/py.typed"):
         assert name in files
-    assert f"'.[{'server' if image == 'api' else 'worker'}]'" in (ROOT / f"Dockerfile.{image}").read_text()
+    assert f"'.[{'server,heic' if image == 'api' else 'worker'}]'" in (ROOT / f"Dockerfile.{image}").read_text()
 
 
 @pytest.mark.process

@@ -77,7 +77,7 @@ def _bombs() -> Iterator[Hostile]:
         yield Hostile(f"{mode} JPEG of 25 megapixels", _flat(mode, "JPEG"), NO_FACE)
     yield Hostile("progressive JPEG of 25 megapixels", _flat("RGB", "JPEG", progressive=True), NO_FACE)
     yield Hostile("turned JPEG of 25 megapixels", _flat("RGB", "JPEG", exif=_orientation(6)), NO_FACE)
-    yield Hostile("PNG of 25,000,000 x 1", png(25_000_000, 1, depth=1), NO_FACE | BROKEN)
+    yield Hostile("PNG of 25,000,000 x 1", png(25_000_000, 1, depth=1), PIXELS)
     yield Hostile("PNG whose pixels are a bomb", png(64, 64, pixels=bytes(200_000_000)), NO_FACE | BROKEN)
 
 
@@ -188,7 +188,7 @@ def _others() -> Iterator[Hostile]:
     yield Hostile("zeros", bytes(1000), TYPE)
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>"
     yield Hostile("SVG", svg, TYPE, "photo.svg", "image/svg+xml")
-    yield Hostile("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), TYPE, "photo.heic", "image/heic")
+    yield Hostile("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), BROKEN, "photo.heic", "image/heic")
     yield Hostile("JPEG marker and noise", b"\xff\xd8\xff\xe0" + np.random.default_rng(1).bytes(5000), BROKEN)
     for content_type in ("image/png", "text/plain", "application/x-php", "", "a" * 200):
         yield Hostile(f"JPEG as {content_type[:20]!r}", as_file(face()), CLEANED, "photo", content_type)

@@ -53,7 +53,7 @@ async def add_photos(
     form = await read_form(request)
     fields, options = read_fields(form, schemas.PhotosForm)
     refuse(subject, len(form.photos))  # before the work; again, and for good, when they are added
-    crops = await crop_all(form.photos, find_face, request.app.state.decoders)
+    crops = await crop_all(request, form.photos, find_face)
     subject, job = await to_thread.run_sync(
         partial(
             services.photos.add,

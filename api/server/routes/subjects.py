@@ -67,7 +67,7 @@ async def create_subject(
     """
     form = await read_form(request)
     fields, options = read_fields(form, schemas.SubjectForm)
-    crops = await crop_all(form.photos, find_face, request.app.state.decoders)
+    crops = await crop_all(request, form.photos, find_face)
     subject, job = await to_thread.run_sync(
         partial(
             subjects.create,
