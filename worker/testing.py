@@ -1,7 +1,7 @@
-"""A fake engine, for tests and rehearsals of everything around the real one: `HDB_ENGINE=worker.testing:FakeEngine`.
+"""A fake engine, for tests of everything around the real one: `HDB_ENGINE=worker.testing:FakeEngine`.
 
-Its part is written in the data folder, in `rehearsal.json`, and it keeps a diary in `diary.jsonl` beside it. It is
-quick, deterministic (weights and pictures are hashes of what they are made from) and, on cue, as bad as a process gets.
+It reads its script from `fake-engine.json` in the data folder, and logs its calls to `calls.jsonl` beside it. It is
+quick and deterministic (weights and pictures are hashes of what they are made from), and fails as its script says.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from core.settings import Settings
 from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
 
 
-class Rehearsal(BaseModel):
+class FakeScript(BaseModel):
     """What happens: how many steps of which length, and at which step of how many runs something goes wrong."""
 
     steps: int = 3
@@ -59,7 +59,7 @@ class FakeEngine:
 
     def __init__(self, settings: Settings) -> None:
         self._folder = Path(settings.data_dir)
-        if self._rehearsal().refuse_to_load:
+        if self._script().refuse_to_load:
             raise BundleError("there is no such bundle")
         self._note("loaded")
 
@@ -74,13 +74,13 @@ class FakeEngine:
     ) -> Personalized:
         """See Engine: the preview is a hash of the photos, the weights one of photos and options."""
         preview = hashlib.sha256(photos.tobytes()).hexdigest().encode()
-        has_preview = self._rehearsal().hypernetwork and options.start is None
+        has_preview = self._script().hypernetwork and options.start is None
         if has_preview:
             on_progress("hypernetwork", 1, 1)
             on_preview(preview)
         steps = self._play("finetune", "personalize", options.steps, on_progress, should_stop)
         weights = hashlib.sha256(preview + repr(options).encode()).hexdigest().encode()
-        if has_preview and self._rehearsal().second_preview:
+        if has_preview and self._script().second_preview:
             preview = weights
             on_preview(preview)
         return Personalized(
@@ -94,7 +94,7 @@ class FakeEngine:
     def preview(
         self, row: Row, *, on_progress: OnProgress, should_stop: Callable[[], bool]
     ) -> UInt8[np.ndarray, "h w 3"]:
-        """See Engine: one step, the same picture as `generate` makes, and no note of it in the diary."""
+        """See Engine: one step, the same picture as `generate` makes, and no note of it in the calls."""
         if should_stop():
             raise JobCanceled
         on_progress("generate", 1, 1)
@@ -115,9 +115,9 @@ class FakeEngine:
         shape = (height or self.size, width or self.size, 3)
         return np.stack([self._picture(row, shape) for row in rows])
 
-    def diary(self) -> list[dict[str, Any]]:
+    def calls(self) -> list[dict[str, Any]]:
         """What happened so far, in all processes."""
-        return read_diary(self._folder)
+        return read_calls(self._folder)
 
     def _picture(self, row: Row, shape: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
         colour = list(hashlib.sha256(repr(row).encode()).digest()[:3])
@@ -132,18 +132,18 @@ class FakeEngine:
         should_stop: Callable[[], bool],
         **details: int,
     ) -> int:
-        rehearsal = self._rehearsal()
-        runs = sum(entry["event"] == f"{what}.begun" for entry in self.diary())
-        total = steps or rehearsal.steps
+        script = self._script()
+        runs = sum(entry["event"] == f"{what}.begun" for entry in self.calls())
+        total = steps or script.steps
         self._note(f"{what}.begun", **details)
         for step in range(1, total + 1):
             if should_stop():
                 self._note(f"{what}.stopped", step=step)
                 raise JobCanceled
             on_progress(stage, step, total)
-            time.sleep(rehearsal.step_seconds)
-            if step == rehearsal.fault_step and runs < rehearsal.fault_runs:
-                self._go_wrong(rehearsal.fault)
+            time.sleep(script.step_seconds)
+            if step == script.fault_step and runs < script.fault_runs:
+                self._go_wrong(script.fault)
         self._note(f"{what}.done")
         return total
 
@@ -156,18 +156,18 @@ class FakeEngine:
         if fault == "raise":
             raise RuntimeError("this text must not reach anybody")
 
-    def _rehearsal(self) -> Rehearsal:
-        script = self._folder / "rehearsal.json"
-        return Rehearsal.model_validate_json(script.read_bytes()) if script.exists() else Rehearsal()
+    def _script(self) -> FakeScript:
+        file = self._folder / "fake-engine.json"
+        return FakeScript.model_validate_json(file.read_bytes()) if file.exists() else FakeScript()
 
     def _note(self, event: str, **details: int) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         entry = {"event": event, "pid": os.getpid(), "at": time.time(), **details}
-        with (self._folder / "diary.jsonl").open("a") as file:
+        with (self._folder / "calls.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
 
-def read_diary(folder: Path) -> list[dict[str, Any]]:
+def read_calls(folder: Path) -> list[dict[str, Any]]:
     """What fake engines with this data folder have done."""
-    diary = folder / "diary.jsonl"
-    return [json.loads(line) for line in diary.read_text().splitlines()] if diary.exists() else []
+    file = folder / "calls.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

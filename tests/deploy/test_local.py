@@ -74,7 +74,7 @@ def test_a_port_that_is_taken_is_said_at_once_and_nothing_stays_running(tmp_path
 
 
 def test_a_worker_without_its_model_says_why(tmp_path: Path) -> None:
-    (tmp_path / "rehearsal.json").write_text('{"refuse_to_load": true}')
+    (tmp_path / "fake-engine.json").write_text('{"refuse_to_load": true}')
     with pytest.raises(ProcessFailed, match=r"(?s)the worker ended.*there is no such bundle"):
         LocalService(tmp_path, environ=FAKE).start()
 

@@ -21,7 +21,7 @@ from api.server.testing import as_file, drawn_face
 from deploy.local import LocalService
 from hyperdreambooth.client import Client
 from hyperdreambooth.schemas import JobStatus
-from worker.testing import Rehearsal, read_diary
+from worker.testing import FakeScript, read_calls
 
 pytestmark = pytest.mark.process
 NAME = "Erasmus-von-7731"
@@ -47,7 +47,7 @@ class Scene:
         return self.service.folder / "store"
 
     def play(self, **script: object) -> None:
-        (self.service.folder / "rehearsal.json").write_text(Rehearsal.model_validate(script).model_dump_json())
+        (self.service.folder / "fake-engine.json").write_text(FakeScript.model_validate(script).model_dump_json())
 
     def remember(self, subject_id: str) -> None:
         """Note what is stored about a subject: the middle of every photo, weights file and picture."""
@@ -157,7 +157,7 @@ def test_while_personalizing(scene, photo):
     scene.remember(subject)
     assert any("png" in name for name in scene.traces)
     scene.delete(subject)
-    until(lambda: read_diary(scene.service.folder)[-1]["event"] == "personalize.stopped")
+    until(lambda: read_calls(scene.service.folder)[-1]["event"] == "personalize.stopped")
     scene.still_nothing()
 
 
@@ -170,7 +170,7 @@ def test_while_generating(scene, photo):
     until(lambda: scene.client.job(made.id).status is JobStatus.RUNNING and scene.client.job(made.id).step)
     scene.remember(subject)
     scene.delete(subject)
-    until(lambda: read_diary(scene.service.folder)[-1]["event"] == "generate.stopped")
+    until(lambda: read_calls(scene.service.folder)[-1]["event"] == "generate.stopped")
     scene.still_nothing()
 
 

@@ -21,7 +21,7 @@ LAST = {"succeeded", "failed", "canceled", "deleted"}
 
 @pytest.fixture
 def service(tmp_path) -> Iterator[LocalService]:
-    (tmp_path / "rehearsal.json").write_text('{"steps": 100, "step_seconds": 0.1}')
+    (tmp_path / "fake-engine.json").write_text('{"steps": 100, "step_seconds": 0.1}')
     quick = {"HDB_ENGINE": "worker.testing:FakeEngine", "HDB_LEASE_SECONDS": "2", "HDB_REAP_SECONDS": "0.2"}
     with LocalService(tmp_path, environ=quick) as running:
         yield running
@@ -85,7 +85,7 @@ def test_a_follower_outlives_the_worker_and_the_api(service: LocalService):
 
         until(lambda: follower.types[-1] == "progress" and (follower.events[-1].get("step") or 0) > 5)
         service.worker.kill()
-        (service.folder / "rehearsal.json").write_text('{"steps": 40, "step_seconds": 0.1, "second_preview": true}')
+        (service.folder / "fake-engine.json").write_text('{"steps": 40, "step_seconds": 0.1, "second_preview": true}')
         service.restart_worker()
         until(lambda: follower.types.count("preview") == 2)
 

@@ -13,7 +13,7 @@ import pytest
 from api.server.testing import as_file, drawn_face
 from deploy.local import LocalService
 from hyperdreambooth.client import Client
-from worker.testing import read_diary
+from worker.testing import read_calls
 
 pytestmark = pytest.mark.process
 MANY = 100
@@ -66,7 +66,7 @@ def test_a_hundred_at_once_make_one_job(service, subject):
     assert jobs(service) == before + 1
     with Client(service.url) as client:
         client.wait(answers[0].json()["id"], timeout=60)
-    assert [entry["event"] for entry in read_diary(service.folder)].count("generate.begun") == 1
+    assert [entry["event"] for entry in read_calls(service.folder)].count("generate.begun") == 1
 
 
 def test_another_body_among_them_is_refused(service, subject):

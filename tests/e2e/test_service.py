@@ -18,7 +18,7 @@ from deploy.first_steps import DEMO_FACE
 from deploy.local import LocalService
 from hyperdreambooth.client import Client, JobFailed, Problem
 from hyperdreambooth.schemas import JobStatus, SubjectAnswer
-from worker.testing import read_diary
+from worker.testing import read_calls
 
 pytestmark = pytest.mark.process
 FAKE = {"HDB_ENGINE": "worker.testing:FakeEngine"}
@@ -34,8 +34,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
 
 @pytest.fixture
 def client(service: LocalService) -> Iterator[Client]:
-    rehearsal = service.folder / "rehearsal.json"
-    rehearsal.unlink(missing_ok=True)
+    script = service.folder / "fake-engine.json"
+    script.unlink(missing_ok=True)
     with Client(service.url) as client:
         yield client
 
@@ -79,19 +79,19 @@ def test_from_photo_to_pictures(service, client, photo):
 
 
 def test_a_subject_deleted_while_its_job_runs_leaves_nothing(service, client, photo):
-    (service.folder / "rehearsal.json").write_text(SLOWLY)
+    (service.folder / "fake-engine.json").write_text(SLOWLY)
     subject = client.create_subject(photo, consent=True)
     until(lambda: client.job(subject.job_id).step)  # claimed is not enough: the engine has to be at work
     client.delete_subject(subject.id)
     with pytest.raises(Problem, match="no subject"):
         client.subject(subject.id)
-    until(lambda: read_diary(service.folder)[-1]["event"] == "personalize.stopped")
+    until(lambda: read_calls(service.folder)[-1]["event"] == "personalize.stopped")
     time.sleep(0.5)
     assert [path for path in stored(service) if "eras" not in str(path)] == []
 
 
 def test_a_running_job_can_be_called_off(service, client, photo):
-    (service.folder / "rehearsal.json").write_text(SLOWLY)
+    (service.folder / "fake-engine.json").write_text(SLOWLY)
     subject = client.create_subject(photo, consent=True)
     until(lambda: client.job(subject.job_id).status is JobStatus.RUNNING)
     client.cancel(subject.job_id)
@@ -101,15 +101,15 @@ def test_a_running_job_can_be_called_off(service, client, photo):
 
 
 def test_a_job_outlives_its_worker(service, client, photo):
-    (service.folder / "rehearsal.json").write_text(SLOWLY)
+    (service.folder / "fake-engine.json").write_text(SLOWLY)
     subject = client.create_subject(photo, consent=True)
     until(lambda: (client.job(subject.job_id).step or 0) > 3)
     service.worker.kill()
-    (service.folder / "rehearsal.json").unlink()
+    (service.folder / "fake-engine.json").unlink()
     service.restart_worker()
     job = client.wait(subject.job_id, timeout=60)
     assert job.attempt == 2
-    done = [entry["event"] for entry in read_diary(service.folder)].count("personalize.done")
+    done = [entry["event"] for entry in read_calls(service.folder)].count("personalize.done")
     client.delete_subject(subject.id)
     assert done == 2, "one of this test, one of the first"
 
@@ -153,7 +153,7 @@ def test_bad_requests_are_refused_and_not_stored(service, asked, status, code):
 
 
 def test_those_who_wait_hold_up_no_one_else(service, client, photo):
-    (service.folder / "rehearsal.json").write_text(SLOWLY)
+    (service.folder / "fake-engine.json").write_text(SLOWLY)
     subject = client.create_subject(photo, consent=True)
     waiters = [threading.Thread(target=client.job, args=(subject.job_id,), kwargs={"wait": 2}) for _ in range(30)]
     for waiter in waiters:

@@ -32,7 +32,7 @@ from schemathesis.transport.serialization import Binary
 
 from api.server.testing import as_file, drawn_face
 from deploy.local import LocalService
-from worker.testing import Rehearsal
+from worker.testing import FakeScript
 
 ENVIRON = {
     "HDB_ENGINE": "worker.testing:FakeEngine",
@@ -225,8 +225,8 @@ def serve_and_fuzz(cases: int, seed: int, folder: Path, *, quick: bool = False) 
     """
     key = f"fuzz-{secrets.token_hex(16)}"
     with LocalService(folder, environ={**ENVIRON, "HDB_API_KEYS": key}) as service:
-        rehearsal = Rehearsal(step_seconds=STEP_SECONDS)
-        (folder / "rehearsal.json").write_text(rehearsal.model_dump_json())
+        script = FakeScript(step_seconds=STEP_SECONDS)
+        (folder / "fake-engine.json").write_text(script.model_dump_json())
         with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=90) as client:
             document = client.get("/openapi.json").json()
             probe = Probe(document, client, seed)

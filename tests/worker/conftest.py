@@ -15,7 +15,7 @@ from core.settings import Settings
 from tests.harness import ServiceHarness
 from worker.lease import Patience
 from worker.runner import BatchLimits, JobRunner
-from worker.testing import FakeEngine, Rehearsal, read_diary
+from worker.testing import FakeEngine, FakeScript, read_calls
 
 
 def photo(side: int = 8) -> bytes:
@@ -66,11 +66,11 @@ class WorkerHarness(ServiceHarness):
     def now(self, job: Job) -> Job:
         return self.jobs.get("local", job.id)
 
-    def rehearse(self, **script: object) -> None:
-        (self.folder / "rehearsal.json").write_text(Rehearsal.model_validate(script).model_dump_json())
+    def script_engine(self, **script: object) -> None:
+        (self.folder / "fake-engine.json").write_text(FakeScript.model_validate(script).model_dump_json())
 
-    def diary(self, event: str) -> list[dict[str, object]]:
-        return [entry for entry in read_diary(self.folder) if entry["event"] == event]
+    def calls(self, event: str) -> list[dict[str, object]]:
+        return [entry for entry in read_calls(self.folder) if entry["event"] == event]
 
     def at_step(self, step: int, act: Callable[[], object]) -> None:
         """Do something from outside while the engine is at this step of its next run."""

@@ -9,7 +9,7 @@ import pytest
 from core.errors import BundleError, SettingsError
 from core.settings import Settings
 from worker.engine import load_engine
-from worker.testing import FakeEngine, Rehearsal
+from worker.testing import FakeEngine, FakeScript
 
 
 def test_the_settings_choose_the_engine(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_an_engine_that_does_not_exist_is_a_wrong_setting(name: str) -> None:
 
 
 def test_a_bundle_that_does_not_load_says_so(tmp_path: Path) -> None:
-    (tmp_path / "rehearsal.json").write_text(Rehearsal(refuse_to_load=True).model_dump_json())
+    (tmp_path / "fake-engine.json").write_text(FakeScript(refuse_to_load=True).model_dump_json())
     with pytest.raises(BundleError):
         load_engine(Settings(engine="worker.testing:FakeEngine", data_dir=tmp_path))
 

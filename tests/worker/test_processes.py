@@ -21,7 +21,7 @@ from core.records import Consent, GenerateRequest, GenerateResult, ItemStatus, J
 from core.services import open_services
 from core.settings import load_settings
 from core.tenants import usage
-from worker.testing import Rehearsal, read_diary
+from worker.testing import FakeScript, read_calls
 
 pytestmark = pytest.mark.process
 
@@ -47,7 +47,7 @@ class Crew:
 
     def start_worker(self, **options: object) -> subprocess.Popen[bytes]:
         variables = {f"HDB_{name.upper()}": str(value) for name, value in {**self.options, **options}.items()}
-        loaded = len(self.diary("loaded"))
+        loaded = len(self.calls("loaded"))
         with (self.folder / "worker.log").open("ab") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "worker", f"--hostname=w{len(self.workers)}"],
@@ -56,8 +56,8 @@ class Crew:
                 stderr=log,
             )
         self.workers.append(worker)
-        if not self.rehearsal.refuse_to_load:
-            self.until(lambda: len(self.diary("loaded")) > loaded)
+        if not self.script.refuse_to_load:
+            self.until(lambda: len(self.calls("loaded")) > loaded)
         return worker
 
     def end(self) -> None:
@@ -67,12 +67,12 @@ class Crew:
         self.services.redis.close()
 
     @property
-    def rehearsal(self) -> Rehearsal:
-        script = self.folder / "rehearsal.json"
-        return Rehearsal.model_validate_json(script.read_text()) if script.exists() else Rehearsal()
+    def script(self) -> FakeScript:
+        file = self.folder / "fake-engine.json"
+        return FakeScript.model_validate_json(file.read_text()) if file.exists() else FakeScript()
 
-    def rehearse(self, **script: object) -> None:
-        (self.folder / "rehearsal.json").write_text(Rehearsal.model_validate(script).model_dump_json())
+    def script_engine(self, **script: object) -> None:
+        (self.folder / "fake-engine.json").write_text(FakeScript.model_validate(script).model_dump_json())
 
     def personalize(self) -> Job:
         file = io.BytesIO()
@@ -95,8 +95,8 @@ class Crew:
         self.until(lambda: self.now(job).state.is_final)
         return self.now(job)
 
-    def diary(self, event: str) -> list[dict[str, Any]]:
-        return [entry for entry in read_diary(self.folder) if entry["event"] == event]
+    def calls(self, event: str) -> list[dict[str, Any]]:
+        return [entry for entry in read_calls(self.folder) if entry["event"] == event]
 
     def stored(self, suffix: str) -> list[str]:
         return [key for key in self.services.store.list("") if key.endswith(suffix)]
@@ -110,7 +110,7 @@ def crew(local_redis: LocalRedis, tmp_path: Path) -> Iterator[Crew]:
 
 
 def test_killed_while_personalizing_the_next_worker_finishes_once(crew: Crew) -> None:
-    crew.rehearse(steps=40, step_seconds=0.05)
+    crew.script_engine(steps=40, step_seconds=0.05)
     first = crew.start_worker()
     job = crew.personalize()
     crew.until(lambda: crew.now(job).step >= 3)
@@ -118,12 +118,12 @@ def test_killed_while_personalizing_the_next_worker_finishes_once(crew: Crew) ->
     first.kill()
     first.wait()
     assert psutil.wait_procs(child, timeout=5)[1] == []
-    crew.rehearse(steps=3)
+    crew.script_engine(steps=3)
     crew.start_worker()
     done = crew.until_over(job)
     assert (done.state, done.attempt) == (JobState.SUCCEEDED, 2)
-    assert len(crew.diary("personalize.begun")) == 2
-    assert len(crew.diary("personalize.done")) == 1
+    assert len(crew.calls("personalize.begun")) == 2
+    assert len(crew.calls("personalize.done")) == 1
     crew.until(lambda: not crew.stored(f"{job.id}.json"))
     subject = crew.subjects.get("local", job.subject_id)
     assert subject.status is SubjectStatus.READY
@@ -138,21 +138,21 @@ def test_killed_while_personalizing_the_next_worker_finishes_once(crew: Crew) ->
 
 
 def test_a_job_that_kills_its_process_is_tried_three_times_and_the_next_job_runs(crew: Crew) -> None:
-    crew.rehearse(fault="kill")
+    crew.script_engine(fault="kill")
     crew.start_worker()
     poison = crew.until_over(crew.personalize())
     assert (poison.state, poison.attempt) == (JobState.FAILED, 3)
     assert poison.error is not None
     assert poison.error.code == "attempts-exhausted"
     assert "3 times" in poison.error.detail
-    assert len(crew.diary("personalize.begun")) == 3
-    crew.rehearse()
+    assert len(crew.calls("personalize.begun")) == 3
+    crew.script_engine()
     assert crew.until_over(crew.personalize()).state is JobState.SUCCEEDED
 
 
 @pytest.mark.parametrize("step_seconds", [0.05, 60.0], ids=["between steps", "in the middle of a long step"])
 def test_sigterm_gives_the_job_back_within_three_seconds(crew: Crew, step_seconds: float) -> None:
-    crew.rehearse(steps=1000, step_seconds=step_seconds)
+    crew.script_engine(steps=1000, step_seconds=step_seconds)
     worker = crew.start_worker(lease_seconds=15)
     job = crew.personalize()
     crew.until(lambda: crew.now(job).step >= 1)
@@ -160,14 +160,14 @@ def test_sigterm_gives_the_job_back_within_three_seconds(crew: Crew, step_second
     assert crew.until(lambda: crew.now(job).state is JobState.QUEUED) < 3.0
     assert crew.now(job).attempt == 0
     worker.wait(timeout=30)
-    crew.rehearse()
+    crew.script_engine()
     crew.start_worker()
     done = crew.until_over(job)
     assert (done.state, done.attempt) == (JobState.SUCCEEDED, 1)
 
 
 def test_a_step_that_hangs_is_ended_at_its_limit(crew: Crew) -> None:
-    crew.rehearse(fault="hang", fault_runs=1)
+    crew.script_engine(fault="hang", fault_runs=1)
     crew.start_worker(step_time_limit=1, lease_seconds=300)
     hung, waiting = crew.personalize(), crew.personalize()
     crew.until(lambda: crew.now(hung).step == 1)
@@ -176,33 +176,33 @@ def test_a_step_that_hangs_is_ended_at_its_limit(crew: Crew) -> None:
 
 
 def test_a_job_that_does_not_listen_is_killed_at_the_hard_limit(crew: Crew) -> None:
-    crew.rehearse(fault="hang", fault_runs=1)
+    crew.script_engine(fault="hang", fault_runs=1)
     crew.start_worker(job_time_limit=2)
     done = crew.until_over(crew.personalize())
     assert (done.state, done.attempt) == (JobState.SUCCEEDED, 2)
 
 
 def test_a_job_that_takes_too_long_fails_with_the_reason(crew: Crew) -> None:
-    crew.rehearse(steps=1000, step_seconds=0.05)
+    crew.script_engine(steps=1000, step_seconds=0.05)
     crew.start_worker(job_time_limit=4)
     failed = crew.until_over(crew.personalize())
     assert failed.error is not None
     assert failed.error.code == "out-of-time"
-    assert len(crew.diary("personalize.begun")) == 1
+    assert len(crew.calls("personalize.begun")) == 1
 
 
 def test_a_job_survives_a_kill_of_redis(crew: Crew, local_redis: LocalRedis) -> None:
-    crew.rehearse(steps=100, step_seconds=0.05)
+    crew.script_engine(steps=100, step_seconds=0.05)
     crew.start_worker(lease_seconds=15)
     job, second = crew.personalize(), crew.personalize()
     crew.until(lambda: crew.now(job).step >= 3)
     local_redis.kill()
     time.sleep(0.5)
     local_redis.start()
-    crew.rehearse()
+    crew.script_engine()
     assert crew.until_over(job).attempt == 1
     assert crew.until_over(second).state is JobState.SUCCEEDED
-    assert len(crew.diary("personalize.done")) == 2
+    assert len(crew.calls("personalize.done")) == 2
 
 
 def test_a_lost_notification_is_repeated(crew: Crew) -> None:
@@ -214,7 +214,7 @@ def test_a_lost_notification_is_repeated(crew: Crew) -> None:
 
 
 def test_a_worker_whose_bundle_does_not_load_ends(crew: Crew) -> None:
-    crew.rehearse(refuse_to_load=True)
+    crew.script_engine(refuse_to_load=True)
     worker = crew.start_worker()
     worker.wait(timeout=60)
     log = (crew.folder / "worker.log").read_text()
@@ -234,7 +234,7 @@ def test_logs_hold_no_prompts(crew: Crew) -> None:
 
 
 def test_sigterm_to_the_whole_group_gives_the_job_back(crew: Crew) -> None:
-    crew.rehearse(steps=1000, step_seconds=0.05)
+    crew.script_engine(steps=1000, step_seconds=0.05)
     worker = crew.start_worker(lease_seconds=15)
     job = crew.personalize()
     crew.until(lambda: crew.now(job).step >= 1)
@@ -249,7 +249,7 @@ def test_a_batch_outlives_its_worker_and_an_empty_redis(crew: Crew) -> None:
     first = crew.start_worker()
     subject = crew.subjects.get("local", crew.until_over(crew.personalize()).subject_id)
     crew.until(lambda: crew.subjects.get("local", subject.id).weights)
-    crew.rehearse(steps=5, step_seconds=0.02)
+    crew.script_engine(steps=5, step_seconds=0.02)
     upload = crew.services.batches.open_upload("local", open_limit=1)
     for index in range(60):
         upload.add(GenerateRequest(subject_id=subject.id, prompt="a [V] face", seed=index))

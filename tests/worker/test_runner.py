@@ -104,7 +104,7 @@ def test_more_photos_go_on_from_the_weights_that_are_there(worker: WorkerHarness
 def test_a_job_with_more_photos_that_is_canceled_half_way_changes_nothing(worker: WorkerHarness) -> None:
     subject = worker.ready_subject()
     before = worker.subjects.weights("local", subject.id)
-    worker.rehearse(steps=50)
+    worker.script_engine(steps=50)
     _, job = worker.photos.add("local", subject.id, [photo(8)], consent=Consent(at=2.0, version="1"))
     worker.at_step(10, lambda: worker.jobs.cancel("local", job.id))
     worker.handle(job)
@@ -154,7 +154,7 @@ def test_people_share_a_batch_and_get_their_own_pictures(worker: WorkerHarness) 
         alone.append(pictures_of(worker, job))
     batched = [worker.generation(person, n=2, seed=10) for person in people]
     assert worker.handle_all() == [3]
-    assert worker.diary("generate.begun")[-1]["rows"] == 6
+    assert worker.calls("generate.begun")[-1]["rows"] == 6
     assert [pictures_of(worker, job) for job in batched] == alone
     assert alone[0] != alone[1]
 
@@ -187,11 +187,11 @@ def pixels_of(png: bytes) -> bytes:
 @pytest.mark.parametrize("deleted", [0, 1])
 def test_a_running_blend_stops_when_any_of_its_subjects_is_deleted(worker: WorkerHarness, deleted: int) -> None:
     people = [worker.ready_subject(seed=seed) for seed in (1, 2)]
-    worker.rehearse(steps=50)
+    worker.script_engine(steps=50)
     job = worker.generation(people[0], **blend_of((people[0], 0.5), (people[1], 0.5)))
     worker.at_step(10, lambda: worker.subjects.delete("local", people[deleted].id))
     worker.handle(job)
-    (stopped,) = worker.diary("generate.stopped")
+    (stopped,) = worker.calls("generate.stopped")
     assert int(str(stopped["step"])) <= 12
     assert not list(worker.ledger.redis.scan_iter(f"*{job.id}*"))
     assert not [key for key in worker.store.list("") if key.startswith((f"local/jobs/{job.id}", "pending/"))]
@@ -257,18 +257,18 @@ def test_only_what_can_share_a_batch_is_batched(worker: WorkerHarness) -> None:
 def test_a_fault_costs_an_attempt_and_the_next_one_runs_alone(worker: WorkerHarness) -> None:
     subject = worker.ready_subject()
     jobs = [worker.generation(subject, seed=seed) for seed in range(3)]
-    worker.rehearse(fault="raise", fault_runs=1)
+    worker.script_engine(fault="raise", fault_runs=1)
     assert worker.handle_all() == [3, 1, 1, 1]
     assert [worker.now(job).state for job in jobs] == [JobState.SUCCEEDED] * 3
     assert [worker.now(job).attempt for job in jobs] == [2] * 3
 
 
 def test_a_poison_job_is_tried_three_times_and_fails_with_the_reason(worker: WorkerHarness) -> None:
-    worker.rehearse(fault="raise")
+    worker.script_engine(fault="raise")
     subject, job = worker.new_subject()
     while worker.handle(job):
         pass
-    assert len(worker.diary("personalize.begun")) == 3
+    assert len(worker.calls("personalize.begun")) == 3
     error = worker.now(job).error
     assert error is not None
     assert error.code == "internal-fault"
@@ -296,7 +296,7 @@ def test_what_cannot_get_better_fails_at_once(worker: WorkerHarness, monkeypatch
 @pytest.mark.parametrize("step", [4, 17, 40])
 def test_cancel_stops_within_two_steps(worker: WorkerHarness, what: str, step: int) -> None:
     subject = worker.ready_subject() if what == "generate" else None
-    worker.rehearse(steps=50)
+    worker.script_engine(steps=50)
     job = worker.generation(subject) if subject else worker.new_subject()[1]
     asked_at: list[int] = []
 
@@ -306,7 +306,7 @@ def test_cancel_stops_within_two_steps(worker: WorkerHarness, what: str, step: i
 
     worker.at_step(step, ask)
     worker.handle(job)
-    (stopped,) = worker.diary(f"{what}.stopped")
+    (stopped,) = worker.calls(f"{what}.stopped")
     assert int(str(stopped["step"])) - 1 <= asked_at[0] + 2, "steps that were done"
     assert worker.now(job).state is JobState.CANCELED
     assert not [key for key in worker.store.objects if f"/jobs/{job.id}/" in key and key.endswith((".png", ".lidb"))]
@@ -354,7 +354,7 @@ def test_a_preview_is_seen_and_used_before_finetuning(worker: WorkerHarness) -> 
 
 
 def test_without_a_hypernetwork_there_is_no_preview(worker: WorkerHarness) -> None:
-    worker.rehearse(hypernetwork=False)
+    worker.script_engine(hypernetwork=False)
     subject, job = worker.new_subject()
     worker.handle(job)
     assert "preview" not in events_of(worker, job)
@@ -366,7 +366,7 @@ def test_without_a_hypernetwork_there_is_no_preview(worker: WorkerHarness) -> No
 
 def test_each_attempt_makes_its_own_preview(worker: WorkerHarness) -> None:
     """What was asked for with the first one is made with the second one."""
-    worker.rehearse(fault="raise", fault_runs=1)
+    worker.script_engine(fault="raise", fault_runs=1)
     subject, job = worker.new_subject()
     seen = at_finetuning(
         worker,
@@ -382,19 +382,19 @@ def test_each_attempt_makes_its_own_preview(worker: WorkerHarness) -> None:
     assert is_there
     assert not worker.store.exists(first.weights_key)
     assert worker.store.exists(second.image.key)
-    worker.rehearse()
+    worker.script_engine()
     worker.handle(asked[0])
     assert worker.now(asked[0]).state is JobState.SUCCEEDED
 
 
 def test_pictures_of_a_preview_that_came_to_nothing_fail_with_the_reason(worker: WorkerHarness) -> None:
-    worker.rehearse(fault="raise")
+    worker.script_engine(fault="raise")
     subject, job = worker.new_subject()
     asked = at_finetuning(worker, lambda: worker.generation(subject, stage=WeightsStage.PREVIEW))
     while worker.handle(job):
         pass
     assert worker.now(job).state is JobState.FAILED
-    worker.rehearse()
+    worker.script_engine()
     worker.handle(asked[0])
     error = worker.now(asked[0]).error
     assert error is not None
@@ -438,12 +438,12 @@ def test_a_canceled_job_does_not_stop_the_others_of_its_batch(worker: WorkerHarn
 
 @pytest.mark.parametrize("what", ["personalize", "generate"])
 def test_deletion_wins_over_a_running_job(worker: WorkerHarness, what: str) -> None:
-    worker.rehearse(steps=50)
+    worker.script_engine(steps=50)
     subject, job = worker.new_subject() if what == "personalize" else (worker.ready_subject(), None)
     job = job or worker.generation(subject)
     worker.at_step(10, lambda: worker.subjects.delete("local", subject.id))
     worker.handle(job)
-    (stopped,) = worker.diary(f"{what}.stopped")
+    (stopped,) = worker.calls(f"{what}.stopped")
     assert int(str(stopped["step"])) <= 12
     assert left_of(worker) == ["erasing", "erasures"]
     assert not list(worker.ledger.redis.scan_iter(f"*{job.id}*"))
@@ -472,7 +472,7 @@ def test_a_batch_goes_on_without_a_subject_that_was_deleted(worker: WorkerHarnes
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(worker: WorkerHarness) -> None:
-    worker.rehearse(steps=50)
+    worker.script_engine(steps=50)
     _, job = worker.new_subject()
 
     def stop() -> None:
@@ -487,7 +487,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(worker: Work
     assert worker.handle(job) == 0
     assert worker.notifier.notified == [("personalize", job.ref)] * 2
     worker.stop = False
-    worker.rehearse()
+    worker.script_engine()
     assert worker.handle(job) == 1
     assert worker.now(job).state is JobState.SUCCEEDED
 

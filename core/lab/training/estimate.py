@@ -56,10 +56,10 @@ class Estimate:
 
 def measure_steps(loop: TrainingLoop, losses: Callable[[torch.Generator], Losses]) -> float:
     """Seconds a step, by a few that are taken back."""
-    loop.rehearse(losses)
+    loop.dry_run(losses)
     begun = time.perf_counter()
     for _ in range(MEASURED):
-        loop.rehearse(losses)
+        loop.dry_run(losses)
     return (time.perf_counter() - begun) / MEASURED
 
 

@@ -138,7 +138,7 @@ class TrainingLoop:
                 self.save()
         bar.close()
 
-    def rehearse(self, losses: Callable[[torch.Generator], Losses]) -> None:
+    def dry_run(self, losses: Callable[[torch.Generator], Losses]) -> None:
         """Compute the next step's gradients and drop them, to measure what a step costs."""
         self._gradients(losses)
         self._forget()

@@ -145,7 +145,7 @@ def test_a_rehearsal_teaches_nothing(tmp_path):
     model = fresh()
     before = model.weight.detach().clone()
     loop = TrainingLoop(tmp_path, {"m": model}, CONFIG, seed=1, name="test", parts=2)
-    loop.rehearse(lambda generator: {"loss": model.weight.square().sum()})
+    loop.dry_run(lambda generator: {"loss": model.weight.square().sum()})
     assert torch.equal(model.weight, before)
     assert loop.step == 0
     assert model.weight.grad is None
