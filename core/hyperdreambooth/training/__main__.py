@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from core.hyperdreambooth.diffusion import load_bundle
 from core.hyperdreambooth.training.dream import dream_face
 from core.hyperdreambooth.training.export import export_bundle, published_sheet, sample_sheet
 from core.hyperdreambooth.training.recipe import load_recipe
-from core.hyperdreambooth.training.stages import STAGES, Workshop
+from core.hyperdreambooth.training.stages import SHARED, STAGES, Workshop
 from core.hyperdreambooth.training.start import start_from
+from core.hyperdreambooth.training.team import together
 
 
 def main() -> None:
@@ -41,15 +43,11 @@ def main() -> None:
         begun = None if arguments.start is None else start_from(arguments.start, recipe, device=device)
     except (BundleError, OSError) as error:
         parser.error(str(error))
-    workshop = begun or Workshop(recipe, device=device)
-    finished = set()
-    for stage in STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]:
-        if workshop.load(stage):
-            finished.add(stage)
-        elif not arguments.export:
-            workshop.run(stage)
-            sample_sheet(workshop.bundle, stage, workshop.faces, recipe.path(recipe.work) / stage)
-            finished.add(stage)
+    workshop = begun or Workshop(recipe, device=device, team=together())
+    stages = STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]
+    finished = _finished(workshop, stages, begin=not arguments.export)
+    if not workshop.team.first:
+        return
     last = "hypernetwork" if recipe.identity is None else "identity"
     if last not in finished and not arguments.export:
         return
@@ -63,6 +61,23 @@ def main() -> None:
     published_sheet(finished_bundle, output / "samples.png")
     if recipe.dream is not None:
         dream_face(finished_bundle, recipe.dream, output / "demo-face.png")
+
+
+def _finished(workshop: Workshop, stages: Sequence[str], *, begin: bool) -> set[str]:
+    """The stages whose parts are in the workshop now: loaded, or, to ``begin`` what is missing, trained here."""
+    finished = set()
+    for stage in stages:
+        if workshop.load(stage):
+            finished.add(stage)
+        elif begin:
+            if workshop.team.first or stage in SHARED:
+                workshop.run(stage)
+            if workshop.team.first:
+                sample_sheet(workshop.bundle, stage, workshop.faces, workshop.work / stage)
+            workshop.team.wait()
+            workshop.load(stage)
+            finished.add(stage)
+    return finished
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The autoencoder. Whatever it loses, no personalising brings back, so it is trained first and measured.
 
-L1 + L2 on the pixels, more in the middle of the frame where the face is; latents get noise of a fixed spread and a
-small penalty on their size, so that what matters less takes less room and the decoder forgives the diffusion model's
-errors. Its decoder may then be trained on alone: what it makes of given latents can become better without changing
-anything that learnt from them.
+The errors of pixels, of edges and of the colours of larger places count, more in the middle of the frame where the face
+is. Latents get noise, so that the decoder forgives the diffusion model's errors, and each of their channels is held at
+mean 0 and spread 1. Half of them are mirrored before they are decoded, and a share of the steps decodes them at half
+their size: latents that stay latents then are smoother, and easier to learn (EQ-VAE, arXiv 2502.09509). Some pictures
+are recoloured, because faces alone teach few colours. The decoder may then be trained on alone: what it makes of given
+latents can become better without changing anything that learnt from them.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from core.hyperdreambooth.diffusion import Bundle, to_pixels
 from core.hyperdreambooth.styles.styles import STYLES
@@ -19,17 +22,37 @@ from core.hyperdreambooth.training.data import Faces
 from core.hyperdreambooth.training.loop import Losses
 from core.hyperdreambooth.training.precision import autocast, quickest
 from core.hyperdreambooth.training.recipe import Autoencoder, Decoder
+from core.hyperdreambooth.training.recolour import recolour
+
+COARSE = 8
+"""Pixels of the side of the squares whose mean colours are compared."""
 
 
 def autoencoder_losses(
     bundle: Bundle, faces: Faces, config: Autoencoder, names: tuple[str, ...], generator: torch.Generator
 ) -> Losses:
-    """Reconstruction of a batch of photos, a share of them stylised, half of them mirrored."""
-    pixels = _draw(faces, config.optimization.batch, config.styled, names, generator).to(bundle.device)
-    mean, error = _through(bundle, pixels, config.noise, generator)
-    reconstruction = _reconstruction(error, centre_weights(pixels.shape[-1], config.centre).to(pixels))
-    loss = reconstruction + config.penalty * mean.float().square().mean()
-    return {"loss": loss, "reconstruction": reconstruction}
+    """Reconstruction of a batch of photos or of squares cut from them, of which some are stylised or recoloured."""
+    pixels = _draw(faces, config.optimization.batch, config.styled, names, generator, recoloured=config.recoloured)
+    weights = centre_weights(pixels.shape[-1], config.centre).expand(len(pixels), 1, -1, -1)
+    pixels, weights = _cut(pixels, weights, config.crop, generator)
+    with autocast(bundle.device, quickest(bundle.device)):
+        mean = bundle.vae.encode(pixels.to(bundle.device)).latent_dist.mean
+        flip = torch.arange(len(mean)).view(-1, 1, 1, 1) % 4 < 2
+        latents, target, weights = (_mirrored(each, flip.to(each.device)) for each in (mean, pixels, weights))
+        if torch.rand((), generator=generator) < config.smaller:
+            latents, target, weights = (functional.avg_pool2d(each, 2) for each in (latents, target, weights))
+        spread = config.noise * torch.rand(len(mean), 1, 1, 1, generator=generator)
+        noise = spread * torch.randn(latents.shape, generator=generator)
+        decoded = bundle.vae.decode(latents + noise.to(latents)).sample
+    error, weights = decoded.float() - target.to(decoded.device), weights.to(decoded.device)
+    losses = {
+        "reconstruction": (error.abs() * weights).mean(),
+        "edges": _edges(error, weights),
+        "colours": functional.avg_pool2d(error, COARSE).abs().mean(),
+        "spread": _spread(mean.float()),
+    }
+    whole = losses["reconstruction"] + config.edges * losses["edges"] + losses["colours"]
+    return {"loss": whole + config.penalty * losses["spread"], **losses}
 
 
 def decoder_losses(
@@ -76,19 +99,50 @@ def _through(
     return mean, decoded.float() - pixels
 
 
+def _cut(
+    pixels: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "n 1 h w"], side: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "n 3 s s"], Float[Tensor, "n 1 s s"]]:
+    """A square of ``side`` pixels out of each picture, at steps of 8 pixels; 0 leaves them whole.
+
+    A step shows four times as many pictures when it shows a quarter of each.
+    """
+    if not side or side >= pixels.shape[-1]:
+        return pixels, weights
+    places = 8 * torch.randint((pixels.shape[-1] - side) // 8 + 1, (len(pixels), 2), generator=generator)
+    cuts = [(slice(y, y + side), slice(x, x + side)) for y, x in places.tolist()]
+    cut = [torch.stack([each[n][:, y, x] for n, (y, x) in enumerate(cuts)]) for each in (pixels, weights)]
+    return cut[0], cut[1]
+
+
+def _mirrored(tensor: Float[Tensor, "n c h w"], flip: Tensor) -> Float[Tensor, "n c h w"]:
+    return torch.where(flip, tensor.flip(3), tensor)
+
+
+def _spread(latents: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+    """How far the channels are from mean 0 and spread 1."""
+    deviation, mean = latents.std(dim=(0, 2, 3)), latents.mean(dim=(0, 2, 3))
+    return deviation.clamp(min=1e-3).log().square().mean() + mean.square().mean()
+
+
 def _reconstruction(error: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     return ((error.abs() + error.square()) * weights).mean()
 
 
-def _edges(error: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
+def _edges(error: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "*n h w"]) -> Float[Tensor, ""]:
     """The error of the differences of neighbours, across and down."""
-    across, down = error.diff(dim=3).abs() * weights[:, 1:], error.diff(dim=2).abs() * weights[1:]
+    across, down = error.diff(dim=3).abs() * weights[..., 1:], error.diff(dim=2).abs() * weights[..., 1:, :]
     return across.mean() + down.mean()
 
 
 def _draw(
-    faces: Faces, batch: int, share: float, names: tuple[str, ...], generator: torch.Generator
+    faces: Faces,
+    batch: int,
+    share: float,
+    names: tuple[str, ...],
+    generator: torch.Generator,
+    recoloured: float = 0.0,
 ) -> Float[Tensor, "n 3 h w"]:
+    """Pictures, every second one mirrored: the first ones stylised, the last ones recoloured."""
     chosen = torch.randint(len(faces), (batch,), generator=generator).numpy()
     pictures = faces.pictures[chosen]
     pictures[::2] = pictures[::2, :, ::-1].copy()
@@ -97,4 +151,6 @@ def _draw(
     for style, part in zip(groups, styled, strict=True):
         if len(part):
             pictures[part] = STYLES[names[style]].apply(pictures[part])
+    if last := round(batch * recoloured):
+        pictures[-last:] = recolour(pictures[-last:], generator)
     return to_pixels(torch.from_numpy(pictures))

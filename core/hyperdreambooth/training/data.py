@@ -21,11 +21,12 @@ from core.hyperdreambooth.diffusion import Bundle, encode_pictures
 from core.hyperdreambooth.styles.styles import STYLES
 from core.hyperdreambooth.training.precision import autocast, quickest
 from core.hyperdreambooth.training.warp import warp
+from core.hyperdreambooth.training.words import TOLD_BY, words_of
 
 
 @dataclass(frozen=True)
 class Faces:
-    """Aligned pictures with who they are of and words about them."""
+    """Aligned pictures with who they are of and words for what is to be seen (``words_of``)."""
 
     pictures: UInt8[np.ndarray, "n h w 3"]
     identities: tuple[str, ...]
@@ -86,18 +87,19 @@ class Faces:
 
 def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = None) -> Faces:
     """All pictures of the parquet files at ``resolution`` pixels; decoded once when a ``cache`` file is given."""
-    columns: dict[str, list[object]] = {"image": [], "identity": [], "attributes": []}
-    for file in files:
-        for key, values in pq.read_table(file, columns=list(columns)).to_pydict().items():
-            columns[key] += values
+    rows = [row for file in files for row in pq.read_table(file, columns=_columns(file)).to_pylist()]
     key = json.dumps([[file.name, file.stat().st_size, pq.read_metadata(file).num_rows] for file in files])
     pictures = None if cache is None else _kept(cache, key)
     if pictures is None:
-        pictures = np.stack([decode_picture(data, resolution) for data in columns["image"]])  # type: ignore[arg-type]
+        pictures = np.stack([decode_picture(row["image"], resolution) for row in rows])
         if cache is not None:
             _keep(cache, key, pictures)
-    attributes: tuple[tuple[str, ...], ...] = tuple(tuple(words) for words in columns["attributes"])  # type: ignore[arg-type]
-    return Faces(pictures, tuple(str(identity) for identity in columns["identity"]), attributes)
+    return Faces(pictures, tuple(str(row["identity"]) for row in rows), tuple(words_of(row) for row in rows))
+
+
+def _columns(file: Path) -> list[str]:
+    """Those that make a face, of the file's."""
+    return [name for name in ("image", "identity", *TOLD_BY) if name in pq.read_schema(file).names]
 
 
 class LatentCache:

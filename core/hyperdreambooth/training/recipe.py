@@ -35,15 +35,24 @@ class Data:
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """AutoencoderKL with a fixed posterior spread ``noise`` instead of a learned one; ``centre`` weighs the face."""
+    """AutoencoderKL with a fixed posterior spread ``noise`` instead of a learned one; ``centre`` weighs the face.
+
+    Latents get noise of a spread up to that. Each step shows squares of ``crop`` pixels (0: whole pictures), ``styled``
+    and ``recoloured`` are shares of them; ``smaller`` of the steps decode latents at half their size. ``penalty`` holds
+    the latents' channels at mean 0 and spread 1; ``edges`` weighs the error of the differences of neighbouring pixels.
+    """
 
     optimization: Optimization
     channels: tuple[int, ...] = (32, 64, 96)
     latent_channels: int = 8
     noise: float = 0.1
-    penalty: float = 1e-3
+    penalty: float = 0.02
     centre: float = 3.0
+    edges: float = 0.5
     styled: float = 0.25
+    recoloured: float = 0.0
+    smaller: float = 0.0
+    crop: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,10 @@ class Recogniser:
 
 @dataclass(frozen=True)
 class Base:
-    """The text-to-image base: its shape, and the shares of plain photos and of empty captions."""
+    """The text-to-image base: its shape, and the shares of plain photos and of empty captions.
+
+    An attention head is ``head`` wide. A step's batch comes in ``slices``, which the processes share out.
+    """
 
     optimization: Optimization
     channels: tuple[int, ...] = (96, 160, 256)
@@ -89,8 +101,15 @@ class Base:
     text_width: int = 192
     text_layers: int = 3
     tokens: int = 24
+    head: int = 64
     photo: float = 0.5
     empty: float = 0.1
+    slices: int = 1
+
+    def __post_init__(self) -> None:
+        """A batch is a whole number of slices."""
+        if self.optimization.batch % self.slices:
+            raise BundleError(f"a batch of {self.optimization.batch} is no whole number of {self.slices} slices")
 
 
 @dataclass(frozen=True)

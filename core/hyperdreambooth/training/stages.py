@@ -36,18 +36,22 @@ from core.hyperdreambooth.training.recogniser import (
 )
 from core.hyperdreambooth.training.regress import hypernetwork_losses
 from core.hyperdreambooth.training.rows import Mix, RowSource
+from core.hyperdreambooth.training.team import ALONE, Team
 
 BASE = ("unet", "text_encoder")
 """The parts of the base model that a hypernetwork's weights change."""
 
-STAGES = ("autoencoder", "classifier", "recogniser", "decoder", "base", "preoptimize", "hypernetwork", "identity")
+SHARED = ("base",)
+"""The stages that a team of processes takes together; the first of them takes the others alone."""
+
+STAGES = ("autoencoder", "base", "classifier", "recogniser", "decoder", "preoptimize", "hypernetwork", "identity")
 
 
 class Workshop:
     """A recipe, its data and the modules under way. ``run`` takes one stage; finished stages are only loaded."""
 
-    def __init__(self, recipe: Recipe, *, device: str) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, *, device: str, team: Team = ALONE) -> None:
+        self.recipe, self.team = recipe, team
         self.work = recipe.path(recipe.work)
         self.work.mkdir(parents=True, exist_ok=True)
         side = recipe.bundle.resolution
@@ -181,11 +185,12 @@ class Workshop:
     def _base(self) -> None:
         config = self.recipe.base
         rows = self._rows(Mix(config.photo, config.empty, personal=0.0, other_photo=0.0))
-        batch = config.optimization.batch
+        batch = config.optimization.batch // config.slices
         self._train(
             "base",
             config.optimization,
             lambda generator: base_losses(self.bundle, rows, batch, generator),
+            slices=config.slices,
         )
         self._finish("base")
 
@@ -251,17 +256,23 @@ class Workshop:
         optimization: Optimization,
         losses: Callable[[torch.Generator], Losses],
         base_rate: float = 1.0,
+        slices: int = 1,
     ) -> None:
         modules = self._modules(stage)
         for module in modules.values():
             module.requires_grad_(True)
-        loop = TrainingLoop(self._folder(stage), modules, optimization, seed=self.recipe.seed, name=stage)
+        team = self.team if stage in SHARED else ALONE
+        loop = TrainingLoop(
+            self._folder(stage), modules, optimization, seed=self.recipe.seed, name=stage, team=team, parts=slices
+        )
         for name in BASE:
             loop.slow_down(name, base_rate)
         loop.run(losses)
         loop.use_average()
 
     def _finish(self, stage: str) -> None:
+        if stage in SHARED and not self.team.first:
+            return
         folder = self._folder(stage)
         folder.mkdir(parents=True, exist_ok=True)
         if stage == "autoencoder":
@@ -306,9 +317,14 @@ class Workshop:
     def _latents(self, faces: Faces, file: str = "latents.npy") -> LatentCache:
         data = self.recipe.data
         self._frozen(self.bundle.vae)
-        return LatentCache.build(
+        if not self.team.first:  # which reads what the first one wrote
+            self.team.wait()
+        cache = LatentCache.build(
             self.bundle, faces, data.styles, styled=data.styled, seed=self.recipe.seed, file=self.work / file
         )
+        if self.team.first:
+            self.team.wait()
+        return cache
 
     def _folder(self, stage: str) -> Path:
         return self.work / stage

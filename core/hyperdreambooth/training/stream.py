@@ -30,6 +30,7 @@ from core.hyperdreambooth.training.precision import autocast
 from core.hyperdreambooth.training.rows import Mix, Rows
 from core.hyperdreambooth.training.shards import Photo, Shard
 from core.hyperdreambooth.training.warp import warp
+from core.hyperdreambooth.training.words import mirrored
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def _row(lane: Lane, t: int, rng: Random) -> tuple[np.ndarray, np.ndarray, str, 
     else:
         picture, face = (_mirrored(decode_picture(each.image, plan.resolution), flip) for each in (photo, seen))
     style = PHOTO if plain or not plan.styles else STYLES[rng.choice(plan.styles)]
-    text = caption(photo.attributes, style, rng, identifier=plan.identifier, class_noun=plan.class_noun)
+    words = mirrored(photo.attributes) if flip else photo.attributes
+    text = caption(words, style, rng, identifier=plan.identifier, class_noun=plan.class_noun)
     return style.apply(picture[None])[0], face, "" if empty else text, seen
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from core.errors import BundleError
@@ -52,6 +55,16 @@ class Team:
 
 ALONE = Team()
 """The only process."""
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other: for a stage that the first of them takes alone, for instance."""
+
+
+def together() -> Team:
+    """The team of the processes that ``torchrun`` or ``accelerate launch`` started, on CPUs; else this one alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE
+    return Team(Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)]))
 
 
 class GradientSum:
