@@ -36,8 +36,8 @@ from core.hyperdreambooth.training.team import ALONE, GradientSum, Team
 class Optimization:
     """How a stage is trained. ``decay`` is the share of the steps, at the end, in which the rate falls to zero.
 
-    ``optimizer`` "muon" moves matrices and convolution kernels by Muon, and with AdamW only the vectors between them and
-    tables of embeddings, of which a step sees a few rows.
+    ``optimizer`` "muon" moves matrices and convolution kernels by Muon, and with AdamW only the vectors between them
+    and tables of embeddings, of which a step sees a few rows.
     """
 
     steps: int
@@ -185,7 +185,7 @@ class TrainingLoop:
     def _gradients(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
         """Leave the whole team's gradients of the next step in the parameters; returns the mean of each loss."""
         self._forget()
-        whole = GradientSum(self.parameters.values(), self.team)
+        whole = GradientSum(self.parameters.values(), self.team, self.parts)
         with self._attention():
             for part in self.team.share(self.parts):
                 values = losses(step_generator(self.seed, self.step, part))

@@ -11,7 +11,7 @@ def quickest(device: torch.device) -> torch.dtype | None:
     AVX-512 alone has bfloat16 products as well, but the convolutions made of them are slower than float32's (11 against
     16 rows/s of a UNet on one core); without it they take five times as long.
     """
-    if device.type == "cpu" and not torch.cpu._is_amx_tile_supported():
+    if device.type == "cpu" and not torch.cpu._is_amx_tile_supported():  # noqa: SLF001  # there is no public name
         return None
     return torch.bfloat16
 

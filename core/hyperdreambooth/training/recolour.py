@@ -30,7 +30,7 @@ def _covered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     top, left = rng.integers(height), rng.integers(width)
     bottom, right = top + rng.integers(8, height), left + rng.integers(8, width)
     if rng.random() < 0.1:
-        top, left, bottom, right, opacity = 0, 0, height, width, 0.9
+        return np.asarray(0.1 * picture + 0.9 * colour)
     covered = picture.copy()
     covered[top:bottom, left:right] = (1 - opacity) * covered[top:bottom, left:right] + opacity * colour
     return covered

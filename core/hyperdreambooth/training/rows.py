@@ -18,7 +18,6 @@ from core.hyperdreambooth.training.captions import caption
 from core.hyperdreambooth.training.data import Faces, LatentCache
 from core.hyperdreambooth.training.words import mirrored
 
-
 EVENNESS = 0.3
 """A word that so many pictures have is as likely as their number to this power: 1 is by chance, 0 is all alike."""
 
@@ -93,11 +92,11 @@ class RowSource:
             flip = bool(self.latents.mirrored[picture, k])
             latent, style = self.latents.styled[picture, k], STYLES[self.latents.names[self.latents.styles[picture, k]]]
         identifier = self.bundle.identifier if personal else None
-        words, sought = self.faces.attributes[picture], (asked,) if asked else ()
+        words = self.faces.attributes[picture]
         if flip:
-            words, sought = mirrored(words), mirrored(sought)
+            words, asked = mirrored(words), None if asked is None else mirrored([asked])[0]
         noun = self.bundle.class_noun
-        text = caption(words, style, rng, identifier=identifier, class_noun=noun, asked=next(iter(sought), None))
+        text = caption(words, style, rng, identifier=identifier, class_noun=noun, asked=asked)
         return latent, "" if empty else text, flip
 
     def _seen(self, picture: int, rng: Random) -> int:

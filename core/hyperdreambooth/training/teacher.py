@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,11 +30,11 @@ class FaceTeacher(nn.Module):
         super().__init__()
         with safe_open(file, framework="pt") as stream:
             self.ops = json.loads(stream.metadata()["ops"])
-            for name in stream.keys():
-                self.register_buffer(name, stream.get_tensor(name).float())
+        for name, tensor in load_file(file).items():
+            self.register_buffer(name, tensor.float())
 
     def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n numbers"], list[Tensor]]:
-        """Embeddings (dlib's are 128 numbers) of pictures in [-1, 1], and what the network sees on its way: features after every residual."""
+        """Embeddings (dlib's are 128 numbers) of pictures in [-1, 1], and the features after every residual."""
         x, tags, seen = self._input(pixels), {}, []
         for kind, *arguments in self.ops:
             if kind == "con":

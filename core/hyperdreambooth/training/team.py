@@ -68,19 +68,23 @@ def together() -> Team:
 
 
 class GradientSum:
-    """Gradients of the parts of a step, added in float64, so that who adds which first leaves no trace in float32."""
+    """Gradients of the ``parts`` of a step, added so that who adds which first leaves no trace in float32.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], team: Team) -> None:
+    Of two, either may be first; more are added in float64.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], team: Team, parts: int) -> None:
         self.parameters, self.team = list(parameters), team
+        self.dtype = torch.float32 if parts <= 2 else torch.float64
         self._names: tuple[str, ...] = ()
         self._sum: Tensor | None = None
 
     def take(self, values: Mapping[str, Tensor]) -> None:
         """Add the gradients that a part left in the parameters, and its losses; the parameters lose theirs."""
-        there = torch.tensor([float(p.grad is not None) for p in self.parameters], dtype=torch.float64)
-        numbers = torch.stack([value.detach().double().cpu() for value in values.values()])
+        there = torch.tensor([float(p.grad is not None) for p in self.parameters], dtype=self.dtype)
+        numbers = torch.stack([value.detach().cpu().to(self.dtype) for value in values.values()])
         device = self.parameters[0].device
-        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for p in self.parameters]
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().to(self.dtype) for p in self.parameters]
         part = torch.cat([*flat, there.to(device), numbers.to(device)])
         self._names, self._sum = tuple(values), part if self._sum is None else self._sum.add_(part)
         for parameter in self.parameters:

@@ -59,9 +59,7 @@ def test_what_is_seen_follows_in_many_phrasings() -> None:
 
 def test_without_words_it_is_a_face_or_a_person() -> None:
     subjects = {style.format(subject=noun) for style in PHOTO.phrasings for noun in ("a face", "a person")}
-    assert set(many(())) <= subjects | {
-        style.format(subject="the face of a person") for style in PHOTO.phrasings
-    }
+    assert set(many(())) <= subjects | {style.format(subject="the face of a person") for style in PHOTO.phrasings}
 
 
 def test_a_word_that_was_asked_for_is_said() -> None:

@@ -9,7 +9,8 @@ from core.hyperdreambooth.training.recolour import recolour
 def test_every_picture_changes_and_the_same_step_gives_the_same():
     pictures = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3), dtype=np.uint8)
     done = recolour(pictures, step_generator(0, 1))
-    assert done.shape == pictures.shape and done.dtype == np.uint8
+    assert done.shape == pictures.shape
+    assert done.dtype == np.uint8
     assert all((one != other).any() for one, other in zip(done, pictures, strict=True))
     assert (done == recolour(pictures, step_generator(0, 1))).all()
     assert (done != recolour(pictures, step_generator(0, 2))).any()

@@ -44,9 +44,7 @@ def test_mirrored_rows_say_right_for_left(monkeypatch):
     faces = Faces(np.zeros((1, 16, 16, 3), np.uint8), ("somebody",), (("looking left",),))
     plain = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1)  # as it is, and mirrored
     none = np.zeros((1, 0), int)
-    source = RowSource(
-        random_bundle(), faces, LatentCache(plain, plain[:, :0], none, none, ()), PHOTOS, balanced=1.0
-    )
+    source = RowSource(random_bundle(), faces, LatentCache(plain, plain[:, :0], none, none, ()), PHOTOS, balanced=1.0)
     latents = [int(source.draw(1, step_generator(0, step)).latents) for step in range(40)]
     sides = {(latent, word) for latent, text in zip(latents, texts, strict=True) for word in text.split()}
     assert {(0, "left"), (1, "right")} <= sides
