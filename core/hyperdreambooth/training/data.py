@@ -103,7 +103,10 @@ def _columns(file: Path) -> list[str]:
 
 
 class LatentCache:
-    """Latents of every picture: plain, mirrored, and in a few styles chosen for it (some of those mirrored)."""
+    """Latents of every picture: plain, mirrored, and in a few styles chosen for it (some of those mirrored).
+
+    Mirrored latents are those of the mirrored picture, nearly: the autoencoder learns to decode them so.
+    """
 
     def __init__(
         self, plain: Tensor, styled: Tensor, styles: np.ndarray, mirrored: np.ndarray, names: tuple[str, ...]
@@ -123,8 +126,9 @@ class LatentCache:
         if kept is not None:
             stored = torch.from_numpy(kept)
         else:
+            plain = _encode(bundle, faces.pictures, "plain")
             stored = torch.stack(
-                [_encode(bundle, faces.pictures, "plain"), _encode(bundle, faces.pictures[:, :, ::-1], "mirrored")]
+                [plain, plain.flip(3)]
                 + [
                     _encode(bundle, _stylise(faces.pictures, styles[:, k], mirrored[:, k], names), f"styled {k + 1}")
                     for k in range(styled)
