@@ -23,36 +23,46 @@ from core.hyperdreambooth.training.loop import Losses
 from core.hyperdreambooth.training.precision import autocast, quickest
 from core.hyperdreambooth.training.recipe import Autoencoder, Decoder
 from core.hyperdreambooth.training.recolour import recolour
+from core.hyperdreambooth.training.teacher import TOLD, FaceTeacher
 
 COARSE = 8
 """Pixels of the side of the squares whose mean colours are compared."""
 
 
 def autoencoder_losses(
-    bundle: Bundle, faces: Faces, config: Autoencoder, names: tuple[str, ...], generator: torch.Generator
+    bundle: Bundle,
+    faces: Faces,
+    config: Autoencoder,
+    names: tuple[str, ...],
+    generator: torch.Generator,
+    teacher: FaceTeacher | None = None,
 ) -> Losses:
-    """Reconstruction of a batch of photos or of squares cut from them, of which some are stylised or recoloured."""
-    pixels = _draw(faces, config.optimization.batch, config.styled, names, generator, recoloured=config.recoloured)
+    """Reconstruction of a batch of photos or of squares cut from them, of which some are stylised or recoloured.
+
+    Where pictures are whole, a ``teacher`` says what of the face is lost.
+    """
+    batch = config.optimization.batch // config.slices
+    pixels = _draw(faces, batch, config.styled, names, generator, recoloured=config.recoloured)
     weights = centre_weights(pixels.shape[-1], config.centre).expand(len(pixels), 1, -1, -1)
-    pixels, weights = _cut(pixels, weights, config.crop, generator)
+    pixels, weights = (each.to(bundle.device) for each in _cut(pixels, weights, config.crop, generator))
     with autocast(bundle.device, quickest(bundle.device)):
-        mean = bundle.vae.encode(pixels.to(bundle.device)).latent_dist.mean
-        flip = torch.arange(len(mean)).view(-1, 1, 1, 1) % 4 < 2
-        latents, target, weights = (_mirrored(each, flip.to(each.device)) for each in (mean, pixels, weights))
-        if torch.rand((), generator=generator) < config.smaller:
-            latents, target, weights = (functional.avg_pool2d(each, 2) for each in (latents, target, weights))
+        mean = bundle.vae.encode(pixels).latent_dist.mean
+        flip = (torch.arange(len(mean)) % 4 < 2).view(-1, 1, 1, 1).to(bundle.device)
+        shown = [torch.where(flip, each.flip(3), each) for each in (mean, pixels, weights)]
+        smaller = bool(torch.rand((), generator=generator) < config.smaller)
+        latents, target, weights = (functional.avg_pool2d(each, 2) for each in shown) if smaller else shown
         spread = config.noise * torch.rand(len(mean), 1, 1, 1, generator=generator)
         noise = spread * torch.randn(latents.shape, generator=generator)
-        decoded = bundle.vae.decode(latents + noise.to(latents)).sample
-    error, weights = decoded.float() - target.to(decoded.device), weights.to(decoded.device)
-    losses = {
-        "reconstruction": (error.abs() * weights).mean(),
-        "edges": _edges(error, weights),
-        "colours": functional.avg_pool2d(error, COARSE).abs().mean(),
-        "spread": _spread(mean.float()),
-    }
+        decoded = bundle.vae.decode(latents + noise.to(latents)).sample.float()
+    losses = _reconstruction(decoded - target, weights)
+    losses["spread"] = _spread(mean.float())
     whole = losses["reconstruction"] + config.edges * losses["edges"] + losses["colours"]
-    return {"loss": whole + config.penalty * losses["spread"], **losses}
+    whole = whole + config.penalty * losses["spread"]
+    if teacher is not None and not config.crop:
+        told = teacher.losses(decoded, target) if not smaller else dict.fromkeys(TOLD, torch.zeros(()))
+        whole = whole + config.taught * (told["features"] + told["identity"])
+        losses |= told
+    return {"loss": whole, **losses}
 
 
 def decoder_losses(
@@ -62,13 +72,22 @@ def decoder_losses(
     first: Autoencoder,
     names: tuple[str, ...],
     generator: torch.Generator,
+    teacher: FaceTeacher | None = None,
 ) -> Losses:
-    """Reconstruction as in the ``first`` training, and of edges; latents as they are."""
-    pixels = _draw(faces, config.optimization.batch, first.styled, names, generator).to(bundle.device)
-    _, error = _through(bundle, pixels, config.noise, generator)
-    weights = centre_weights(pixels.shape[-1], first.centre).to(pixels)
-    losses = {"reconstruction": _reconstruction(error, weights), "edges": _edges(error, weights)}
-    return {"loss": losses["reconstruction"] + config.edges * losses["edges"], **losses}
+    """Reconstruction of whole pictures drawn as in the ``first`` training; latents as they are."""
+    batch = config.optimization.batch // config.slices
+    pixels = _draw(faces, batch, first.styled, names, generator, recoloured=first.recoloured).to(bundle.device)
+    with autocast(bundle.device, quickest(bundle.device)):
+        with torch.no_grad():
+            mean = bundle.vae.encode(pixels).latent_dist.mean
+        noise = config.noise * torch.randn(mean.shape, generator=generator)
+        decoded = bundle.vae.decode(mean + noise.to(mean)).sample.float()
+    losses = _reconstruction(decoded - pixels, centre_weights(pixels.shape[-1], first.centre).to(pixels))
+    whole = losses["reconstruction"] + config.edges * losses["edges"] + losses["colours"]
+    if teacher is not None:
+        losses |= teacher.losses(decoded, pixels)
+        whole = whole + config.taught * (losses["features"] + losses["identity"])
+    return {"loss": whole, **losses}
 
 
 def set_scaling(bundle: Bundle, faces: Faces, *, pictures: int = 512) -> None:
@@ -88,17 +107,6 @@ def centre_weights(side: int, centre: float) -> Float[Tensor, "side side"]:
     return weights / weights.mean()
 
 
-def _through(
-    bundle: Bundle, pixels: Float[Tensor, "n 3 h w"], noise: float, generator: torch.Generator
-) -> tuple[Float[Tensor, "n c h2 w2"], Float[Tensor, "n 3 h w"]]:
-    """The latents' means, and how far off is what comes out of them with ``noise`` added."""
-    with autocast(bundle.device, quickest(bundle.device)):
-        mean = bundle.vae.encode(pixels).latent_dist.mean
-        drawn = torch.randn(mean.shape, generator=generator).to(mean)
-        decoded = bundle.vae.decode(mean + noise * drawn).sample
-    return mean, decoded.float() - pixels
-
-
 def _cut(
     pixels: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "n 1 h w"], side: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "n 3 s s"], Float[Tensor, "n 1 s s"]]:
@@ -114,24 +122,20 @@ def _cut(
     return cut[0], cut[1]
 
 
-def _mirrored(tensor: Float[Tensor, "n c h w"], flip: Tensor) -> Float[Tensor, "n c h w"]:
-    return torch.where(flip, tensor.flip(3), tensor)
-
-
 def _spread(latents: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
     """How far the channels are from mean 0 and spread 1."""
     deviation, mean = latents.std(dim=(0, 2, 3)), latents.mean(dim=(0, 2, 3))
     return deviation.clamp(min=1e-3).log().square().mean() + mean.square().mean()
 
 
-def _reconstruction(error: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
-    return ((error.abs() + error.square()) * weights).mean()
-
-
-def _edges(error: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "*n h w"]) -> Float[Tensor, ""]:
-    """The error of the differences of neighbours, across and down."""
+def _reconstruction(error: Float[Tensor, "n 3 h w"], weights: Float[Tensor, "*n h w"]) -> dict[str, Tensor]:
+    """How far off pixels are, the differences of neighbours, and the mean colours of larger squares."""
     across, down = error.diff(dim=3).abs() * weights[..., 1:], error.diff(dim=2).abs() * weights[..., 1:, :]
-    return across.mean() + down.mean()
+    return {
+        "reconstruction": (error.abs() * weights).mean(),
+        "edges": across.mean() + down.mean(),
+        "colours": functional.avg_pool2d(error, COARSE).abs().mean(),
+    }
 
 
 def _draw(

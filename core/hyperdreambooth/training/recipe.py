@@ -22,7 +22,8 @@ class Data:
 
     ``styled`` is how many stylised versions of each picture the latent cache holds. ``identities``: trained on the
     first so many who have several pictures, and on nobody else. ``balanced`` of base's and hypernetwork's rows show a
-    picture drawn by its attributes, so that rare ones are learnt too.
+    picture drawn by its attributes, so that rare ones are learnt too. ``teacher`` is a face recognition network
+    (``FaceTeacher``) that the autoencoder learns from.
     """
 
     train: tuple[str, ...]
@@ -31,6 +32,7 @@ class Data:
     styled: int = 2
     identities: int | None = None
     balanced: float = 0.0
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Autoencoder:
 
     Latents get noise of a spread up to that. Each step shows squares of ``crop`` pixels (0: whole pictures), ``styled``
     and ``recoloured`` are shares of them; ``smaller`` of the steps decode latents at half their size. ``penalty`` holds
-    the latents' channels at mean 0 and spread 1; ``edges`` weighs the error of the differences of neighbouring pixels.
+    the latents' channels at mean 0 and spread 1; ``edges`` weighs the error of the differences of neighbouring pixels,
+    ``taught`` what the teacher of ``data.teacher`` says. A step's batch comes in ``slices``, one a process.
     """
 
     optimization: Optimization
@@ -53,19 +56,22 @@ class Autoencoder:
     recoloured: float = 0.0
     smaller: float = 0.0
     crop: int = 0
+    taught: float = 0.0
+    slices: int = 1
 
 
 @dataclass(frozen=True)
 class Decoder:
     """The autoencoder's decoder trained on alone: latents stay what they are, and with them all that learnt from them.
 
-    ``noise`` is what its latents get, less than the autoencoder's; ``edges`` weighs the error of the differences of
-    neighbouring pixels.
+    ``noise`` is what its latents get, less than the autoencoder's; ``edges``, ``taught`` and ``slices`` are as there.
     """
 
     optimization: Optimization
     noise: float = 0.02
     edges: float = 0.5
+    taught: float = 0.0
+    slices: int = 1
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,13 @@ from core.hyperdreambooth.training.recogniser import (
 )
 from core.hyperdreambooth.training.regress import hypernetwork_losses
 from core.hyperdreambooth.training.rows import Mix, RowSource
+from core.hyperdreambooth.training.teacher import FaceTeacher
 from core.hyperdreambooth.training.team import ALONE, Team
 
 BASE = ("unet", "text_encoder")
 """The parts of the base model that a hypernetwork's weights change."""
 
-SHARED = ("base",)
+SHARED = ("autoencoder", "decoder", "base")
 """The stages that a team of processes takes together; the first of them takes the others alone."""
 
 STAGES = ("autoencoder", "base", "classifier", "recogniser", "decoder", "preoptimize", "hypernetwork", "identity")
@@ -127,13 +128,21 @@ class Workshop:
         people = int(self.faces.labels.max()) + 1
         return fresh_identities(self.recipe.recogniser.channels, people, self.recipe.seed).to(self.bundle.device)
 
+    @cached_property
+    def teacher(self) -> FaceTeacher | None:
+        """Whom the autoencoder learns from what a face is."""
+        file = self.recipe.data.teacher
+        network = None if file is None else FaceTeacher(self.recipe.path(file))
+        return None if network is None else network.to(self.bundle.device).eval().requires_grad_(False)
+
     def _autoencoder(self) -> None:
         config = self.recipe.autoencoder
 
         def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
-            return dict(autoencoder_losses(self.bundle, self.faces, config, self.recipe.data.styles, generator))
+            styles = self.recipe.data.styles
+            return dict(autoencoder_losses(self.bundle, self.faces, config, styles, generator, self.teacher))
 
-        self._train("autoencoder", config.optimization, losses)
+        self._train("autoencoder", config.optimization, losses, slices=config.slices)
         fix_spread(self.bundle.vae, config)  # the loss does not depend on it, but weight decay does not know that
         set_scaling(self.bundle, self.faces)
         self._finish("autoencoder")
@@ -178,7 +187,8 @@ class Workshop:
         self._train(
             "decoder",
             config.optimization,
-            lambda generator: decoder_losses(self.bundle, self.faces, config, first, styles, generator),
+            lambda generator: decoder_losses(self.bundle, self.faces, config, first, styles, generator, self.teacher),
+            slices=config.slices,
         )
         self._finish("decoder")
 

@@ -22,9 +22,17 @@ SIDE = 150
 CROP = (0.156, 0.844, 0.259, 0.947)
 """Left, right, top and bottom of that input in the framing of ``face.FRAME``, as fractions of its side."""
 
+TOLD = ("features", "identity")
+"""The losses that a teacher knows."""
+
 
 class FaceTeacher(nn.Module):
-    """Aligned faces to 128 numbers, compared by Euclidean distance: one person's are nearer than 0.56, mostly."""
+    """Aligned faces to 128 numbers, compared by Euclidean distance: one person's are nearer than 0.56, mostly.
+
+    Of the features on the way, those after ``every`` third residual count.
+    """
+
+    every = 3
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -58,6 +66,17 @@ class FaceTeacher(nn.Module):
             else:
                 x = x @ self.get_buffer(arguments[0])
         return x, seen
+
+    def losses(self, made: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]) -> dict[str, Tensor]:
+        """How far what the network sees in pictures is from what it sees in others: on its way, and at its end."""
+        with torch.no_grad():
+            wanted, wanted_features = self(target)
+        numbers, features = self(made)
+        apart = [
+            (one - other).abs().mean() / other.abs().mean().clamp(min=1e-6)
+            for one, other in zip(features[:: self.every], wanted_features[:: self.every], strict=True)
+        ]
+        return dict(zip(TOLD, (torch.stack(apart).mean(), (numbers - wanted).norm(dim=1).mean()), strict=True))
 
     def _input(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 150 150"]:
         """The face, cut out and resized, with dlib's mean taken off."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from core.hyperdreambooth.training.teacher import SIDE, FaceTeacher
+from core.hyperdreambooth.training.teacher import SIDE, TOLD, FaceTeacher
 
 OPS = [
     ["con", "w0", "c0", 2, 0], ["affine", "g0", "b0"], ["relu"], ["max_pool", 3, 2, 0], ["tag", "1"],
@@ -54,3 +54,9 @@ def test_it_can_be_learnt_from(teacher):
     teacher(pixels)[0].sum().backward()
     assert pixels.grad is not None
     assert pixels.grad.abs().sum() > 0
+
+
+def test_what_is_the_same_loses_nothing(teacher):
+    pictures = torch.rand(2, 3, 64, 64) * 2 - 1
+    assert {name: loss.item() for name, loss in teacher.losses(pictures, pictures).items()} == dict.fromkeys(TOLD, 0.0)
+    assert all(loss > 0 for loss in teacher.losses(pictures.flip(3), pictures).values())
