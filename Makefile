@@ -1,7 +1,7 @@
 # One command each. A fresh Debian needs python3.11, python3.11-venv and make; everything else goes into .venv.
 #
-# TORCH is what pip is asked for first. The CPU build is found under this name where a machine has it; for another build
-# (CUDA, say) give its requirement or wheel: make setup TORCH='torch==2.14.1'
+# TORCH is installed first. The CPU build is found under this name where a machine has it; for another build (CUDA, say)
+# name its requirement or wheel: make setup TORCH='torch==2.14.1'
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,7 +18,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup run demo fuzz load test check check-code check-deploy format docs lock clean
+.PHONY: help setup run demo fuzz load test check check-code check-deploy format generate docs lock clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +45,10 @@ test: setup ## the tests
 	$(BIN)/python -m pytest
 
 fuzz: setup ## 10,000 fuzzed requests to a service of its own (CASES=, SEED=)
-	@$(BIN)/python -m deploy.fuzz --cases $(CASES) --seed $(SEED)
+	@$(BIN)/python -m tests.fuzz.fuzz --cases $(CASES) --seed $(SEED)
 
 load: setup ## how many requests a second the service answers on this machine
-	@$(BIN)/python -m deploy.load
+	@$(BIN)/python -m tests.bench.load
 
 check: check-code check-deploy ## format, lint, types, layers, deployment files
 
@@ -57,6 +57,7 @@ check-code: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python api/client/codegen.py --check
 
 check-deploy: setup
 	$(BIN)/hadolint Dockerfile.api Dockerfile.worker
@@ -67,8 +68,13 @@ format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup ## write docs/api.md anew from the OpenAPI document
-	$(BIN)/python -m api.reference docs/api.md
+generate: setup ## write what is made from other source files: the blocking client, the client's options
+	$(BIN)/python api/client/codegen.py
+
+docs: setup ## write docs/api.md and docs/settings.md from the code, and the tables of docs/results.md
+	$(BIN)/python -m api.server.reference docs/api.md
+	$(BIN)/python -m core.settings_reference docs/settings.md
+	$(BIN)/python -m core.lab.evaluation report
 
 lock: ## write constraints.txt anew from what pip resolves today
 	rm -rf .venv-lock

@@ -8,19 +8,19 @@ from types import FrameType
 
 import uvicorn
 
-from api.app import create_app
-from api.feed import Feed
-from api.memory import give_back_large_blocks
+from api.server.app import create_app
+from api.server.event_reader import Feed
+from api.server.memory import unmap_large_blocks
 from core.errors import SettingsError, StoreUnavailable
 from core.log import configure_logging
 from core.settings import load_settings
 
 SHUTDOWN_SECONDS = 5
-"""For requests that are being answered when it is told to stop; those that wait for a job would take a minute."""
+"""How long requests in progress may take after a signal to stop; those that wait for a job would take a minute."""
 
 
 class Server(uvicorn.Server):
-    """A server that ends the streams of events at once when it is told to stop: they would last until it is cut off."""
+    """A server that ends the event streams at a signal to stop: they would last until SHUTDOWN_SECONDS are over."""
 
     feed: Feed
 
@@ -31,9 +31,9 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Serve until told to stop.
+    """Serve until a signal to stop, and return the exit status.
 
-    2 when the settings are wrong, or the store cannot be asked for keys; 3 when it cannot listen there.
+    2 when the settings are wrong, or the store cannot be read for keys; 3 when the address cannot be listened on.
     """
     try:
         settings = load_settings()
@@ -42,7 +42,7 @@ def main() -> int:
         sys.stderr.write(f"{error.title()} {error.detail}\n")
         return 2
     configure_logging(settings.log_level)
-    give_back_large_blocks()
+    unmap_large_blocks()
     server = Server(
         uvicorn.Config(
             app,

@@ -15,16 +15,17 @@
     │  ├ SubjectNotFound  ├ JobNotFound  ├ BatchNotFound  ├ ImageNotFound  ├ ObjectNotFound  ├ KeyNotFound
     │  └ WebhookNotFound
     ├ Conflict
-    │  ├ SubjectNotReady  ├ SubjectBusy  ├ JobOver  ├ BatchOver  ├ AnswerErased  ├ TooManyWebhooks  └ WebhookDisabled
+    │  ├ SubjectNotReady  ├ SubjectBusy  ├ JobOver  ├ BatchOver  ├ ResponseErased  ├ TooManyWebhooks  └ WebhookDisabled
     ├ Unavailable
     │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ TooManyFollowers  ├ BrokerUnavailable  └ StoreUnavailable
     ├ JobStopped
-    │  ├ JobCanceled  ├ AttemptsExhausted  ├ OutOfTime  └ InternalFault
+    │  ├ JobCanceled  ├ OutOfTime  └ InternalFault
     ├ BundleError
     └ SettingsError
 
-`code` is stable and public: it ends up in job records and in the `type` of problem documents. `retryable` says whether
-the same call can succeed later without being changed. Nothing here knows HTTP.
+`code` is stable and public: it is in job records and in the `type` of problem documents. `retryable` says whether the
+same call can succeed later without being changed. Nothing here knows HTTP: the statuses are in api/server/errors.py.
+The code `attempts-exhausted` of a failed job is set by core/jobs/lua/reap.lua.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class ImageAnimated(UploadRefused):
 
 
 class PhotoRefused(InvalidInput):
-    """The photo cannot be used for personalising."""
+    """The photo cannot be used for personalizing."""
 
     code = "photo-refused"
 
@@ -237,13 +238,13 @@ class Conflict(HyperDreamBoothError):
 
 
 class SubjectNotReady(Conflict):
-    """The subject is not personalised yet."""
+    """The subject is not personalized yet."""
 
     code = "subject-not-ready"
 
 
 class SubjectBusy(Conflict):
-    """The subject is being personalised."""
+    """The subject is being personalized."""
 
     code = "subject-busy"
 
@@ -260,7 +261,7 @@ class BatchOver(Conflict):
     code = "batch-over"
 
 
-class AnswerErased(Conflict):
+class ResponseErased(Conflict):
     """What this Idempotency-Key made was deleted."""
 
     code = "answer-erased"
@@ -297,7 +298,7 @@ class QueueFull(Unavailable):
 
 
 class RateLimited(Unavailable):
-    """This tenant has asked for too much in too short a time."""
+    """This tenant has made too many requests in too short a time."""
 
     code = "rate-limited"
 
@@ -336,12 +337,6 @@ class JobCanceled(JobStopped):
     """The job was canceled."""
 
     code = "job-canceled"
-
-
-class AttemptsExhausted(JobStopped):
-    """The job was tried as often as is allowed, and never came to an end."""
-
-    code = "attempts-exhausted"
 
 
 class OutOfTime(JobStopped):

@@ -1,7 +1,8 @@
 """Structured logs: one JSON object a line, with the request and the job they belong to; no prompts, faces or keys.
 
-Events have fixed names and a few fields of known kinds (`log.info("job.done", extra={"seconds": 1.2})`); whatever came
-from a user stays out. Exceptions are logged by type and place, without their text, which may quote what a user sent.
+An event has a fixed name, `thing.what_happened`, and a few fields of known kinds (`log.info("job.done",
+extra={"seconds": 1.2})`); nothing that came from a user is logged. Exceptions are logged by type and place, without
+their text, which may quote what a user sent.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def configure_logging(level: str = "INFO", stream: IO[str] | None = None) -> Non
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Theirs say every request and every message, with their arguments.
+    # These log every request and every message with its arguments.
     for name in (
         "celery",
         "kombu",

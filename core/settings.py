@@ -1,4 +1,7 @@
-"""Settings from the environment (`HDB_*`): frozen, checked, made at entry points only and handed down from there."""
+"""Settings from the environment (`HDB_*`): frozen, checked, made at entry points only and passed down from there.
+
+`python -m core.settings_reference docs/settings.md` (`make docs`) writes the list of them.
+"""
 
 from __future__ import annotations
 
@@ -14,82 +17,93 @@ from core.errors import SettingsError
 
 PREFIX = "HDB_"
 OF_CLIENTS = frozenset({"HDB_URL", "HDB_API_KEY"})
-"""Variables that the command line `hdb` reads; the service leaves them alone."""
-EMBEDDED_BUNDLE = Path(__file__).parent / "hyperdreambooth" / "bundles" / "faces-64"
+"""Variables that the command line `hdb` reads; the service ignores them."""
+EMBEDDED_BUNDLE = Path(__file__).parent / "bundles" / "faces-64"
 
 
 class Settings(BaseSettings):
-    """Everything that can be set from outside, with its environment variable's name in lower case, without the prefix.
+    """The settings of a process: each is the environment variable `HDB_` and its name in capitals.
 
-    An `HDB_*` variable that is not listed here is an error: a misspelt limit must not silently be no limit.
+    An `HDB_*` variable that is not a setting is an error: a misspelt limit must not silently be no limit.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     redis_url: str = "redis://127.0.0.1:6379/0"
+    """The Redis of the queue and of live progress."""
     data_dir: Path = Path("data")
+    """The folder of a service that runs on one machine."""
     store: str = ""
-    """`file:///folder` or `s3://bucket/prefix`; empty: the folder `store` in `data_dir`."""
+    """Where photos, weights and images are stored: `file:///folder` or `s3://bucket/prefix`. Empty: `store` in the
+    data folder."""
     s3_endpoint_url: str | None = None
+    """The address of an S3 service other than AWS."""
     s3_region: str | None = None
+    """The region of the bucket."""
 
     bundle: str = str(EMBEDDED_BUNDLE)
-    """A bundle's folder, or the hub id of a diffusers pipeline."""
+    """The bundle that is served: its folder, or the hub id of a diffusers pipeline."""
     device: str = "auto"
+    """The torch device of a worker; `auto` takes a GPU where there is one."""
     recognisers: Annotated[tuple[Path, ...], NoDecode] = ()
-    """Separated by commas: ONNX face recognisers that judge likeness beside the bundle's own, named by their files."""
-    poor_likeness: float | None = Field(default=None, ge=-1, le=1)
-    """What is poor by the first of `recognisers`: below this cosine there is one second try, at a higher rank."""
+    """Files of ONNX face recognisers that measure likeness beside the bundle's own, separated by commas."""
     engine: str = "worker.diffusion_engine:DiffusionEngine"
-    """`module:class` of the engine the worker runs; tests and rehearsals put another one here."""
+    """`module:class` of the engine that a worker runs; tests run another one."""
 
     api_host: str = "127.0.0.1"
+    """The address that the API listens on. Addresses other than loopback need an API key."""
     api_port: int = Field(default=8000, ge=0, le=65535)
+    """The port that the API listens on."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Separated by commas, for the tenant `local`; with no key here or stored, the API listens on loopback only."""
+    """API keys of the tenant `local`, separated by commas, beside those of `hdb keys`."""
     requests_per_minute: int = Field(default=600, ge=0)
-    """For each tenant; 0: no limit."""
+    """Requests that each tenant may make in a minute; 0: no limit."""
     personalizations_per_hour: int = Field(default=60, ge=0)
-    """For each tenant; 0: no limit."""
+    """Requests that personalize that each tenant may make in an hour; 0: no limit."""
     limit_local: bool = False
-    """Whether the two limits hold for the tenant `local` as well."""
+    """Whether the two limits above apply to the tenant `local` as well."""
+    photo_decoders: int = Field(default=1, ge=1)
+    """Photos that an API process decodes at the same time; one of 25 megapixels takes 300 MB for a second."""
     webhooks_per_tenant: int = Field(default=10, ge=0, le=100)
+    """Webhooks that each tenant may have."""
     webhooks_allow_private: bool = False
-    """Whether webhooks may be on this machine or in this network, and without TLS: for development and tests."""
+    """Whether webhooks may have private addresses, and plain HTTP: for development and tests."""
     keep_photos: bool = False
-    """Keep the aligned photos after personalising; otherwise they go when it ends, unless the caller asked to keep."""
+    """Whether the aligned photos of all subjects are kept after personalizing; otherwise callers choose."""
 
     queue_limit: int = Field(default=500, ge=1)
-    """How many jobs may wait in each queue before new ones are refused."""
+    """Jobs that may wait in each queue; more are refused with 429."""
     max_attempts: int = Field(default=3, ge=1)
+    """How often a job is started before it fails."""
     lease_seconds: float = Field(default=15.0, gt=0)
+    """Seconds after which the job of a worker that no longer answers is given to another."""
     step_time_limit: float = Field(default=300.0, gt=0)
-    """A step that takes longer is taken for hung: the worker's child ends itself, and the job is tried again."""
+    """Seconds that a step may take; after that the worker process ends itself, and the job is tried again."""
     job_time_limit: int = Field(default=1800, ge=2)
-    """Seconds after which a job's process is killed; it is asked to stop 30 s earlier."""
+    """Seconds that a job may take; it is asked to stop 30 s earlier, and its process is killed then."""
     stop_grace: float = Field(default=2.5, gt=0)
-    """Seconds that a worker told to stop leaves its job to reach the end of a step, before it takes it away."""
-    batch_jobs: int = Field(default=8, ge=1)
+    """Seconds that a worker that is stopping waits for the end of a step before it gives its job back."""
     batch_rows: int = Field(default=16, ge=1)
-    """How many jobs, and how many pictures, a worker makes in one go."""
+    """Pictures that a worker makes in one pass, of several jobs and subjects: more on a larger GPU."""
     batch_window: int = Field(default=64, ge=1)
-    """How many items of its batches each tenant may have in the queue: the next ones come when these are taken."""
+    """Items of its batches that each tenant may have in the queue at a time."""
     batch_limit: int = Field(default=20, ge=1)
-    """How many batches a tenant may have that are not over."""
+    """Batches in progress that each tenant may have."""
     batch_kept_days: int = Field(default=30, ge=0)
-    """Days after which a batch that is over is deleted, with its pictures; 0: kept until somebody deletes it."""
+    """Days after which a batch is deleted with its pictures; 0: never."""
     reap_seconds: float = Field(default=2.0, gt=0)
-    ring_again_seconds: float = Field(default=60.0, gt=0)
+    """Seconds between two rounds of maintenance: expired leases, items of batches that are due."""
+    notify_again_seconds: float = Field(default=60.0, gt=0)
+    """Seconds after which a worker is notified again of a job that still waits."""
     reconcile_seconds: float = Field(default=30.0, gt=0)
-    job_ttl_seconds: int = Field(default=24 * 3600, ge=1)
-    """How long Redis remembers a job that is over; the store remembers it as long as its subject."""
-    worker_max_tasks: int = Field(default=500, ge=1)
+    """Seconds between two comparisons of the store and Redis, which bring back jobs that Redis has lost."""
     worker_max_memory_mb: int | None = Field(default=None, ge=64)
-    """Memory after which a worker's child is replaced (between jobs); empty: no such limit."""
+    """Megabytes of memory after which a worker process is replaced, between two jobs; empty: no limit."""
     load_time_limit: float = Field(default=600.0, gt=0)
-    """Seconds a worker's child may take to load the bundle."""
+    """Seconds that a worker process may take to load the bundle."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe level that is logged."""
 
     @model_validator(mode="before")
     @classmethod
@@ -105,13 +119,11 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if not self.store_url.startswith(("file:", "s3://")):
             raise ValueError("store must be file:///folder or s3://bucket/prefix")
-        if self.poor_likeness is not None and not self.recognisers:
-            raise ValueError("poor_likeness is a cosine of the first of the recognisers: name one in recognisers")
         return self
 
     @property
     def store_url(self) -> str:
-        """Where the store is, also when it was not set."""
+        """The URL of the store; that of the folder `store` in the data folder when none was set."""
         return self.store or (self.data_dir.resolve() / "store").as_uri()
 
     @property

@@ -1,4 +1,4 @@
-"""Fakes that ship beside their protocols, for tests and rehearsals."""
+"""In-memory implementations of Store and Notifier, for tests."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ class MemoryStore:
             self.delete(key)
 
     def presign(self, key: str, seconds: int) -> str | None:  # noqa: ARG002
-        """See Store: memory has no URLs."""
+        """See Store: None, memory has no URLs."""
         check_key(key)
         return None
 
     def ping(self) -> None:
-        """See Store: it is always there."""
+        """See Store: never raises."""
 
 
-class MemoryBell:
-    """A Bell that notes who it was rung for."""
+class MemoryNotifier:
+    """A Notifier that records its notifications."""
 
     def __init__(self) -> None:
-        self.rung: list[tuple[str, str]] = []
+        self.notified: list[tuple[str, str]] = []
 
-    def ring(self, kind: str, ref: str) -> None:
-        """See Bell."""
-        self.rung.append((kind, ref))
+    def notify(self, kind: str, ref: str) -> None:
+        """See Notifier."""
+        self.notified.append((kind, ref))

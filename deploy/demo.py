@@ -16,13 +16,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from api.cli.progress import ProgressLine
-from api.client import Client, JobFailed, Problem
-from api.schemas import JobAnswer
 from core.errors import HyperDreamBoothError
 from deploy.contact_sheet import contact_sheet
-from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, stopped_by_signals
+from deploy.first_steps import DEMO_FACE
+from deploy.local import ROOT, FolderInUse, LocalService, stopped_by_signals
 from deploy.process import ProcessFailed
+from hyperdreambooth import Client, JobFailed, Problem
+from hyperdreambooth.cli.progress import ProgressLine
+from hyperdreambooth.schemas import JobAnswer
 
 PROMPTS = (
     "a [V] face",
@@ -41,10 +42,10 @@ PREVIEW = "preview.png"
 
 @dataclass(frozen=True)
 class Report:
-    """What the demo measured. Seconds are those its user waits, from the upload on, without set-up and start.
+    """What the demo measured. Seconds count from the upload on, without set-up and start.
 
     `likeness` is the service's own, null where it measures none; `images` has the prompt and the path of each picture.
-    `preview_seconds` is when each preview was there, before finetuning had ended.
+    `preview_seconds` is when each preview was ready, before finetuning had ended.
     """
 
     weights_bytes: int
@@ -57,7 +58,7 @@ class Report:
 
 
 def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[str] = PROMPTS) -> Report:
-    """Upload the photo, follow the personalising, have pictures made, and write everything into `folder`.
+    """Upload the photo, follow the personalizing, have pictures made, and write everything into `folder`.
 
     The person is deleted from the service in the end, also when something failed on the way.
 
@@ -71,25 +72,25 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
     _clear(folder)
     try:
         progress = ProgressLine(sys.stdout)
-        looks = _Looks(client, folder, started, progress)
-        client.wait(accepted.job_id, on_progress=looks)
-        personalized = time.monotonic()
+        previews = _Previews(client, folder, started, progress)
+        client.wait(accepted.job_id, on_progress=previews)
+        ready = time.monotonic()
         subject = client.subject(accepted.id)
         weights = client.weights(accepted.id)
         (folder / "face.lidb").write_bytes(weights)
-        if looks.seconds:
-            after = ", ".join(f"{seconds:.1f}" for seconds in looks.seconds)
+        if previews.seconds:
+            after = ", ".join(f"{seconds:.1f}" for seconds in previews.seconds)
             progress.end(f"previews after {after} s, the last one: {folder / PREVIEW}")
-        progress.end(f"personalised in {personalized - started:.1f} s, {len(weights):,} bytes of weights")
+        progress.end(f"personalized in {ready - started:.1f} s, {len(weights):,} bytes of weights")
         images = _generate(client, accepted.id, folder, prompts)
         ended = time.monotonic()
     finally:
         client.delete_subject(accepted.id)
     report = Report(
         weights_bytes=len(weights),
-        preview_seconds=[round(seconds, 2) for seconds in looks.seconds],
-        personalize_seconds=round(personalized - started, 2),
-        seconds_per_image=round((ended - personalized) / len(images), 2),
+        preview_seconds=[round(seconds, 2) for seconds in previews.seconds],
+        personalize_seconds=round(ready - started, 2),
+        seconds_per_image=round((ended - ready) / len(images), 2),
         total_seconds=round(ended - started, 2),
         likeness=subject.likeness,
         images=images,
@@ -101,27 +102,27 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 1 when there is nothing to show, with the reason on stderr."""
     parser = argparse.ArgumentParser(prog="deploy.demo", description="One photo to prompted pictures.")
-    parser.add_argument("--face", type=Path, default=DEMO_FACE, help="a photo of one face (one the model dreamt up)")
+    parser.add_argument("--face", type=Path, default=DEMO_FACE, help="a photo of one face (one sampled from the model)")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the pictures go (demo)")
     parser.add_argument("--data", type=Path, default=ROOT / ".data" / "demo", help="where the service keeps its data")
-    asked = parser.parse_args(arguments)
-    if not asked.face.is_file():
-        return _complain(f"There is no file {asked.face}.")
+    args = parser.parse_args(arguments)
+    if not args.face.is_file():
+        return _complain(f"There is no file {args.face}.")
     print("starting Redis, the API and a worker ...", flush=True)
     try:
-        with stopped_by_signals(), LocalService(asked.data) as service, Client(service.url) as client:
-            report = demonstrate(client, asked.face, asked.folder)
+        with stopped_by_signals(), LocalService(args.data) as service, Client(service.url) as client:
+            report = demonstrate(client, args.face, args.folder)
     except KeyboardInterrupt:
         return _complain("stopped")
     except Problem as problem:
         return _complain(f"{problem.document.title}\n{problem.document.detail}")
     except (JobFailed, FolderInUse, ProcessFailed, HyperDreamBoothError) as error:
         return _complain(str(error))
-    print(f"{report.total_seconds:.0f} s in all. Look at {asked.folder / 'contact-sheet.png'}")
+    print(f"{report.total_seconds:.0f} s in all. Look at {args.folder / 'contact-sheet.png'}")
     return 0
 
 
-class _Looks:
+class _Previews:
     """Fetches each preview as soon as the job has it, and remembers when that was; shows the progress."""
 
     def __init__(self, client: Client, folder: Path, started: float, progress: ProgressLine) -> None:
@@ -138,7 +139,7 @@ class _Looks:
 
 
 def _generate(client: Client, subject_id: str, folder: Path, prompts: Sequence[str]) -> list[dict[str, str]]:
-    """Ask for all prompts at once, so that the worker can put them into one batch; then fetch as they are done."""
+    """Send all prompts at once, so that the worker can batch them; then fetch the pictures as they are done."""
     jobs = [client.generate(subject_id, prompt, n=PICTURES_PER_PROMPT, seed=SEED) for prompt in prompts]
     images = []
     for number, (prompt, job) in enumerate(zip(prompts, jobs, strict=True), start=1):

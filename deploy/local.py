@@ -1,4 +1,4 @@
-"""The whole service on this machine: Redis, the API, a worker and the courier, each a process, in one data folder.
+"""The whole service on this machine: Redis, the API, a worker and the dispatcher, each a process, in one data folder.
 
 python -m deploy.local               serve until Ctrl-C (`make run`)
 python -m deploy.local redis         only Redis, in the foreground, on its usual port (for the Procfile)
@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import fcntl
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -24,15 +23,13 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from core.errors import HyperDreamBoothError
-from core.local_redis import LocalRedis
+from core.queue.local_redis import LocalRedis
+from deploy.first_steps import greet
 from deploy.process import Process, ProcessFailed, end_leftovers, record
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO_FACE = ROOT / "core" / "hyperdreambooth" / "bundles" / "faces-64" / "demo-face.png"
-"""A face that the embedded model dreamt up: nobody's photo."""
-
 MODEL_LOADED = '"event": "engine.loaded"'
-"""What the worker logs when it can begin to work."""
+"""What the worker logs when it is ready."""
 UP_SECONDS = 120.0
 """How long the API may take to answer."""
 LOADED_SECONDS = 600.0
@@ -61,8 +58,8 @@ class LocalService:
         logs, python = self.folder / "logs", sys.executable
         self.api = Process("the API", [python, "-m", "api"], environ=environ, log=logs / "api.log")
         self.worker = Process("the worker", [python, "-m", "worker"], environ=environ, log=logs / "worker.log")
-        self.courier = Process(
-            "the courier", [python, "-m", "core.webhooks"], environ=environ, log=logs / "courier.log"
+        self.dispatcher = Process(
+            "the dispatcher", [python, "-m", "core.webhooks"], environ=environ, log=logs / "dispatcher.log"
         )
         self._lock: IO[str] | None = None
 
@@ -76,7 +73,7 @@ class LocalService:
 
         Raises:
             FolderInUse: another service runs on this folder, or something else listens on the port.
-            ProcessFailed: one of them did not come up; says what its log ends with.
+            ProcessFailed: one of them did not come up; has the end of its log.
             BrokerUnavailable: Redis did not start.
         """
         self._take_folder()
@@ -86,7 +83,7 @@ class LocalService:
             self.redis.start()
             self.api.start()
             self.worker.start()
-            self.courier.start()
+            self.dispatcher.start()
             self._record()
             self.api.wait_until(lambda: _answers(f"{self.url}/readyz"), seconds=UP_SECONDS)
             self.wait_for_worker()
@@ -97,7 +94,7 @@ class LocalService:
 
     def wait_for_worker(self) -> None:
         """Wait until the worker has loaded its model. Raises ProcessFailed."""
-        self.worker.wait_until(lambda: self.worker.has_said(MODEL_LOADED), seconds=LOADED_SECONDS)
+        self.worker.wait_until(lambda: self.worker.has_logged(MODEL_LOADED), seconds=LOADED_SECONDS)
 
     def restart_worker(self) -> None:
         """Start the worker again after it was stopped or killed; waits until it is ready. Raises ProcessFailed."""
@@ -106,10 +103,10 @@ class LocalService:
         self.wait_for_worker()
 
     def stop(self) -> None:
-        """Stop them all, those first that need the others."""
+        """Stop them all, those that depend on others first."""
         self.api.stop()
         self.worker.stop()
-        self.courier.stop()
+        self.dispatcher.stop()
         self.redis.stop()
         if self._lock:
             self._pids.unlink(missing_ok=True)
@@ -127,7 +124,7 @@ class LocalService:
         return self.folder / "pids.json"
 
     def _take_folder(self) -> None:
-        """One service a folder: two Redis servers on one append-only file would spoil it."""
+        """One service a folder: two Redis servers would corrupt its append-only file."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = (self.folder / "lock").open("w")
         try:
@@ -139,7 +136,7 @@ class LocalService:
         end_leftovers(self._pids)
 
     def _record(self) -> None:
-        record(self._pids, [pid for pid in (self.api.pid, self.worker.pid, self.courier.pid, self.redis.pid) if pid])
+        record(self._pids, [pid for pid in (self.api.pid, self.worker.pid, self.dispatcher.pid, self.redis.pid) if pid])
 
 
 @contextlib.contextmanager
@@ -157,27 +154,6 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def curl_lines(url: str, folder: Path, face: Path = DEMO_FACE) -> list[str]:
-    """Three lines for a shell: upload a face, watch its job, have a picture of it made.
-
-    They are written to work as pasted, one after the other; what they need of each other's answers is kept in `folder`.
-    """
-    answer, picture = (shlex.quote(str(folder / name)) for name in ("subject.json", "picture.png"))
-    subject, job = (f"$(grep -oE '{kind}_[0-9a-z]{{20,}}' {answer} | head -1)" for kind in ("sub", "job"))
-    asked = f"""'{{"prompt": "a pencil sketch of a [V] face", "subject_id": "'{subject}'"}}'"""
-    wait = "curl -s -H 'Prefer: wait=60'"
-    generate = (
-        f"curl -s -H 'Content-Type: application/json' -d {asked} {url}/v1/generations",
-        f"grep -oE 'job_[0-9a-z]{{20,}}' | head -1 | xargs -I ID {wait} {url}/v1/jobs/ID",
-        f"grep -oE '/v1/images/img_[0-9a-z-]+' | head -1 | xargs -I IMG curl -sf -o {picture} {url}IMG",
-    )
-    return [
-        f"curl -s -F photo=@{shlex.quote(str(face))} -F consent=true {url}/v1/subjects | tee {answer}",
-        f"{wait} {url}/v1/jobs/{job}",
-        " | ".join(generate),
-    ]
-
-
 def follow(logs: Mapping[str, Path], stop: threading.Event) -> None:
     """Print what is added to the logs from now on, each line with its log's name, until `stop` is set."""
     with contextlib.ExitStack() as stack:
@@ -192,16 +168,16 @@ def follow(logs: Mapping[str, Path], stop: threading.Event) -> None:
 
 def serve(folder: Path, port: int) -> int:
     """Serve until Ctrl-C, or until a process ends. The exit status is for the shell."""
-    print("starting Redis, the API, a worker and the courier ...", flush=True)
+    print("starting Redis, the API, a worker and the dispatcher ...", flush=True)
     try:
         with stopped_by_signals(), LocalService(folder, port=port) as service:
-            _greet(service)
+            greet(service.url, service.folder)
             stop = threading.Event()
-            logs = {"api": service.api.log, "worker": service.worker.log, "courier": service.courier.log}
+            logs = {"api": service.api.log, "worker": service.worker.log, "dispatcher": service.dispatcher.log}
             watching = threading.Thread(target=follow, args=(logs, stop), daemon=True)
             watching.start()
             try:
-                while service.api.pid and service.worker.pid and service.courier.pid:
+                while service.api.pid and service.worker.pid and service.dispatcher.pid:
                     time.sleep(0.5)
             finally:
                 stop.set()
@@ -220,8 +196,8 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=["all", "redis"], default="all")
     parser.add_argument("--port", type=int, default=8000, help="the API's port (8000)")
     parser.add_argument("--folder", type=Path, default=ROOT / ".data" / "run", help="where the data is kept")
-    asked = parser.parse_args()
-    return serve(asked.folder, asked.port) if asked.what == "all" else _serve_redis(asked.folder)
+    args = parser.parse_args()
+    return serve(args.folder, args.port) if args.what == "all" else _serve_redis(args.folder)
 
 
 def _serve_redis(folder: Path) -> int:
@@ -229,14 +205,6 @@ def _serve_redis(folder: Path) -> int:
         print(f"Redis is at {redis.url}", flush=True)
         signal.pause()
     return 0
-
-
-def _greet(service: LocalService) -> None:
-    print(f"\nThe service is at {service.url}  (its description: {service.url}/docs)\n")
-    print("Upload a face (here one that the model dreamt up), watch its job, have a picture made:\n")
-    for line in curl_lines(service.url, service.folder):
-        print(f"{line}\n")
-    print(f"The picture is then {service.folder / 'picture.png'}. Ctrl-C stops everything.\n", flush=True)
 
 
 def _answers(url: str) -> bool:

@@ -21,7 +21,7 @@ class ProcessFailed(Exception):
 
 
 class Process:
-    """A named program. It has a session of its own: Ctrl-C reaches its parent alone, which stops it in good order."""
+    """A named program. It has a session of its own: Ctrl-C reaches its parent alone, which stops it in order."""
 
     def __init__(self, name: str, command: Sequence[str], *, environ: Mapping[str, str], log: Path) -> None:
         """`command` is a program and its arguments, `environ` its whole environment; output is appended to `log`."""
@@ -30,7 +30,7 @@ class Process:
         self.environ = dict(environ)
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self._said_before = 0
+        self._log_start = 0
 
     @property
     def pid(self) -> int:
@@ -40,10 +40,10 @@ class Process:
         return self._process.pid
 
     def start(self) -> None:
-        """Start it; what it says goes to its log."""
+        """Start it; its output goes to its log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
-            self._said_before = output.tell()
+            self._log_start = output.tell()
             self._process = subprocess.Popen(
                 self.command,
                 env=self.environ,
@@ -63,10 +63,10 @@ class Process:
                 raise ProcessFailed(self.name, self.log, f"was not up within {seconds:g} s")
             time.sleep(0.1)
 
-    def has_said(self, text: str) -> bool:
+    def has_logged(self, text: str) -> bool:
         """Whether it has logged `text` since it was started."""
         with self.log.open("rb") as log:
-            log.seek(self._said_before)
+            log.seek(self._log_start)
             return text.encode() in log.read()
 
     def stop(self, *, seconds: float = 15.0) -> None:
@@ -74,7 +74,7 @@ class Process:
         self._end(signal.SIGTERM, seconds)
 
     def kill(self) -> None:
-        """End it and its children at once, without a chance to tidy up."""
+        """End it and its children at once, without a chance to clean up."""
         self._end(signal.SIGKILL, 0.0)
 
     def _end(self, how: signal.Signals, seconds: float) -> None:
@@ -93,26 +93,26 @@ class Process:
 
 def record(file: Path, pids: Sequence[int]) -> None:
     """Write down which processes are running, so that `end_leftovers` can find them when their parent was killed."""
-    file.write_text(json.dumps({str(pid): _born(pid) for pid in pids}))
+    file.write_text(json.dumps({str(pid): _start_time(pid) for pid in pids}))
 
 
 def end_leftovers(file: Path) -> list[int]:
-    """End the recorded processes that still run, and give their ids. A process id used anew by another is let alone."""
+    """End the recorded processes that still run; returns their ids. An id that another process has now is skipped."""
     if not file.is_file():
         return []
     recorded: dict[str, str | None] = json.loads(file.read_text())
-    ended = [int(pid) for pid, born in recorded.items() if born is not None and _born(int(pid)) == born]
+    ended = [int(pid) for pid, started in recorded.items() if started is not None and _start_time(int(pid)) == started]
     for pid in ended:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + 15.0
-    while any(_born(pid) == recorded[str(pid)] for pid in ended) and time.monotonic() < until:
+    while any(_start_time(pid) == recorded[str(pid)] for pid in ended) and time.monotonic() < until:
         time.sleep(0.1)
     file.unlink()
     return ended
 
 
-def _born(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     """When a process started (ticks since the machine did); None when it is gone, or where there is no /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

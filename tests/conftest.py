@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+from core.jobs.ledger import Ledger
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.settings import Settings
+from tests.harness import FAKE, LIMITS, ServiceHarness
+
+if TYPE_CHECKING:
+    from deploy.local import LocalService
 
 # At import, not in a fixture: libraries read some of these once, and wider fixtures set others again for their tests.
 for name in [name for name in os.environ if name.startswith(("HDB_", "AWS_"))]:
@@ -36,3 +46,26 @@ def bucket(moto: str) -> Iterator[str]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         boto3.client("s3", endpoint_url=moto, region_name="us-east-1").create_bucket(Bucket="bucket")
         yield "bucket"
+
+
+@pytest.fixture(scope="session")
+def local_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
+    with LocalRedis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture
+def harness(local_redis: LocalRedis) -> Iterator[ServiceHarness]:
+    redis = connect(Settings(redis_url=local_redis.url))
+    redis.flushall()
+    yield ServiceHarness(Ledger(redis, LIMITS))
+    redis.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
+    """The whole service, with the fake engine in the worker."""
+    from deploy.local import LocalService
+
+    with LocalService(tmp_path_factory.mktemp("service"), environ=FAKE) as running:
+        yield running

@@ -13,14 +13,15 @@ from multiprocessing.sharedctypes import RawValue
 from billiard.util import get_logger
 from celery import signals
 
-from core.broker import TASKS, celery_app
 from core.errors import BrokerUnavailable
-from core.jobs import JobKind, open_jobs
-from core.jobs.reaper import Reaper
+from core.jobs.service import open_jobs
 from core.log import configure_logging
+from core.queue.notifications import TASKS, celery_app
+from core.records import JobKind
 from core.settings import load_settings
 from worker.child import Child, start_child
-from worker.reaper import ReaperThread
+from worker.maintenance import Maintenance
+from worker.maintenance_thread import MaintenanceThread
 
 _log = logging.getLogger(__name__)
 settings = load_settings()
@@ -29,7 +30,7 @@ app = celery_app(settings)
 _stopping = RawValue("b", 0)
 """Shared with the child. No lock (an Event has one): a child that is killed holding it would block the parent."""
 _child: list[Child] = []
-_reaper: list[ReaperThread] = []
+_reaper: list[MaintenanceThread] = []
 
 
 @app.task(name=TASKS["personalize"][0])
@@ -49,7 +50,7 @@ def _answer(kind: JobKind, ref: str) -> None:
         for child in _child:
             child.answer(kind, ref)
     except BrokerUnavailable:
-        _log.warning("bell.unanswered", extra={"ref": ref})  # the reaper rings again
+        _log.warning("notification.not_handled", extra={"ref": ref})  # the reaper rings again
 
 
 @signals.setup_logging.connect
@@ -69,7 +70,7 @@ def _start_child(**_: object) -> None:
 def _start_reaper(**_: object) -> None:
     if not _reaper:  # Celery is ready again after each lost connection
         erase_seconds = settings.job_time_limit + 60.0
-        reaper = Reaper(
+        reaper = Maintenance(
             open_jobs(settings),
             reap_seconds=settings.reap_seconds,
             reconcile_seconds=settings.reconcile_seconds,
@@ -77,7 +78,7 @@ def _start_reaper(**_: object) -> None:
             batch_window=settings.batch_window,
             batch_kept_days=settings.batch_kept_days,
         )
-        _reaper.append(ReaperThread(reaper))
+        _reaper.append(MaintenanceThread(reaper))
         _reaper[0].start()
     _log.info("worker.ready")
 

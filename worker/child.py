@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from core.errors import HyperDreamBoothError
-from core.jobs import JobKind, open_jobs
-from core.jobs.work import Work
+from core.jobs.claims import Work
+from core.jobs.service import open_jobs
+from core.records import JobKind
 from core.settings import Settings
 from worker.engine import load_engine
 from worker.lease import Patience
-from worker.tasks import Answerer, BatchLimits
+from worker.runner import BatchLimits, JobRunner
 
 _log = logging.getLogger(__name__)
 
@@ -30,12 +31,12 @@ class Child:
         self._terminated = False
         began = time.monotonic()
         engine = load_engine(settings)
-        self._answerer = Answerer(
+        self._answerer = JobRunner(
             Work(open_jobs(settings)),
             engine,
             told_to_stop=self.told_to_stop,
             patience=Patience(settings.lease_seconds, settings.step_time_limit, settings.stop_grace),
-            batch=BatchLimits(settings.batch_jobs, settings.batch_rows),
+            batch=BatchLimits(rows=settings.batch_rows),
         )
         _log.info("engine.loaded", extra={"bundle": engine.name, "seconds": round(time.monotonic() - began, 2)})
 
@@ -69,6 +70,6 @@ def start_child(settings: Settings, parent_stops: Callable[[], bool]) -> Child |
     try:
         return Child(settings, parent_stops)
     except HyperDreamBoothError as error:
-        _log.error("engine.not_loaded", extra={"code": error.code, "detail": error.detail})
+        _log.error("engine.load_failed", extra={"code": error.code, "detail": error.detail})
         os.kill(os.getppid(), signal.SIGTERM)
         return None

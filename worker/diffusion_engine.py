@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from core.errors import SettingsError, WeightsMismatch
+from core.errors import SettingsError
 from core.hyperdreambooth import personalize as method
 from core.hyperdreambooth import sampling
-from core.hyperdreambooth.blend import blend
-from core.hyperdreambooth.diffusion import load_bundle
-from core.hyperdreambooth.exports import Layout
-from core.hyperdreambooth.likeness import OWN, Judge
-from core.hyperdreambooth.onnx_recogniser import OnnxRecogniser, path_of
-from core.hyperdreambooth.weights import LidbWeights, from_bytes, layout_of, to_bytes
+from core.hyperdreambooth.faces.onnx_recogniser import OnnxRecogniser, path_of
+from core.hyperdreambooth.formats.blend import blend
+from core.hyperdreambooth.formats.exports import Layout
+from core.hyperdreambooth.formats.lidb_weights import LidbWeights, from_bytes, layout_of, to_bytes
+from core.hyperdreambooth.likeness import OWN, Recogniser
+from core.hyperdreambooth.model.loading import load_bundle
 from core.settings import Settings
 from worker.engine import OnProgress, Part, Personalized, PersonalizeOptions, Row
 
@@ -27,14 +27,14 @@ _PREVIEW_STEPS = 20
 
 
 class DiffusionEngine:
-    """A bundle on its device. Keeps nothing of anybody between calls."""
+    """A bundle on its device. No photo, weights or picture is kept between calls."""
 
     def __init__(self, settings: Settings) -> None:
         """Loads the bundle and the recognisers of the settings. Raises BundleError, SettingsError."""
         self._bundle = load_bundle(settings.bundle, device=settings.device)
-        self._judges = _judges(settings.recognisers, settings.poor_likeness)
+        self._recognisers = _recognisers(settings.recognisers)
         if not self._bundle.has_hypernetwork:
-            # Slower, and worth knowing: every personalisation starts from zero weights.
+            # Worth a warning: there are no immediate previews, and finetuning starts from zero weights.
             _log.warning("engine.no_hypernetwork", extra={"steps": self._bundle.finetuning_steps()})
 
     @property
@@ -62,33 +62,16 @@ class DiffusionEngine:
         should_stop: Callable[[], bool],
     ) -> Personalized:
         """See Engine."""
-
-        def show(preview: LidbWeights) -> None:
-            on_preview(to_bytes(preview))
-
         done = method.personalize(
             self._bundle,
             torch.from_numpy(photos),
-            method.PersonalizeOptions(
-                rank=options.rank,
-                steps=options.steps,
-                seed=options.seed,
-                class_noun=options.class_noun,
-                start=None if options.start is None else from_bytes(options.start),
-            ),
-            judges=self._judges,
+            options.converted(from_bytes),
+            recognisers=self._recognisers,
             on_progress=on_progress,
-            on_preview=show,
+            on_preview=lambda preview: on_preview(to_bytes(preview)),
             should_stop=should_stop,
         )
-        return Personalized(
-            weights=to_bytes(done.weights),
-            preview=to_bytes(done.preview) if done.preview is not None else None,
-            likeness_by=done.likeness.by if done.likeness is not None else {},
-            kept_step=done.kept_step,
-            seconds=dict(done.seconds),
-            tries=done.tries,
-        )
+        return done.converted(to_bytes)
 
     def preview(
         self, row: Row, *, on_progress: OnProgress, should_stop: Callable[[], bool]
@@ -110,20 +93,10 @@ class DiffusionEngine:
         should_stop: Callable[[], bool],
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """See Engine. Weights that several rows share are opened once, and blended once."""
-        opened = {weights: self._open(weights) for weights in {row.weights for row in rows}}
-        batch = [
-            sampling.Row(
-                prompt=row.prompt,
-                negative_prompt=row.negative_prompt,
-                weights=opened[row.weights],
-                seed=row.seed,
-                guidance_scale=row.guidance_scale,
-            )
-            for row in rows
-        ]
+        opened = {weights: self._open(weights) for weights in {row.weights for row in rows} if weights is not None}
         pictures = sampling.generate(
             self._bundle,
-            batch,
+            [row.converted(opened.__getitem__) for row in rows],
             steps=steps,
             height=height,
             width=width,
@@ -133,21 +106,18 @@ class DiffusionEngine:
         return pictures.numpy()
 
     def _open(self, weights: bytes | tuple[Part, ...]) -> LidbWeights:
-        """One person's weights, or the weighted sum of several. Raises WeightsRefused."""
+        """One subject's weights, or the weighted sum of several. Raises WeightsRefused."""
         if isinstance(weights, bytes):
             return from_bytes(weights)
-        people = [from_bytes(part.weights) for part in weights]
-        if len({each.metadata.kind for each in people}) > 1:
-            raise WeightsMismatch("These subjects cannot be blended: some of them have to be personalised again.")
-        return blend(people, [part.share for part in weights], self._bundle)
+        subjects = [from_bytes(part.weights) for part in weights]
+        return blend(subjects, [part.share for part in weights], self._bundle)
 
 
-def _judges(files: Sequence[Path], poor: float | None) -> tuple[Judge, ...]:
-    """The operator's recognisers, called as their files; the first says what is ``poor``. Raises SettingsError."""
+def _recognisers(files: Sequence[Path]) -> tuple[Recogniser, ...]:
+    """The operator's recognisers, named by their files. Raises SettingsError."""
     names = [path_of(file).stem for file in files]
     if len({OWN, *names}) <= len(names):
         raise SettingsError(
             f"recognisers need names of their own, other than {OWN!r}: {', '.join(names)}", field="recognisers"
         )
-    judges = zip(names, map(OnnxRecogniser, files), strict=True)
-    return tuple(Judge(name, embed, None if place else poor) for place, (name, embed) in enumerate(judges))
+    return tuple(Recogniser(name, OnnxRecogniser(file)) for name, file in zip(names, files, strict=True))

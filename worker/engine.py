@@ -1,7 +1,7 @@
 """The engine: what owns the device. Pixels are NumPy arrays (uint8, RGB) and weights are the bytes of .lidb files.
 
-Everything above knows this protocol only, so that it runs, and is tested, without torch: `worker.testing.FakeEngine` is
-the fake. The real one is loaded in the worker's child, since CUDA must not be touched before the fork.
+Callers know this protocol only, so that they run, and are tested, without torch: `worker.testing.FakeEngine` is the
+fake. The real engine is loaded in the worker's child, since CUDA must not be touched before the fork.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from core.errors import SettingsError
-from core.hyperdreambooth.exports import Layout
+from core.hyperdreambooth import records
+from core.hyperdreambooth.formats.exports import Layout
 from core.settings import Settings
 
 OnProgress = Callable[[str, int, int], None]
@@ -23,53 +24,22 @@ OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class PersonalizeOptions:
-    """What the caller may choose; None means the bundle's default. `start`: weights of the person to go on from."""
-
-    rank: int | None = None
-    steps: int | None = None
-    seed: int = 0
-    class_noun: str | None = None
-    start: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Personalized:
-    """What personalising gave; `preview` are the weights of the last look before, `seconds` the time of each stage.
-
-    `likeness_by` is what each recogniser says, by its name; `tries` is 2 when the first try's likeness was poor.
-    """
-
-    weights: bytes
-    preview: bytes | None
-    likeness_by: dict[str, float]
-    kept_step: int
-    seconds: dict[str, float]
-    tries: int = 1
-
-    @property
-    def likeness(self) -> float | None:
-        """The mean of the recognisers; None where there is none."""
-        return sum(self.likeness_by.values()) / len(self.likeness_by) if self.likeness_by else None
-
-
-@dataclass(frozen=True)
 class Part:
-    """One person of a blend: the weights, and their share; the shares of a blend sum to 1."""
+    """One subject of a blend: the weights, and their share; the shares of a blend sum to 1."""
 
     weights: bytes
     share: float
 
 
-@dataclass(frozen=True)
-class Row:
-    """One picture to make. `[V]` in the prompt stands for the person of the weights, or for a blend of several."""
+PersonalizeOptions = records.PersonalizeOptions[bytes]
+"""The method's options; `start` is a .lidb file."""
 
-    prompt: str
-    negative_prompt: str
-    weights: bytes | tuple[Part, ...]
-    seed: int
-    guidance_scale: float | None
+Personalized = records.Personalized[bytes]
+"""The method's result; weights are .lidb files."""
+
+
+class Row(records.Row[bytes | tuple[Part, ...]]):
+    """The method's row; its weights are a .lidb file, or a blend of several."""
 
 
 class Engine(Protocol):
@@ -96,13 +66,13 @@ class Engine(Protocol):
         on_preview: Callable[[bytes], None],
         should_stop: Callable[[], bool],
     ) -> Personalized:
-        """Photos of one person become weights.
+        """The weights of one person, from photos.
 
-        `on_preview` gets what can be looked at before: what the hypernetwork predicted, what some of the steps gave.
-        It is not called when it goes on from `options.start`.
+        `on_preview` gets weights that can be shown before they are done: the hypernetwork's prediction, then those
+        after some of the steps. It is not called with an `options.start`.
 
-        Raises WeightsRefused for a start that is not this bundle's, JobCanceled when `should_stop` says so, which every
-        step asks.
+        Raises WeightsRefused for a start that is not this bundle's, JobCanceled when `should_stop`, which is called
+        before every step, returns True.
         """
 
     def preview(
@@ -120,10 +90,12 @@ class Engine(Protocol):
         on_progress: OnProgress,
         should_stop: Callable[[], bool],
     ) -> UInt8[np.ndarray, "n h w 3"]:
-        """Pictures of all rows, which may be of different people, as one batch. A row's pixels depend on that row only.
+        """Pictures of all rows, which may be of different subjects, as one batch.
 
-        Raises JobCanceled as above, WeightsRefused for weights that are not this bundle's, InvalidInput for a size that
-        the model cannot make.
+        A row's pixels depend on that row only.
+
+        Raises JobCanceled like `personalize`, WeightsRefused for weights that are not this bundle's, InvalidInput for a
+        size that the model cannot make.
         """
 
 

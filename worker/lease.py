@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Self
 
 from core.errors import BrokerUnavailable, HyperDreamBoothError, JobCanceled, OutOfTime
-from core.jobs import Preview
+from core.jobs.claims import Assignment, Work
 from core.jobs.ledger import Hold, Progress
-from core.jobs.work import Assignment, Work
+from core.records import Preview
 
 _log = logging.getLogger(__name__)
 _EVENT_SECONDS = 0.25
@@ -121,7 +121,7 @@ class Lease:
         try:
             ending(assignment)
         except HyperDreamBoothError:
-            _log.warning("lease.not_released", extra={"job_id": assignment.job.id}, exc_info=True)
+            _log.warning("lease.release_failed", extra={"job_id": assignment.job.id}, exc_info=True)
 
     def give_back(self, *, counted: bool, error: HyperDreamBoothError | None = None, delay: float = 0.0) -> None:
         """Let others do all jobs that are still this run's."""
@@ -162,10 +162,10 @@ class Lease:
             if self._told_to_stop():
                 stop_at = stop_at or now + self._patience.grace
             if stop_at and now > stop_at:
-                _log.warning("lease.step_too_long_to_stop")
+                _log.warning("lease.stop_timed_out")
                 self.give_back(counted=False)
                 self._leave(_EXIT_STOPPED)
             if now - self._step_at > self._patience.step:
-                _log.error("lease.hung", extra={"seconds": round(now - self._step_at, 1)})
+                _log.error("lease.step_timed_out", extra={"seconds": round(now - self._step_at, 1)})
                 self.give_back(counted=True, error=OutOfTime(f"A step took longer than {self._patience.step:g} s."))
                 self._leave(_EXIT_HUNG)

@@ -20,8 +20,9 @@ from jaxtyping import UInt8
 from pydantic import BaseModel
 
 from core.errors import BundleError, JobCanceled
-from core.hyperdreambooth.config import LidbConfig
-from core.hyperdreambooth.exports import LayerShape, Layout
+from core.hyperdreambooth.formats.exports import Layout
+from core.hyperdreambooth.model.config import LidbConfig
+from core.hyperdreambooth.model.target import Target
 from core.settings import Settings
 from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
 
@@ -51,7 +52,7 @@ class FakeEngine:
     layout = Layout(
         pins={"bundle": "fake", "fingerprint": "fake-1", "basis": "fake-basis"},
         lidb=LidbConfig(),
-        layers=(LayerShape("unet.layer", 8, 8),),
+        layers=(Target("unet.layer", 8, 8),),
         resolution=8,
         text_width=8,
     )

@@ -1,4 +1,4 @@
-"""What the hypernetwork makes of a face: weights, and an idea of who it is."""
+"""The hypernetwork's predictions from faces: LiDB factors (section 4.2), and embeddings of identity."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.errors import BundleError
-from core.hyperdreambooth.diffusion import Bundle, to_pixels
-from core.hyperdreambooth.hypernetwork import HyperNetwork
-from core.hyperdreambooth.lidb import Person
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.hypernetwork import HyperNetwork
+from core.hyperdreambooth.model.latents import resize, to_pixels
+from core.hyperdreambooth.model.lidb import LayerFactors
 
 
 @torch.no_grad()
 def predict_weights(
     bundle: Bundle, people: Sequence[UInt8[Tensor, "n h w 3"]], iterations: int | None = None
-) -> Person:
-    """The hypernetwork's factors, with a leading dimension of people; a person's photos are averaged in the features.
+) -> LayerFactors:
+    """The hypernetwork's factors, with a leading dimension of people; the features of a person's photos are averaged.
+
+    ``iterations``: the number of residuals (the paper's ``s``); None is the hypernetwork's own.
 
     Raises:
         BundleError: the bundle has no hypernetwork.
@@ -30,22 +33,13 @@ def predict_weights(
 
 @torch.no_grad()
 def identify(bundle: Bundle, pictures: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n embedding"]:
-    """Unit vectors by the hypernetwork's own encoder, for telling people apart.
+    """Unit vectors by the hypernetwork's own encoder, which are alike for pictures of one person.
 
     Raises:
         BundleError: the bundle has no hypernetwork.
     """
     network = _network(bundle)
     return network.identity(network.encoder(face_pixels(bundle, network, pictures))).cpu()
-
-
-def resize(pictures: UInt8[Tensor, "n h w 3"], side: int) -> UInt8[Tensor, "n side side 3"]:
-    """Square pictures of another size, antialiased."""
-    if pictures.shape[1:3] == (side, side):
-        return pictures
-    pixels = pictures.permute(0, 3, 1, 2).float()
-    scaled = nn.functional.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
-    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def face_pixels(bundle: Bundle, network: HyperNetwork, pictures: UInt8[Tensor, "n h w 3"]) -> Tensor:

@@ -9,9 +9,16 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from core.hyperdreambooth.config import BundleConfig, FinetuneConfig, HypernetworkConfig, LidbConfig, SamplingConfig
-from core.hyperdreambooth.diffusion import Bundle, from_pipeline
-from core.hyperdreambooth.hypernetwork import TransformerHyperNetwork
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.config import (
+    BundleConfig,
+    FinetuneConfig,
+    HyperNetworkConfig,
+    LidbConfig,
+    SamplingConfig,
+)
+from core.hyperdreambooth.model.hypernetwork import TransformerHyperNetwork
+from core.hyperdreambooth.model.loading import from_pipeline
 
 TINY = BundleConfig(
     name="tiny-random",
@@ -31,7 +38,7 @@ def random_bundle(*, seed: int = 0, with_hypernetwork: bool = True, config: Bund
             module.eval().requires_grad_(False)
         if not with_hypernetwork:
             return bundle
-        small = HypernetworkConfig(
+        small = HyperNetworkConfig(
             resolution=16,
             stem=(8, 8),
             width=16,

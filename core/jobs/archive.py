@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from core.errors import ObjectNotFound, SubjectNotFound
-from core.jobs import keys, listing
-from core.jobs.idempotency import blank
-from core.jobs.model import Job, JobKind, JobState, Receipt, Record, Request, Subject
-from core.storage import Store
+from core.ids import is_id
+from core.jobs import listing
+from core.records import Job, JobKind, JobState, Receipt, Record, Request, Subject
+from core.storage import Store, keys
+from core.tenants import idempotency
 
 _JSON = "application/json"
 RecordT = TypeVar("RecordT", bound=Record)
@@ -107,7 +108,7 @@ class Archive:
 
     def subject(self, tenant: str, subject_id: str) -> Subject:
         """The subject's document. Raises SubjectNotFound, also when only its tombstone is left."""
-        subject = self._get(keys.document(tenant, subject_id), Subject) if keys.is_id(subject_id, "sub") else None
+        subject = self._get(keys.document(tenant, subject_id), Subject) if is_id(subject_id, "sub") else None
         if subject is None or self.receipt(tenant, subject_id):
             raise SubjectNotFound(f"There is no subject {subject_id[:40]}.")
         return subject
@@ -176,7 +177,7 @@ class Archive:
         for job_id in job_ids:
             self.erase_job(tenant, job_id)
         self._blank_in_batches(tenant, receipt.subject_id)
-        blank(self.store, tenant, receipt.subject_id)
+        idempotency.erase(self.store, tenant, receipt.subject_id)
         self.store.delete_prefix(keys.subject(tenant, receipt.subject_id))
         self.store.delete_prefix(keys.markers(tenant, receipt.subject_id))
 
@@ -187,7 +188,7 @@ class Archive:
         listing.forget(self.store, tenant, job_id)
 
     def _blank_in_batches(self, tenant: str, subject_id: str) -> None:
-        """Have the feeder take the subject's items out of all batches: those that are over are opened again for it."""
+        """Have the subject's items taken out of all batches by the scheduler: those that are over are opened again."""
         prefix = keys.subject_batches(tenant, subject_id)
         for marker in list(self.store.list(prefix)):
             batch_id = marker.removeprefix(prefix)

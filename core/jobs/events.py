@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 
-from core.jobs.model import Job, JobState, Preview, Record
+from core.records import Job, JobState, Preview, Record
 
 MOST_EVENTS = 400
 """More than a stream holds: it is cut in blocks of a hundred."""

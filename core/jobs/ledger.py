@@ -18,9 +18,9 @@ from typing import Any
 from pydantic import TypeAdapter
 from redis import Redis
 
-from core.broker import redis_errors
 from core.errors import BrokerUnavailable, HyperDreamBoothError, InternalFault
-from core.jobs.model import Failure, Job, JobKind, JobState, Preview, Result
+from core.queue.connection import redis_errors
+from core.records import Failure, Job, JobKind, JobState, Preview, Result
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(Result)
 _SCRIPTS = ("accept", "beat", "cancel", "claim", "erase", "finish", "give_back", "look", "preview", "reap")
@@ -75,7 +75,7 @@ class Limits:
     """The ledger's numbers; times in seconds."""
 
     lease: float = 15.0
-    ring_again: float = 60.0
+    notify_again: float = 60.0
     max_attempts: int = 3
     queue_limit: int = 500
     ttl: int = 24 * 3600
@@ -107,7 +107,7 @@ class Ledger:
         }
         limit = self.limits.queue_limit if bounded else 0
         flat = [value for pair in fields.items() for value in pair]
-        return str(self._run("accept", job.ref, limit, _milliseconds(self.limits.ring_again), *flat))
+        return str(self._run("accept", job.ref, limit, _milliseconds(self.limits.notify_again), *flat))
 
     def get(self, ref: str) -> Job | None:
         """The job's record, or None when Redis does not know it."""
@@ -221,7 +221,7 @@ class Ledger:
             claim.fence,
             int(counted),
             _milliseconds(delay),
-            _milliseconds(limits.ring_again),
+            _milliseconds(limits.notify_again),
             limits.max_attempts,
             error.code,
             error.detail,
@@ -235,7 +235,7 @@ class Ledger:
     def reap(self) -> tuple[list[str], list[str]]:
         """Take back expired leases: refs whose bell must be rung (now, or again), and refs that are over."""
         limits = self.limits
-        rings, over = self._run("reap", limits.max_attempts, _milliseconds(limits.ring_again), 100)
+        rings, over = self._run("reap", limits.max_attempts, _milliseconds(limits.notify_again), 100)
         return list(rings), list(over)
 
     def erase(self, refs: list[str]) -> None:

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.jobs import keys
-from core.jobs.model import ALPHABET, Job, JobKind, JobState
-from core.storage import Store
+from core.ids import ALPHABET
+from core.records import Job, JobKind, JobState
+from core.storage import Store, keys
 
 OPEN = "open"
 _TURNED = str.maketrans(ALPHABET, ALPHABET[::-1])

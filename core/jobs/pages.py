@@ -10,10 +10,11 @@ from itertools import islice
 from typing import TypeAlias
 
 from core.errors import BrokerUnavailable
-from core.jobs import keys, listing
+from core.jobs import listing
 from core.jobs.archive import Archive
 from core.jobs.ledger import Ledger
-from core.jobs.model import Job, JobKind, JobState
+from core.records import Job, JobKind, JobState
+from core.storage import keys
 
 MOST_NAMES = 10_000
 MOST_RECORDS = 500
@@ -106,8 +107,8 @@ def read(archive: Archive, ledger: Ledger, tenant: str, job_ids: Sequence[str]) 
         known, outage = [None] * len(job_ids), error
     missing = [job_id for job_id, standing in zip(job_ids, known, strict=True) if standing is None]
     others = iter(_read_stored(partial(stored, archive, tenant, outage), missing))
-    standings = [standing or next(others) for standing in known]
-    return [standing for standing in standings if standing]
+    job_reader = [standing or next(others) for standing in known]
+    return [standing for standing in job_reader if standing]
 
 
 def _names(archive: Archive, tenant: str, wanted: Wanted, after: str) -> Iterator[tuple[str, bool]]:

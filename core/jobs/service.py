@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
-from core.broker import Bell, CeleryBell, celery_app, connect
 from core.errors import (
     BrokerUnavailable,
     HyperDreamBoothError,
@@ -24,11 +23,15 @@ from core.errors import (
     SubjectNotFound,
     SubjectNotReady,
 )
-from core.jobs import keys, listing, pages
+from core.ids import is_id, new_id
+from core.jobs import listing, pages
 from core.jobs.archive import Accepted, Archive
-from core.jobs.ending import erase, settle
 from core.jobs.ledger import Ledger, Limits
-from core.jobs.model import (
+from core.jobs.pages import Page, Standing, Wanted
+from core.jobs.settling import erase, settle
+from core.queue.connection import connect
+from core.queue.notifications import CeleryNotifier, Notifier, celery_app
+from core.records import (
     Consent,
     GenerateRequest,
     GenerateResult,
@@ -41,11 +44,9 @@ from core.jobs.model import (
     SubjectStatus,
     Weights,
     WeightsStage,
-    new_id,
 )
-from core.jobs.pages import Page, Standing, Wanted
 from core.settings import Settings
-from core.storage import Store, open_store
+from core.storage import Store, keys, open_store
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +54,10 @@ _log = logging.getLogger(__name__)
 class Jobs:
     """The desk: accepts jobs, tells how they stand, cancels them, deletes what belongs to a subject."""
 
-    def __init__(self, store: Store, ledger: Ledger, bell: Bell, *, keep_photos: bool = False) -> None:
+    def __init__(self, store: Store, ledger: Ledger, notifier: Notifier, *, keep_photos: bool = False) -> None:
         self.archive = Archive(store)
         self.ledger = ledger
-        self.bell = bell
+        self.notifier = notifier
         self.keep_photos = keep_photos
 
     def create_subject(  # noqa: PLR0913 - what the form of the route has
@@ -145,7 +146,7 @@ class Jobs:
 
     def standing(self, tenant: str, job_id: str) -> Standing:
         """The same with its position in the queue. Raises JobNotFound."""
-        if keys.is_id(job_id, "job"):
+        if is_id(job_id, "job"):
             for standing in pages.read(self.archive, self.ledger, tenant, [job_id]):
                 return standing
         raise JobNotFound(f"There is no job {job_id[:40]}.")
@@ -213,7 +214,7 @@ class Jobs:
     def image(self, tenant: str, image_id: str) -> bytes:
         """A generated picture as PNG. Raises ImageNotFound."""
         missing = ImageNotFound(f"There is no image {image_id[:40]}.")
-        if not keys.is_id(image_id, "img"):
+        if not is_id(image_id, "img"):
             raise missing
         try:
             job = self.job(tenant, keys.job_of_image(image_id))
@@ -229,7 +230,7 @@ class Jobs:
 
         Repeating it gives the same receipt, for a day.
         """
-        receipt = self.archive.receipt(tenant, subject_id) if keys.is_id(subject_id, "sub") else None
+        receipt = self.archive.receipt(tenant, subject_id) if is_id(subject_id, "sub") else None
         if receipt is None:
             self.archive.subject(tenant, subject_id)
             receipt = Receipt(subject_id=subject_id, tenant=tenant, deleted_at=time.time())
@@ -254,12 +255,12 @@ class Jobs:
         """Write down how a job ended."""
         settle(self.archive, self.ledger, job, keep_photos=self.keep_photos)
 
-    def ring(self, kind: JobKind, ref: str) -> None:
+    def notify(self, kind: JobKind, ref: str) -> None:
         """Ring for a job; if that fails, the reaper rings later."""
         try:
-            self.bell.ring(kind.value, ref)
+            self.notifier.notify(kind.value, ref)
         except BrokerUnavailable:
-            _log.warning("bell.lost", extra={"ref": ref})
+            _log.warning("notification.failed", extra={"ref": ref})
 
     def _check_subjects(self, tenant: str, request: Request) -> None:
         """A deletion that began meanwhile either finds the job, which is marked by now, or is seen here."""
@@ -288,7 +289,7 @@ class Jobs:
         group, rows = (request.batch_group, request.n) if isinstance(request, GenerateRequest) else ("", 1)
         if self.ledger.accept(job, batch_group=group, rows=rows, bounded=bounded) == "full":
             raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
-        self.ring(job.kind, job.ref)
+        self.notify(job.kind, job.ref)
         return job
 
     def refuse_when_full(self, kind: JobKind) -> None:
@@ -297,17 +298,16 @@ class Jobs:
             raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
 
 
-def open_jobs(settings: Settings, *, bell: Bell | None = None) -> Jobs:
+def open_jobs(settings: Settings, *, notifier: Notifier | None = None) -> Jobs:
     """The desk over the store and the Redis of the settings. Connects lazily: it does not fail when they are down."""
     limits = Limits(
         lease=settings.lease_seconds,
-        ring_again=settings.ring_again_seconds,
+        notify_again=settings.notify_again_seconds,
         max_attempts=settings.max_attempts,
         queue_limit=settings.queue_limit,
-        ttl=settings.job_ttl_seconds,
     )
-    bell = bell or CeleryBell(celery_app(settings, producer=True))
-    return Jobs(open_store(settings), Ledger(connect(settings), limits), bell, keep_photos=settings.keep_photos)
+    notifier = notifier or CeleryNotifier(celery_app(settings, producer=True))
+    return Jobs(open_store(settings), Ledger(connect(settings), limits), notifier, keep_photos=settings.keep_photos)
 
 
 def _accepted(tenant: str, request: Request, request_id: str, job_id: str = "") -> Accepted:

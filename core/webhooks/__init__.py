@@ -1,9 +1,12 @@
-"""Webhooks are told here, by a process of its own: `python -m core.webhooks`.
+"""Webhooks: messages about events, sent to the tenants' addresses by a process of its own, `python -m core.webhooks`.
 
-targets.py    which addresses may be told at all
-signing.py    how a message is signed (Standard Webhooks)
-post.py       one attempt: to the address that was checked, and nowhere else
-courier.py    takes what is due, sends it, and decides what becomes of it
-
-What is to be told, and to whom, stands in core/jobs/webhooks.py.
+records.py     webhooks, deliveries and attempts, as they are stored
+messages.py    the types of event, and what a message says
+publish.py     what is sent when a job ends, a subject is deleted, or a batch ends
+registry.py    reads and writes webhooks and deliveries in the store
+schedule.py    when each delivery is due, in Redis
+dispatcher.py  takes what is due, sends it, and records the outcome
+sender.py      one attempt: to the address that was checked, and nowhere else
+addresses.py   which addresses messages may be sent to
+signing.py     how a message is signed (Standard Webhooks)
 """

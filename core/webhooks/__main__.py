@@ -1,4 +1,4 @@
-"""`python -m core.webhooks`: the courier, until it is told to stop (SIGINT, SIGTERM)."""
+"""`python -m core.webhooks`: the webhook dispatcher, until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ import sys
 
 import anyio
 
-from core.broker import connect
 from core.errors import SettingsError
-from core.jobs.schedule import Schedule
-from core.jobs.webhooks import Webhooks
 from core.log import configure_logging
+from core.queue.connection import connect
 from core.settings import Settings, load_settings
 from core.storage import open_store
-from core.webhooks.courier import Courier
-from core.webhooks.post import Post
+from core.webhooks.dispatcher import Dispatcher
+from core.webhooks.registry import Webhooks
+from core.webhooks.schedule import Schedule
+from core.webhooks.sender import Sender
 
 _log = logging.getLogger("core.webhooks")
 
 
 async def serve(settings: Settings) -> None:
-    """Deliver until a signal comes; then end what was begun."""
+    """Run the dispatcher until a signal comes; attempts in flight are then finished."""
     redis = connect(settings)
-    courier = Courier(
+    dispatcher = Dispatcher(
         Webhooks(open_store(settings), redis),
         Schedule(redis),
-        Post(allow_private=settings.webhooks_allow_private),
+        Sender(allow_private=settings.webhooks_allow_private),
     )
     stop = anyio.Event()
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with anyio.create_task_group() as group:
-            group.start_soon(courier.run, stop)
-            _log.info("courier.ready")
+            group.start_soon(dispatcher.run, stop)
+            _log.info("dispatcher.ready")
             async for _ in signals:
                 stop.set()
                 break
 
 
 def main() -> None:
-    """Read the settings and run."""
+    """Read the settings and run; wrong settings end the process with a message."""
     try:
         settings = load_settings()
         configure_logging(settings.log_level)

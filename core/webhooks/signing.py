@@ -1,4 +1,4 @@
-"""Signatures as https://www.standardwebhooks.com describes them: whoever has the secret can know who sent a message."""
+"""Signatures as https://www.standardwebhooks.com specifies them: a receiver with the secret can verify the sender."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def headers(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """`v1,` and the HMAC-SHA256 of id, time and body in base64, with what is behind `whsec_` as the key."""
+    """`v1,` and the HMAC-SHA256 of id, time and body in base64, keyed with what follows `whsec_` in the secret."""
     key = base64.b64decode(secret.removeprefix(PREFIX))
     signed = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

@@ -1,6 +1,4 @@
-"""A network for tests: names that resolve to what they are told to, connections that are counted and never made, and
-somebody who is told.
-"""
+"""A fake network for tests: a resolver with a table, connections that are counted and never made, and a receiver."""
 
 from __future__ import annotations
 
@@ -15,37 +13,37 @@ import httpcore
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
-class Heard(NamedTuple):
-    """A message as it came."""
+class ReceivedMessage(NamedTuple):
+    """A message as the receiver got it."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 class FakeResolver:
-    """Answers from a table; a name with several answers gives one after the other, and stays at the last one."""
+    """Resolves from a table; a name with several answers gets one after the other, and then always the last one."""
 
     def __init__(self, names: dict[str, list[list[str]]]) -> None:
         self.names = names
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
 
     def __call__(self, name: str, port: int) -> Sequence[str]:
         """See Resolver."""
         answers = self.names.get(name)
         if not answers:
             raise OSError(f"no address for {name}:{port}")
-        self.asked.append(name)
-        return answers[min(self.asked.count(name), len(answers)) - 1]
+        self.lookups.append(name)
+        return answers[min(self.lookups.count(name), len(answers)) - 1]
 
 
 class FakeBackend(httpcore.AsyncNetworkBackend):
-    """Notes where it was to connect to; what answers there are bytes, or an exception."""
+    """Records where it was told to connect; it answers with bytes, or raises an exception."""
 
     def __init__(self, answer: bytes | Exception = OK) -> None:
         self.answer = answer
         self.connections: list[tuple[str, int]] = []
         self.names: list[str | None] = []
-        """What TLS was asked to be sure of."""
+        """The host names that TLS was to verify."""
         self.sent = b""
 
     async def connect_tcp(
@@ -82,18 +80,18 @@ class _Stream(httpcore.AsyncMockStream):
 
 
 @contextmanager
-def receiver(heard: list[Heard], answer: Callable[[int], int] = lambda _: 200) -> Iterator[str]:
-    """A server on loopback, at the URL that is given: it notes messages, and answers the n-th with a status."""
+def receiver(received: list[ReceivedMessage], answer: Callable[[int], int] = lambda _: 200) -> Iterator[str]:
+    """Run a server on loopback, and yield its URL: it appends messages to `received`; `answer` gives statuses."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            heard.append(Heard({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(answer(len(heard)))
+            received.append(ReceivedMessage({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(answer(len(received)))
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -16,21 +16,22 @@ import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from api.app import create_app
-from api.dependencies import the_face_finder
-from api.examples import example_of
-from api.schemas import JobAnswer
-from api.testing import as_file, drawn_face
-from core.broker import connect
+from api.server.app import create_app
+from api.server.dependencies import the_face_finder
+from api.server.examples import example_of
+from api.server.testing import as_file, drawn_face
 from core.errors import PhotoRefused
-from core.jobs import GenerateRequest, GenerateResult, Jobs, PersonalizeResult, Preview, Weights
-from core.jobs import Image as StoredImage
-from core.jobs.keys import image_id
+from core.jobs.claims import Assignment, Work
 from core.jobs.ledger import Ledger, Limits, Progress
-from core.jobs.work import Assignment, Work
-from core.local_redis import LocalRedis
+from core.jobs.service import Jobs
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.records import GenerateRequest, GenerateResult, PersonalizeResult, Preview, Weights
+from core.records import Image as StoredImage
 from core.settings import Settings
-from core.testing import MemoryBell, MemoryStore
+from core.storage.keys import image_id
+from core.testing import MemoryNotifier, MemoryStore
+from hyperdreambooth.schemas import JobAnswer
 from worker.pictures import encode
 
 
@@ -79,15 +80,15 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def bell() -> MemoryBell:
-    return MemoryBell()
+def notifier() -> MemoryNotifier:
+    return MemoryNotifier()
 
 
 @pytest.fixture
-def desk(settings: Settings, store: MemoryStore, bell: MemoryBell) -> Iterator[Jobs]:
+def job_service(settings: Settings, store: MemoryStore, notifier: MemoryNotifier) -> Iterator[Jobs]:
     redis = connect(settings)
     redis.flushdb()
-    yield Jobs(store, Ledger(redis, Limits(queue_limit=3)), bell)
+    yield Jobs(store, Ledger(redis, Limits(queue_limit=3)), notifier)
     redis.close()
 
 
@@ -97,8 +98,8 @@ def finder() -> StubFinder:
 
 
 @pytest.fixture
-def client(settings: Settings, desk: Jobs, finder: StubFinder) -> Iterator[TestClient]:
-    app = create_app(settings, desk=desk)
+def client(settings: Settings, job_service: Jobs, finder: StubFinder) -> Iterator[TestClient]:
+    app = create_app(settings, job_service=job_service)
     app.dependency_overrides[the_face_finder] = lambda: finder
     address = ("127.0.0.1", 50000)
     with TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False, client=address) as client:
@@ -141,16 +142,18 @@ def photo() -> bytes:
 class Held:
     """A job that a worker has claimed, and what the worker may do with it."""
 
-    desk: Jobs
+    job_service: Jobs
     work: Work
     assignment: Assignment
 
     def at(self, stage: str, step: int, total: int) -> Held:
-        self.desk.ledger.beat(self.assignment.claim, Progress(stage, step, total), event="progress")
+        self.job_service.ledger.beat(self.assignment.claim, Progress(stage, step, total), event="progress")
         return self
 
     def keep(self, name: str, data: bytes) -> str:
-        return self.desk.archive.put_attempt(self.assignment.job, name, data, content_type="application/octet-stream")
+        return self.job_service.archive.put_attempt(
+            self.assignment.job, name, data, content_type="application/octet-stream"
+        )
 
     def show(self) -> Held:
         """What the hypernetwork predicted, and a picture of it."""
@@ -158,7 +161,7 @@ class Held:
         png = encode(np.asarray(drawn_face(64)), prompt="a [V] face", seed=0, subject_id=job.subject_id)
         image = StoredImage(id=image_id(job.id, 0), key=self.keep("0.png", png), seed=0, width=64, height=64)
         preview = Preview(weights_key=self.keep("preview.lidb", b"preview"), image=image)
-        assert self.desk.ledger.preview(self.assignment.claim, preview) == "held"
+        assert self.job_service.ledger.preview(self.assignment.claim, preview) == "held"
         return self
 
     def succeed(self, result: PersonalizeResult | GenerateResult) -> None:
@@ -166,20 +169,20 @@ class Held:
 
 
 @pytest.fixture
-def claim(desk: Jobs) -> Callable[..., Held]:
+def claim(job_service: Jobs) -> Callable[..., Held]:
     """Claims a job, as a worker does."""
 
     def claim(job_id: str, tenant: str = "local") -> Held:
-        work = Work(desk)
-        (assignment,) = work.claim(desk.job(tenant, job_id).kind, f"{tenant}/{job_id}")
-        return Held(desk, work, assignment)
+        work = Work(job_service)
+        (assignment,) = work.claim(job_service.job(tenant, job_id).kind, f"{tenant}/{job_id}")
+        return Held(job_service, work, assignment)
 
     return claim
 
 
 @pytest.fixture
 def personalized(claim: Callable[..., Held]) -> Callable[..., None]:
-    """Ends a personalising job as a worker does when all went well."""
+    """Ends a personalizing job as a worker does when all went well."""
 
     def end(job_id: str, tenant: str = "local") -> None:
         held = claim(job_id, tenant)

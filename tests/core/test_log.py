@@ -46,7 +46,7 @@ def test_an_exception_is_logged_without_its_text(lines: io.StringIO) -> None:
     try:
         raise ValueError("a portrait of Jane Doe, nude")
     except ValueError:
-        logging.getLogger("test").exception("job.broke")
+        logging.getLogger("test").exception("job.crashed")
     (line,) = read(lines)
     assert line["exception"] == "ValueError"
     assert "test_an_exception" in line["at"][0]

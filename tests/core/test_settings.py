@@ -24,14 +24,6 @@ def test_recognisers_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) ->
     assert load_settings().recognisers == (Path("/models/one.onnx"), Path("two.onnx"))
 
 
-def test_what_is_poor_belongs_to_a_recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDB_POOR_LIKENESS", "0.36")
-    with pytest.raises(SettingsError, match="name one in recognisers"):
-        load_settings()
-    monkeypatch.setenv("HDB_RECOGNISERS", "one.onnx")
-    assert load_settings().poor_likeness == 0.36
-
-
 def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDB_QUEUE_LIMIT", "7")
     assert load_settings(queue_limit=9).queue_limit == 9

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from api.client import Client, Problem
 from deploy.demo import PICTURES_PER_PROMPT, PROMPTS, demonstrate, main
-from deploy.local import DEMO_FACE, LocalService
-from tests.deploy.conftest import FAKE
+from deploy.first_steps import DEMO_FACE
+from deploy.local import LocalService
+from hyperdreambooth.client import Client, Problem
+from tests.harness import FAKE
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_there_are_at_least_six_prompts_of_the_person() -> None:
 
 
 @pytest.mark.process
-def test_the_demo_leaves_sheet_report_pictures_and_weights_and_nobody_in_the_service(
+def test_the_demo_leaves_sheet_report_pictures_and_weights_and_no_subject_in_the_service(
     service: LocalService, tmp_path: Path
 ) -> None:
     with Client(service.url) as client:
@@ -70,11 +71,11 @@ def test_the_command_tells_title_and_detail_of_a_refusal(
 ) -> None:
     monkeypatch.setenv("HDB_ENGINE", FAKE["HDB_ENGINE"])
     status = main(["--face", str(landscape), "--folder", str(tmp_path / "demo"), "--data", str(tmp_path / "data")])
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert status == 1
-    assert said.startswith("No face was found in the photo.\n")
-    assert len(said.splitlines()) == 2
-    assert "Traceback" not in said
+    assert printed.startswith("No face was found in the photo.\n")
+    assert len(printed.splitlines()) == 2
+    assert "Traceback" not in printed
 
 
 def test_the_command_says_when_there_is_no_such_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,9 +43,9 @@ def test_every_manifest_is_in_the_kustomization() -> None:
 
 @pytest.mark.process
 def test_the_api_runs_without_torch() -> None:
-    look = (
-        "import sys, api.app, api.client, core.hyperdreambooth.face;"
+    program = (
+        "import sys, api.server.app, hyperdreambooth.client, core.hyperdreambooth.faces.detection;"
         "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert said.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

@@ -13,9 +13,10 @@ from urllib.request import urlopen
 import pytest
 from PIL import Image
 
-from deploy.local import DEMO_FACE, ROOT, FolderInUse, LocalService, curl_lines
+from deploy.first_steps import DEMO_FACE, curl_lines
+from deploy.local import ROOT, FolderInUse, LocalService
 from deploy.process import ProcessFailed
-from tests.deploy.conftest import FAKE
+from tests.harness import FAKE
 
 pytestmark = pytest.mark.process
 
@@ -29,7 +30,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_the_processes_answer_on_loopback(service: LocalService) -> None:
-    pids = {service.api.pid, service.worker.pid, service.courier.pid, service.redis.pid, os.getpid()}
+    pids = {service.api.pid, service.worker.pid, service.dispatcher.pid, service.redis.pid, os.getpid()}
     assert len(pids) == 5
     with urlopen(f"{service.url}/readyz", timeout=5) as answer:
         assert json.load(answer)["status"] == "ready"
@@ -43,11 +44,11 @@ def test_a_folder_serves_one_service(service: LocalService) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
 def test_the_curl_lines_work_as_pasted(service: LocalService) -> None:
-    upload, watch, generate = curl_lines(service.url, service.folder, DEMO_FACE)
+    upload, wait, generate = curl_lines(service.url, service.folder, DEMO_FACE)
     uploaded = subprocess.run(["bash", "-c", upload], capture_output=True, text=True, check=True)
     assert json.loads(uploaded.stdout)["status"] == "personalizing"
-    watched = subprocess.run(["bash", "-c", watch], capture_output=True, text=True, check=True)
-    assert json.loads(watched.stdout)["status"] == "succeeded"
+    waited = subprocess.run(["bash", "-c", wait], capture_output=True, text=True, check=True)
+    assert json.loads(waited.stdout)["status"] == "succeeded"
     subprocess.run(["bash", "-c", generate], capture_output=True, check=True)
     with Image.open(service.folder / "picture.png") as picture:
         assert picture.format == "PNG"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from api.testing import as_file, drawn_face
+from api.server.testing import as_file, drawn_face
 from deploy.local import ROOT, LocalService
-from tests.deploy.conftest import FAKE
+from tests.harness import FAKE
 
 pytestmark = pytest.mark.process
 ADDRESS = "http://127.0.0.1:8000"
@@ -38,17 +38,17 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).write_bytes(as_file(drawn_face(side)))
     hdb = tmp_path / "bin" / "hdb"
     hdb.parent.mkdir()
-    hdb.write_text(f'#!/bin/sh\nexec {sys.executable} -m api.cli "$@"\n')
+    hdb.write_text(f'#!/bin/sh\nexec {sys.executable} -m hyperdreambooth.cli "$@"\n')
     hdb.chmod(0o755)
     return tmp_path
 
 
 def run(command: list[str], program: str, folder: Path, service: LocalService) -> str:
-    """Run it as somebody would who copied it, but with this service's address; gives its output."""
+    """Run it as if pasted, but with this service's address; returns its output."""
     environ = {
         **os.environ,
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "api" / "client"))),
         "HDB_URL": service.url,
     }
     program = program.replace(ADDRESS, service.url)
@@ -72,12 +72,12 @@ def test_what_is_for_a_shell(document, service, folder):
 
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
 def test_what_is_for_python(document, service, folder):
-    said = run([sys.executable, "-W", "error", "-c"], "\n".join(blocks(document, "python")), folder, service)
-    assert "succeeded" in said
+    printed = run([sys.executable, "-W", "error", "-c"], "\n".join(blocks(document, "python")), folder, service)
+    assert "succeeded" in printed
     assert list(folder.glob("*.png"))
 
 
-def test_afterwards_nobody_is_left(service):
+def test_afterwards_no_subject_is_left(service):
     """Every document ends with deleting what it made."""
-    left = run([sys.executable, "-m", "api.cli"], "subjects", service.folder, service)
+    left = run([sys.executable, "-m", "hyperdreambooth.cli"], "subjects", service.folder, service)
     assert left.splitlines()[1:] == []

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from api import reference
-from api.app import create_app
+import pytest
+
+from api.server import reference
+from api.server.app import create_app
 from core.settings import OF_CLIENTS, PREFIX, Settings
 from deploy.local import ROOT
 
@@ -49,7 +52,22 @@ def test_every_setting_that_a_document_names_is_one():
             assert name in OF_CLIENTS or name.removeprefix(PREFIX).lower() in Settings.model_fields, (document, name)
 
 
-def test_every_link_of_the_documents_leads_somewhere():
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+def documents() -> list[Path]:
+    """Every document of the repository that is written by hand or generated."""
+    folders = [ROOT, ROOT / "docs", ROOT / "docs" / "decisions"]
+    return [page for folder in folders for page in folder.glob("*.md")] + list((ROOT / "core").rglob("README.md"))
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_the_documents_leads_somewhere(document):
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", document.read_text()):
+        page = document.parent / target if target else document
+        assert page.exists(), target
+        if anchor:
+            assert anchor in headings(page), f"{target}#{anchor}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}

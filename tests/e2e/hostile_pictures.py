@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageCms
 
-from api.testing import as_file, drawn_face
+from api.server.testing import as_file, drawn_face
 
 SECRET = b"SECRET-9f2c"
 CLEANED = frozenset({"cleaned"})

@@ -17,10 +17,10 @@ import httpx
 import pytest
 from redis import Redis
 
-from api.client import Client
-from api.testing import as_file, drawn_face
-from core.jobs import JobState
+from api.server.testing import as_file, drawn_face
 from deploy.local import LocalService
+from hyperdreambooth.client import Client
+from hyperdreambooth.schemas import JobStatus
 from worker.testing import Rehearsal, read_diary
 
 pytestmark = pytest.mark.process
@@ -34,7 +34,7 @@ RECEIPTS = ("erasures", "erasing")
 
 @dataclass
 class Scene:
-    """A service, and everything that is known of somebody there."""
+    """A service, and everything that is known of a subject there."""
 
     service: LocalService
     client: Client
@@ -98,7 +98,7 @@ class Scene:
         self.still_nothing()
 
     def still_nothing(self) -> None:
-        """Also not a while later: somebody who was late must not have written anything."""
+        """Also not a while later: a late writer must not have written anything."""
         time.sleep(3.0)
         assert self.found() == []
 
@@ -138,7 +138,7 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def test_of_somebody_with_everything(scene, photo):
+def test_of_a_subject_with_everything(scene, photo):
     subject, job = personalize(scene, photo)
     scene.client.wait(job, timeout=60)
     made = scene.client.generate(subject, PROMPT, n=3, negative_prompt=NEGATIVE)
@@ -150,7 +150,7 @@ def test_of_somebody_with_everything(scene, photo):
     scene.delete(subject)
 
 
-def test_while_personalising(scene, photo):
+def test_while_personalizing(scene, photo):
     scene.play(steps=400, step_seconds=0.05)
     subject, job = personalize(scene, photo)
     until(lambda: scene.client.job(job).step)
@@ -167,7 +167,7 @@ def test_while_generating(scene, photo):
     scene.play(steps=400, step_seconds=0.05)
     made, waiting = (scene.client.generate(subject, PROMPT, negative_prompt=NEGATIVE, seed=seed) for seed in (1, 2))
     scene.ids |= {made.id, waiting.id}
-    until(lambda: scene.client.job(made.id).status is JobState.RUNNING and scene.client.job(made.id).step)
+    until(lambda: scene.client.job(made.id).status is JobStatus.RUNNING and scene.client.job(made.id).step)
     scene.remember(subject)
     scene.delete(subject)
     until(lambda: read_diary(scene.service.folder)[-1]["event"] == "generate.stopped")

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.client import Client
-from api.testing import as_file, drawn_face
+from api.server.testing import as_file, drawn_face
 from deploy.local import LocalService
+from hyperdreambooth.client import Client
 
 pytestmark = pytest.mark.process
 LAST = {"succeeded", "failed", "canceled", "deleted"}
@@ -96,11 +96,11 @@ def test_a_follower_outlives_the_worker_and_the_api(service: LocalService):
         follower.join(timeout=60)
         assert follower.connections > connections
         assert follower.types[-1] == "succeeded"
-        looks = [event["preview"] for event in follower.events if event["type"] == "preview"]
-        assert [look["id"] for look in looks] == [preview["id"], preview["id"], preview["id"].replace("-0", "-1")]
-        pictures = {httpx.get(service.url + look["url"]).content for look in looks}
+        previews = [event["preview"] for event in follower.events if event["type"] == "preview"]
+        assert [each["id"] for each in previews] == [preview["id"], preview["id"], preview["id"].replace("-0", "-1")]
+        pictures = {httpx.get(service.url + each["url"]).content for each in previews}
         assert len(pictures) == 2, "who was told of the first one can still have it"
-        assert client.subject(subject.id).preview.id == looks[-1]["id"]
+        assert client.subject(subject.id).preview.id == previews[-1]["id"]
         assert follower.events[-1]["job"]["attempt"] == 2
         assert [event["version"] for event in follower.events] == list(range(1, len(follower.events) + 1))
         assert len(set(follower.ids)) == len(follower.ids)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.testing import as_file
+from api.server.testing import as_file
 from deploy.local import LocalService
 from tests.e2e.hostile_pictures import SECRET, Hostile, corpus, face
 
@@ -52,7 +52,7 @@ class Server:
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
     def seconds(self) -> float:
-        """Processor seconds so far: what somebody else does on this machine does not count."""
+        """Processor seconds so far: what another process does on this machine does not count."""
         fields = self._process("stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
@@ -139,7 +139,7 @@ def test_many_at_once_take_no_more(server):
 
 
 def test_many_large_uploads_at_once_take_no_more(server):
-    """They share their room: the others wait, or are told to come again."""
+    """They share the memory budget: the others wait, or are told to come again."""
     photo = ("me.jpg", b"\xff\xd8\xff" + bytes(9 * 2**20), "image/jpeg")
 
     def post(key: int) -> httpx.Response:

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.client import Client
-from api.testing import as_file, drawn_face
+from api.server.testing import as_file, drawn_face
 from deploy.local import LocalService
+from hyperdreambooth.client import Client
 from worker.testing import read_diary
 
 pytestmark = pytest.mark.process

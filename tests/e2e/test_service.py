@@ -12,12 +12,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from api.client import Client, JobFailed, Problem
-from api.schemas import SubjectAnswer
-from api.testing import as_file, drawn_face, side_by_side
-from core.jobs import JobState
+from api.server.testing import as_file, drawn_face, side_by_side
 from core.settings import EMBEDDED_BUNDLE
-from deploy.local import DEMO_FACE, LocalService
+from deploy.first_steps import DEMO_FACE
+from deploy.local import LocalService
+from hyperdreambooth.client import Client, JobFailed, Problem
+from hyperdreambooth.schemas import JobStatus, SubjectAnswer
 from worker.testing import read_diary
 
 pytestmark = pytest.mark.process
@@ -46,9 +46,9 @@ def photo() -> bytes:
 
 
 def stored(service: LocalService) -> list[Path]:
-    """All that is stored, but for what names nobody: what was used, the base model, and answers that were blanked."""
-    store, of_nobody = service.folder / "store", ("usage", "bundles", "idempotency")
-    return [path for path in store.rglob("*") if path.is_file() and path.relative_to(store).parts[0] not in of_nobody]
+    """All that is stored, but for what names no subject: usage, the base model, and erased responses."""
+    store, unnamed = service.folder / "store", ("usage", "bundles", "idempotency")
+    return [path for path in store.rglob("*") if path.is_file() and path.relative_to(store).parts[0] not in unnamed]
 
 
 def until(condition, seconds: float = 20.0) -> None:
@@ -62,7 +62,7 @@ def test_from_photo_to_pictures(service, client, photo):
     subject = client.create_subject(photo, consent=True, name="Nobody", steps=5)
     seen = []
     client.wait(subject.job_id, on_progress=seen.append, timeout=60)
-    assert seen[-1].status is JobState.SUCCEEDED
+    assert seen[-1].status is JobStatus.SUCCEEDED
     ready = client.subject(subject.id)
     assert (ready.status, ready.photos_kept) == ("ready", 0)
     assert len(client.weights(subject.id)) == ready.weights.bytes
@@ -93,7 +93,7 @@ def test_a_subject_deleted_while_its_job_runs_leaves_nothing(service, client, ph
 def test_a_running_job_can_be_called_off(service, client, photo):
     (service.folder / "rehearsal.json").write_text(SLOWLY)
     subject = client.create_subject(photo, consent=True)
-    until(lambda: client.job(subject.job_id).status is JobState.RUNNING)
+    until(lambda: client.job(subject.job_id).status is JobStatus.RUNNING)
     client.cancel(subject.job_id)
     with pytest.raises(JobFailed, match="canceled"):
         client.wait(subject.job_id, timeout=20)
@@ -152,7 +152,7 @@ def test_bad_requests_are_refused_and_not_stored(service, asked, status, code):
     assert stored(service) == before
 
 
-def test_those_who_wait_hold_up_nobody(service, client, photo):
+def test_those_who_wait_hold_up_no_one_else(service, client, photo):
     (service.folder / "rehearsal.json").write_text(SLOWLY)
     subject = client.create_subject(photo, consent=True)
     waiters = [threading.Thread(target=client.job, args=(subject.job_id,), kwargs={"wait": 2}) for _ in range(30)]
@@ -220,7 +220,7 @@ def opens_in_a_plain_pipeline(bundle: Path, files: dict[str, bytes], folder: Pat
 
 
 def picture_of(client: Client, photo: bytes | Path, *, side: int) -> SubjectAnswer:
-    """Personalises and generates; the pictures are what they were asked to be, and the same when asked again."""
+    """Personalizes and generates; the pictures are what they were asked to be, and the same when asked again."""
     subject = client.create_subject(photo, consent=True)
     client.wait(subject.job_id, timeout=900)
     asked = [client.generate(subject.id, "a [V] face", n=2, seed=1, steps=5) for _ in range(2)]

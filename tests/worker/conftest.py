@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from PIL import Image as Picture
 
-from core.broker import LocalRedis, connect
-from core.jobs import Consent, GenerateRequest, Job, JobKind, Jobs, Subject
+from core.jobs.claims import Work
 from core.jobs.ledger import Ledger, Limits
-from core.jobs.reaper import Reaper
-from core.jobs.work import Work
+from core.jobs.service import Jobs
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.records import Consent, GenerateRequest, Job, JobKind, Subject
 from core.settings import Settings
-from core.testing import MemoryBell, MemoryStore
+from core.testing import MemoryNotifier, MemoryStore
 from worker.lease import Patience
-from worker.tasks import Answerer, BatchLimits
+from worker.maintenance import Maintenance
+from worker.runner import BatchLimits, JobRunner
 from worker.testing import FakeEngine, Rehearsal, read_diary
 
 
@@ -28,19 +30,19 @@ def photo(side: int = 8) -> bytes:
 
 @dataclass
 class Shop:
-    """Desk and worker in one process, over a real Redis, a store in memory and a fake engine."""
+    """ServiceHarness and worker in one process, over a real Redis, a store in memory and a fake engine."""
 
     ledger: Ledger
     folder: Path
 
     def __post_init__(self) -> None:
         self.store = MemoryStore()
-        self.bell = MemoryBell()
-        self.jobs = Jobs(self.store, self.ledger, self.bell)
-        self.reaper = Reaper(self.jobs)
+        self.notifier = MemoryNotifier()
+        self.jobs = Jobs(self.store, self.ledger, self.notifier)
+        self.maintenance = Maintenance(self.jobs)
         self.engine = FakeEngine(Settings(data_dir=self.folder))
         self.stop = False
-        self.answerer = Answerer(
+        self.runner = JobRunner(
             Work(self.jobs, patience=0.0),
             self.engine,
             told_to_stop=lambda: self.stop,
@@ -62,12 +64,12 @@ class Shop:
         return self.jobs.create_generation("local", request)
 
     def answer(self, job: Job) -> int:
-        return self.answerer.answer(job.kind, job.ref)
+        return self.runner.answer(job.kind, job.ref)
 
     def answer_all(self, kind: JobKind = JobKind.GENERATE) -> list[int]:
         """Answer bells until nothing is left to do; gives how many jobs each of them took."""
         taken = []
-        while count := self.answerer.answer(kind, ""):
+        while count := self.runner.answer(kind, ""):
             taken.append(count)
         return taken
 
@@ -92,12 +94,6 @@ class Shop:
             return beat(*args, **kwargs)  # type: ignore[arg-type]
 
         self.ledger.beat = acting  # type: ignore[method-assign,assignment]
-
-
-@pytest.fixture(scope="session")
-def local_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
-    with LocalRedis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import BundleError, InvalidInput, JobCanceled, SettingsError, WeightsRefused
 from core.settings import Settings
-from tests.core.hyperdreambooth.test_onnx_recogniser import tiny_model
+from tests.core.hyperdreambooth.faces.test_onnx_recogniser import tiny_model
 from worker.engine import Engine, Part, Personalized, PersonalizeOptions, Row, load_engine
 
 pytestmark = pytest.mark.slow
@@ -68,24 +68,17 @@ def test_a_photo_becomes_weights_step_by_step(engine: Engine) -> None:
     assert "finetune" in made.seconds
 
 
-def test_nobody_judges_likeness_without_a_recogniser(engine: Engine) -> None:
+def test_without_a_recogniser_there_is_no_likeness(engine: Engine) -> None:
     made = personalized(engine)
-    assert (made.likeness, made.likeness_by, made.tries) == (None, {}, 1)
+    assert (made.likeness, made.likeness_by) == (None, {})
 
 
-def test_the_operators_recognisers_judge_likeness(bundle_folder: Path, tmp_path: Path) -> None:
+def test_the_operators_recognisers_measure_likeness(bundle_folder: Path, tmp_path: Path) -> None:
     files = tuple(tiny_model(tmp_path, name=name) for name in ("one", "two"))
     engine = load_engine(Settings(bundle=str(bundle_folder), device="cpu", recognisers=files))
     made = personalized(engine)
     assert set(made.likeness_by) == {"one", "two"}
     assert made.likeness == pytest.approx(made.likeness_by["one"])
-    assert made.tries == 1
-
-
-def test_the_first_of_the_operators_recognisers_says_what_is_poor(bundle_folder: Path, tmp_path: Path) -> None:
-    files = tuple(tiny_model(tmp_path, name=name) for name in ("one", "two"))
-    settings = Settings(bundle=str(bundle_folder), device="cpu", recognisers=files, poor_likeness=1)
-    assert personalized(load_engine(settings)).tries == 2
 
 
 def test_recognisers_that_cannot_be_told_apart_or_opened_are_refused(bundle_folder: Path, tmp_path: Path) -> None:

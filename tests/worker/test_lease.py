@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.broker import LocalRedis, connect
-from core.jobs import Job, JobKind, JobState
+from core.jobs.claims import Assignment, Work
 from core.jobs.ledger import Ledger, Limits
-from core.jobs.work import Assignment, Work
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.records import Job, JobKind, JobState
 from core.settings import Settings
 from worker.lease import Lease, Patience
 
@@ -142,7 +143,7 @@ def test_a_thread_of_the_lease_ends_with_it(shop: Shop, hold, left: list[int]) -
 
 
 def test_a_result_waits_for_redis_to_come_back(shop: Shop, local_redis: LocalRedis) -> None:
-    shop.answerer._work.patience = 30.0
+    shop.runner._work.patience = 30.0
     _, job = shop.new_subject()
     finish = shop.ledger.finish
 

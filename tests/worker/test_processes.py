@@ -16,12 +16,13 @@ import psutil
 import pytest
 from PIL import Image as Picture
 
-from core.broker import LocalRedis
-from core.jobs import Consent, GenerateRequest, GenerateResult, Job, JobState, SubjectStatus, open_jobs, usage
-from core.jobs.batches import Batches
-from core.jobs.drafting import Draft
-from core.jobs.model import ItemStatus
+from core.batches.service import Batches
+from core.batches.upload import BatchUpload
+from core.jobs.service import open_jobs
+from core.queue.local_redis import LocalRedis
+from core.records import Consent, GenerateRequest, GenerateResult, ItemStatus, Job, JobState, SubjectStatus
 from core.settings import load_settings
+from core.tenants import usage
 from worker.testing import Rehearsal, read_diary
 
 pytestmark = pytest.mark.process
@@ -30,13 +31,13 @@ QUICK = {
     "engine": "worker.testing:FakeEngine",
     "lease_seconds": 1.5,
     "reap_seconds": 0.2,
-    "ring_again_seconds": 2.0,
+    "notify_again_seconds": 2.0,
     "stop_grace": 1.0,
 }
 
 
 class Crew:
-    """A desk in this process, and workers in processes of their own."""
+    """A harness in this process, and workers in processes of their own."""
 
     def __init__(self, redis: LocalRedis, folder: Path) -> None:
         self.folder = folder
@@ -250,7 +251,7 @@ def test_a_batch_outlives_its_worker_and_an_empty_redis(crew: Crew) -> None:
     subject = crew.jobs.subject("local", crew.until_over(crew.personalize()).subject_id)
     crew.until(lambda: crew.jobs.subject("local", subject.id).weights)
     crew.rehearse(steps=5, step_seconds=0.02)
-    draft = Draft(crew.jobs, "local", open_limit=1)
+    draft = BatchUpload(crew.jobs, "local", open_limit=1)
     for index in range(60):
         draft.add(GenerateRequest(subject_id=subject.id, prompt="a [V] face", seed=index))
     batch, batches = draft.commit().batch, Batches(crew.jobs)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from api.cli.program import main
+from hyperdreambooth.cli.program import main
 
 
 class Done(NamedTuple):

@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
+import httpx
 import pytest
 from PIL import Image
 
-from core.jobs.batches import Batches
-from core.jobs.feeding import Feeder
+from core.batches.scheduler import BatchScheduler
+from core.batches.service import Batches
+from hyperdreambooth.cli.program import main
+from hyperdreambooth.client import GenerateOptions
+from tests.api.conftest import job_document
 
 
 @pytest.fixture
 def at_once(monkeypatch, personalized, generated):
-    """A worker that has done a job by the time that somebody waits for it."""
-    from api.client import Client
+    """A worker that has done a job by the time it is waited for."""
+    from hyperdreambooth.client import Client
 
     wait = Client.wait
 
@@ -25,24 +30,24 @@ def at_once(monkeypatch, personalized, generated):
     monkeypatch.setattr(Client, "wait", work_and_wait)
 
 
-def test_personalize_prints_the_subjects_id(hdb, me, at_once, desk):
+def test_personalize_prints_the_subjects_id(hdb, me, at_once, job_service):
     done = hdb("personalize", me, me, "--consent", "--name", "Ada", "--steps", "7", "--class-noun", "man")
     assert done.status == 0
-    subject = desk.subject("local", done.out.strip())
+    subject = job_service.subject("local", done.out.strip())
     assert (subject.name, subject.class_noun, subject.status) == ("Ada", "man", "ready")
 
 
-def test_more_photos_make_a_new_job(hdb, me, at_once, desk, subject_id):
-    before = desk.subject("local", subject_id)
+def test_more_photos_make_a_new_job(hdb, me, at_once, job_service, subject_id):
+    before = job_service.subject("local", subject_id)
     done = hdb("photos", subject_id, me, me, "--consent", "--keep-photos", "--steps", "5")
     assert (done.status, done.out) == (0, f"{subject_id}\n")
-    after = desk.subject("local", subject_id)
+    after = job_service.subject("local", subject_id)
     assert (after.job_id != before.job_id, after.photos_sent, len(after.photos)) == (True, 3, 2)
 
 
-def test_without_waiting_it_is_the_same_id(hdb, me, desk):
+def test_without_waiting_it_is_the_same_id(hdb, me, job_service):
     done = hdb("personalize", me, "--consent", "--no-wait")
-    assert desk.subject("local", done.out.strip()).status == "personalizing"
+    assert job_service.subject("local", done.out.strip()).status == "personalizing"
 
 
 def test_generate_writes_pictures_and_prints_where(hdb, subject_id, at_once):
@@ -56,7 +61,7 @@ def test_generate_writes_pictures_and_prints_where(hdb, subject_id, at_once):
             assert (file.parent, picture.format) == (Path("out"), "WEBP")
 
 
-def test_a_job_is_shown_waited_for_and_fetched(hdb, subject_id, generated):
+def test_a_job_is_displayed_waited_for_and_fetched(hdb, subject_id, generated):
     job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
     assert hdb("job", job).out == f"{job}  generate  queued  0 before it\n"
     refused = hdb("job", job, "-o", "out")
@@ -96,14 +101,14 @@ def items(tmp_path, subject_id):
 
 
 @pytest.fixture
-def worked(desk, generated):
+def worked(job_service, generated):
     """Does what is left of a batch of two."""
 
     def work(batch):
-        Feeder(desk, pass_seconds=60).feed()
+        BatchScheduler(job_service, pass_seconds=60).feed()
         for number in range(2):
-            generated(Batches(desk).read("local", batch).batch.job_id(number))
-        Feeder(desk, pass_seconds=60).feed()
+            generated(Batches(job_service).read("local", batch).batch.job_id(number))
+        BatchScheduler(job_service, pass_seconds=60).feed()
         return batch
 
     return work
@@ -116,8 +121,8 @@ def test_a_batch_leaves_pictures_and_results(hdb, items, worked):
     results, *pictures = done.out.splitlines()
     assert (results, len(pictures)) == ("out/results.jsonl", 2)
     assert all(Path(picture).is_file() for picture in pictures)
-    told = [json.loads(line) for line in Path(results).read_text().splitlines()]
-    assert [item["status"] for item in told] == ["succeeded", "succeeded", "invalid"]
+    written = [json.loads(line) for line in Path(results).read_text().splitlines()]
+    assert [item["status"] for item in written] == ["succeeded", "succeeded", "invalid"]
     assert done.status == 1
     assert "batch          3 of 3" in done.err
     assert "\nline 3: " in done.err
@@ -133,7 +138,7 @@ def test_ctrl_c_leaves_a_batch_alone(hdb, items, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("api.client.Client.wait_for_batch", interrupt)
+    monkeypatch.setattr("hyperdreambooth.client.Client.wait_for_batch", interrupt)
     done = hdb("batch", items)
     assert done.status == 130
     assert done.err.startswith("It goes on: hdb batch bat_")
@@ -145,7 +150,7 @@ def test_subjects_are_a_table(hdb, subject_id):
     assert row.split()[:4] == [subject_id, "ready", "-", "0.50"]
 
 
-def test_jobs_are_a_table(hdb, subject_id, claim, desk):
+def test_jobs_are_a_table(hdb, subject_id, claim, job_service):
     job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
     claim(job).at("generate", 3, 30)
     head, first, second = hdb("jobs").out.splitlines()
@@ -170,3 +175,74 @@ def test_delete_says_what_is_gone(hdb, subject_id):
     done = hdb("delete", subject_id)
     assert (done.status, done.out) == (0, f"{subject_id} and what its 1 jobs made are erased.\n")
     assert hdb("subjects").out.splitlines()[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["subjects"], ["subjects", "list"]),
+        (["subjects", "--json"], ["subjects", "list", "--json"]),
+        (["jobs", "-n", "1"], ["jobs", "list", "-n", "1"]),
+        (["batches"], ["batches", "list"]),
+    ],
+)
+def test_a_noun_alone_lists(hdb, subject_id, short, long):
+    assert hdb(*short) == hdb(*long)
+    assert hdb(*long).status == 0
+
+
+def test_subjects_have_all_their_verbs(hdb, me, at_once, subject_id):
+    made = hdb("subjects", "create", me, "--consent", "--name", "Ada").out.strip()
+    assert hdb("subjects", "show", made).out == f"{made}  ready  Ada  likeness 0.50\n"
+    assert hdb("subjects", "add-photos", made, me, "--consent").out == f"{made}\n"
+    assert hdb("subjects", "weights", made, "-o", "ada.lidb").out == "ada.lidb\n"
+    assert hdb("subjects", "delete", made).out.startswith(f"{made} and what its")
+    assert json.loads(hdb("subjects", "--json").out)["id"] == subject_id
+
+
+def test_a_job_that_is_waited_for_leaves_its_pictures(hdb, subject_id, generated):
+    job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
+    generated(job)
+    done = hdb("jobs", "wait", job, "-o", "out")
+    first, file = done.out.splitlines()
+    assert first == hdb("jobs", "show", job).out.strip() == f"{job}  generate  succeeded"
+    assert Path(file).is_file()
+
+
+def test_the_events_of_a_job_that_is_over(hdb, subject_id, generated):
+    job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
+    generated(job)
+    lines = [line.split() for line in hdb("jobs", "events", job).out.splitlines()]
+    assert (lines[0][1], lines[-1][1]) == ("queued", "succeeded")
+    after = hdb("jobs", "events", job, "--after", lines[-2][0], "--json").out.splitlines()
+    assert [json.loads(line)["type"] for line in after] == ["succeeded"]
+
+
+def test_batches_have_all_their_verbs(hdb, items, worked):
+    batch = hdb("batches", "create", items, "--no-wait").out.strip()
+    assert hdb("batches", "show", batch).out == f"{batch}  running  3 items, 2 queued, 1 invalid\n"
+    head, row = hdb("batches", "list").out.splitlines()
+    assert head.split() == ["ID", "STATUS", "OVER", "SUCCEEDED", "CREATED"]
+    assert row.split()[:6] == [batch, "running", "1", "of", "3", "0"]
+    done = hdb("batches", "results", batch, "--no-wait", "-o", "early")
+    assert done.out == "early/results.jsonl\n"
+    worked(batch)
+    assert len(hdb("batches", "results", batch, "-o", "out").out.splitlines()) == 3
+    assert hdb("batches", "delete", batch).out.startswith(f"{batch}, its prompts")
+    assert hdb("batches", "show", batch).status == 1
+
+
+def test_every_option_of_a_generation_is_a_flag():
+    values = {int: 7, float: 1.5, str: "rain", Literal: "preview"}
+    kinds = {name: get_args(hint)[0] for name, hint in get_type_hints(GenerateOptions).items()}
+    options = {name: values[get_origin(kind) or kind] for name, kind in kinds.items()}
+    sent = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(202, json=job_document())
+
+    flags = [f"--{name.replace('_', '-')}={value}".replace("--n=", "-n") for name, value in options.items()]
+    argv = ["generate", "sub_x", "a [V] face", "--no-wait", *flags]
+    assert main(argv, transport=httpx.MockTransport(answer)) == 0
+    assert sent == [{"subject_id": "sub_x", "prompt": "a [V] face", **options}]

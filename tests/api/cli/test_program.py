@@ -8,10 +8,11 @@ import sys
 import httpx
 import pytest
 
-from api.cli.program import main
+import hyperdreambooth
 from core.errors import NoFace
+from hyperdreambooth.cli.program import main
 
-NOBODY = "sub_" + "0" * 25
+UNKNOWN = "sub_" + "0" * 25
 
 
 @pytest.mark.parametrize(
@@ -21,13 +22,17 @@ NOBODY = "sub_" + "0" * 25
         ("dance",),
         ("personalize", "nothing.jpg", "--consent"),
         ("personalize", __file__),
-        ("generate", NOBODY),
+        ("generate", UNKNOWN),
         ("generate", "a=1,b", "a [V] face"),
         ("batch", "nothing.jsonl"),
-        ("weights", NOBODY, "--format", "pickle"),
+        ("weights", UNKNOWN, "--format", "pickle"),
         ("subjects", "--url", "http://faces.example:port"),
         ("subjects", "--api-key", "schlüssel"),
         ("keys",),
+        ("jobs", "dance"),
+        ("jobs", "--json", "show", "job_x"),
+        ("batches", "results"),
+        ("subjects", "--status", "ready"),
     ],
 )
 def test_a_wrong_command_line_is_a_2(hdb, argv):
@@ -41,15 +46,15 @@ def test_what_the_service_refuses_is_a_1_with_its_reason(hdb, me, finder):
     finder.refusal = NoFace("Send a photo with a face in it.")
     done = hdb("personalize", me, "--consent")
     assert done == (1, "", "hdb: No face was found in the photo.\nSend a photo with a face in it.\n")
-    done = hdb("generate", NOBODY, "a [V] face")
-    assert (done.status, done.err) == (1, f"hdb: There is no such subject.\nThere is no subject {NOBODY}.\n")
+    done = hdb("generate", UNKNOWN, "a [V] face")
+    assert (done.status, done.err) == (1, f"hdb: There is no such subject.\nThere is no subject {UNKNOWN}.\n")
 
 
-def test_a_mistake_of_the_service_is_named_for_those_who_run_it(hdb, desk, monkeypatch):
+def test_a_mistake_of_the_service_is_named_for_those_who_run_it(hdb, job_service, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(desk, "subjects", fail)
+    monkeypatch.setattr(job_service, "subjects", fail)
     done = hdb("subjects")
     assert done.status == 1
     assert "secret" not in done.err
@@ -57,8 +62,7 @@ def test_a_mistake_of_the_service_is_named_for_those_who_run_it(hdb, desk, monke
 
 
 def test_a_service_that_is_not_there_is_a_1(capsys, monkeypatch):
-    monkeypatch.setattr("api.client.retry.time.sleep", lambda _: None, raising=False)
-    monkeypatch.setattr("api.client.sync.time.sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
 
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused")
@@ -67,8 +71,8 @@ def test_a_service_that_is_not_there_is_a_1(capsys, monkeypatch):
     assert capsys.readouterr().err == "hdb: The service cannot be reached.\nIs it running? (Connection refused)\n"
 
 
-def test_a_job_that_fails_is_a_1(hdb, desk, claim, me):
-    job = desk.subject("local", hdb("personalize", me, "--consent", "--no-wait").out.strip()).job_id
+def test_a_job_that_fails_is_a_1(hdb, job_service, claim, me):
+    job = job_service.subject("local", hdb("personalize", me, "--consent", "--no-wait").out.strip()).job_id
     held = claim(job)
     held.work.fail(held.assignment, NoFace("Send a photo with a face in it."))
     done = hdb("job", job, "--wait")
@@ -80,7 +84,7 @@ def test_ctrl_c_is_a_130_and_says_that_the_job_goes_on(hdb, me, monkeypatch):
     def interrupt(self, job, **_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("api.client.Client.wait", interrupt)
+    monkeypatch.setattr("hyperdreambooth.client.Client.wait", interrupt)
     done = hdb("personalize", me, "--consent")
     assert (done.status, done.out) == (130, "")
     assert done.err.startswith("It goes on: hdb job job_")
@@ -116,23 +120,34 @@ def test_the_address_and_the_key_come_from_flags_or_the_environment(capsys, monk
     ]
 
 
+def test_keys_without_the_service_are_a_sentence(hdb, monkeypatch):
+    monkeypatch.setattr("hyperdreambooth.cli.keys.MODULE", "api.elsewhere.keys")
+    done = hdb("keys", "list")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("hdb: hdb keys works only beside the service")
+
+
+def test_the_version_is_the_packages(hdb):
+    assert hdb("--version").out == f"{hyperdreambooth.__version__}\n"
+
+
 def run_python(program: str) -> subprocess.Popen[str]:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True, env=environ)
 
 
 def test_the_program_starts_without_the_queue_and_the_store():
-    """They take most of a second, and whoever only makes pictures has no use for them."""
+    """They take most of a second, and a command that only makes pictures does not need them."""
     heavy = "{'redis', 'celery', 'boto3', 'fastapi', 'torch', 'numpy'}"
-    with run_python(f"import sys, api.cli.program; print(*{heavy} & {{*sys.modules}})") as running:
+    with run_python(f"import sys, hyperdreambooth.cli.program; print(*{heavy} & {{*sys.modules}})") as running:
         assert running.communicate() == ("\n", "")
 
 
-def test_output_that_nobody_reads_is_no_error():
+def test_output_that_is_not_read_is_no_error():
     program = """if True:
         import sys
-        from api.cli import commands, program
-        commands.subjects = lambda *_: sys.stdout.write("x" * 10_000_000)
+        from hyperdreambooth.cli import program, subjects
+        subjects.list_all = lambda *_: sys.stdout.write("x" * 10_000_000)
         sys.exit(program.main(["subjects"]))
     """
     with run_python(program) as running:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from api.cli.progress import ProgressLine
-from api.schemas import JobAnswer
+from hyperdreambooth.cli.progress import ProgressLine
+from hyperdreambooth.schemas import JobAnswer
 from tests.api.conftest import job_document
 
 
@@ -29,10 +29,10 @@ def run(out: io.StringIO) -> str:
 
 
 def test_it_is_one_line_on_a_terminal():
-    shown = run(Terminal())
-    assert shown.count("\n") == 2
-    assert "waiting        2 before it" in shown
-    assert f"[{'#' * 28}] 40 of 40" in shown
+    output = run(Terminal())
+    assert output.count("\n") == 2
+    assert "waiting        2 before it" in output
+    assert f"[{'#' * 28}] 40 of 40" in output
 
 
 def test_it_is_a_line_now_and_then_elsewhere():

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from api.dependencies import the_resolver
-from core.jobs.messages import Attempt
-from core.jobs.webhooks import Webhooks
+from api.server.dependencies import the_resolver
+from core.webhooks.records import Attempt
+from core.webhooks.registry import Webhooks
 
 URL = "https://hooks.example.com/in"
 
@@ -24,7 +24,7 @@ def made(hdb):
 
 def test_a_webhook_is_made_and_its_secret_said_once(hdb):
     done = hdb("webhooks", "create", URL, "--event", "job.failed", "--event", "job.succeeded", "--description", "mine")
-    assert (done.status, done.err) == (0, "Keep this secret now: it cannot be shown again.\n")
+    assert (done.status, done.err) == (0, "Keep this secret now: it cannot be read again.\n")
     identifier, secret = done.out.split()
     assert secret.startswith("whsec_")
     (known,) = hdb("webhooks", "list", "--json").out.splitlines()
@@ -36,7 +36,7 @@ def test_a_webhook_is_made_and_its_secret_said_once(hdb):
     assert secret not in row + known
 
 
-def test_a_test_message_and_what_became_of_it(hdb, made, desk):
+def test_a_test_message_and_what_became_of_it(hdb, made, job_service):
     done = hdb("webhooks", "test", made)
     message = done.out.strip()
     assert message.startswith("msg_")
@@ -44,7 +44,7 @@ def test_a_test_message_and_what_became_of_it(hdb, made, desk):
     head, row = hdb("webhooks", "deliveries", made).out.splitlines()
     assert head.split() == ["ID", "TYPE", "STATUS", "ATTEMPTS", "LAST", "NEXT"]
     assert row.split()[:5] == [message, "webhook.test", "pending", "0", "-"]
-    webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
+    webhooks = Webhooks(job_service.archive.store, job_service.ledger.redis)
     tried = (Attempt(at=1.0, seconds=0.1, error="TLS failed"), Attempt(at=2.0, seconds=0.1, status=503))
     delivery = webhooks.delivery("local", made, message)
     for attempts, last in ((tried[:1], "1         TLS failed"), (tried, "2         503")):
@@ -52,8 +52,8 @@ def test_a_test_message_and_what_became_of_it(hdb, made, desk):
         assert last in hdb("webhooks", "deliveries", made, "-n", "1").out
 
 
-def test_a_disabled_one_says_so(hdb, made, desk):
-    webhooks = Webhooks(desk.archive.store, desk.ledger.redis)
+def test_a_disabled_one_says_so(hdb, made, job_service):
+    webhooks = Webhooks(job_service.archive.store, job_service.ledger.redis)
     webhooks.disable(webhooks.get("local", made))
     assert hdb("webhooks", "list").out.splitlines()[1].split()[1] == "disabled"
     refused = hdb("webhooks", "test", made)
@@ -63,19 +63,19 @@ def test_a_disabled_one_says_so(hdb, made, desk):
     assert hdb("webhooks", "test", made).status == 0
 
 
-def test_a_secret_is_changed(hdb, made, desk):
+def test_a_secret_is_changed(hdb, made, job_service):
     done = hdb("webhooks", "rotate", made)
     assert done.out.startswith("whsec_")
     assert "The old one counts until 20" in done.err
     at_once = hdb("webhooks", "rotate", made, "--overlap-hours", "0")
     assert "The old one counts no more." in at_once.err
-    webhook = Webhooks(desk.archive.store, desk.ledger.redis).get("local", made)
+    webhook = Webhooks(job_service.archive.store, job_service.ledger.redis).get("local", made)
     assert (webhook.secret, webhook.former) == (at_once.out.strip(), ())
 
 
 def test_a_deleted_one_is_gone(hdb, made):
     done = hdb("webhooks", "delete", made)
-    assert (done.status, done.out, done.err) == (0, "", f"{made} is told nothing any more.\n")
+    assert (done.status, done.out, done.err) == (0, "", f"{made} gets nothing any more.\n")
     assert hdb("webhooks", "delete", made).status == 1
     assert len(hdb("webhooks", "list").out.splitlines()) == 1
 

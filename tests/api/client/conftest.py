@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from api.client import AsyncClient, Client
+from hyperdreambooth.client import AsyncClient, Client
 
 
 class Patiently:

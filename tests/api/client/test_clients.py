@@ -10,12 +10,11 @@ import anyio
 import httpx
 import pytest
 
-from api.client import AsyncClient, Client, JobFailed, Problem, Retry
-from api.dependencies import the_resolver
-from core.jobs import JobKind, JobState
-from core.jobs.batches import Batches
-from core.jobs.feeding import Feeder
-from core.jobs.model import ItemStatus
+from api.server.dependencies import the_resolver
+from core.batches.scheduler import BatchScheduler
+from core.batches.service import Batches
+from hyperdreambooth.client import AsyncClient, Client, JobFailed, Problem, Retry
+from hyperdreambooth.schemas import ItemStatus, JobKind, JobStatus
 from tests.api.conftest import job_document
 
 ONCE = Retry(tries=1)
@@ -29,7 +28,7 @@ def remote(connect, address) -> Any:
 
 def test_both_have_the_same_methods():
     def methods(kind):
-        return {name: found for name, found in vars(kind).items() if not name.startswith("_")}
+        return {name: found for name, found in inspect.getmembers(kind, callable) if not name.startswith("_")}
 
     blocking, other = methods(Client), methods(AsyncClient)
     assert set(blocking) - {"close"} == set(other) - {"aclose"}
@@ -43,8 +42,8 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     subject = remote.create_subject(file, consent=True, name="Ada", steps=7)
     personalized(subject.job_id)
     seen: list[Any] = []
-    assert remote.wait(subject, on_progress=seen.append).status is JobState.SUCCEEDED
-    assert [job.status for job in seen] == [JobState.SUCCEEDED]
+    assert remote.wait(subject, on_progress=seen.append).status is JobStatus.SUCCEEDED
+    assert [job.status for job in seen] == [JobStatus.SUCCEEDED]
     assert remote.subject(subject).weights.bytes == 7
     assert remote.weights(subject.id) == b"refined"
     job = remote.generate(subject, "a [V] face", n=2, seed=1)
@@ -55,7 +54,7 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     assert remote.image(images[0].id, kind="webp")[8:12] == b"WEBP"
     assert [found.id for found in remote.subjects()] == [subject.id]
     assert [found.id for found in remote.jobs()] == [job.id, subject.job_id]
-    assert [found.id for found in remote.jobs(kind=JobKind.GENERATE, status=JobState.SUCCEEDED, subject=subject)] == [
+    assert [found.id for found in remote.jobs(kind=JobKind.GENERATE, status=JobStatus.SUCCEEDED, subject=subject)] == [
         job.id
     ]
     assert [event.type for event in remote.events(job)][-1] == "succeeded"
@@ -64,9 +63,8 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
     assert remote.delete_subject(subject).job_ids == sorted([subject.job_id, job.id])
 
 
-def test_batches(remote, subject_id, desk, generated, monkeypatch):
-    monkeypatch.setattr("api.client.sync.BATCH_INTERVAL", 0.01)
-    monkeypatch.setattr("api.client.aio.BATCH_INTERVAL", 0.01)
+def test_batches(remote, subject_id, job_service, generated, monkeypatch):
+    monkeypatch.setattr("hyperdreambooth.client.waiting.BATCH_INTERVAL", 0.01)
     own = {"subject_id": subject_id, "prompt": "a [V] face", "custom_id": "own", "n": 1}
     batch = remote.create_batch(["a [V] face", "a sketch of a [V] face"], [subject_id], items=[own], n=2, seed=7)
     assert (batch.counts.total, batch.counts.queued) == (3, 3)
@@ -75,10 +73,10 @@ def test_batches(remote, subject_id, desk, generated, monkeypatch):
     def work(now):
         seen.append(now.counts.succeeded)
         if len(seen) == 1:
-            Feeder(desk, pass_seconds=60).feed()
+            BatchScheduler(job_service, pass_seconds=60).feed()
             for number in range(3):
-                generated(Batches(desk).read("local", batch.id).batch.job_id(number))
-            Feeder(desk, pass_seconds=60).feed()
+                generated(Batches(job_service).read("local", batch.id).batch.job_id(number))
+            BatchScheduler(job_service, pass_seconds=60).feed()
 
     assert remote.wait_for_batch(batch, on_progress=work, timeout=30).status == "completed"
     assert (seen[0], seen[-1]) == (0, 3)
@@ -125,19 +123,19 @@ def test_webhooks(remote, client):
     assert remote.webhooks() == []
 
 
-def test_lists_are_read_to_their_end(remote, client, desk, photo, monkeypatch):
-    monkeypatch.setattr("api.client.call.PAGE", 2)
-    desk.ledger.limits = desk.ledger.limits.__class__(queue_limit=10)
+def test_lists_are_read_to_their_end(remote, client, job_service, photo, monkeypatch):
+    monkeypatch.setattr("hyperdreambooth.client.request.PAGE_SIZE", 2)
+    job_service.ledger.limits = job_service.ledger.limits.__class__(queue_limit=10)
     made = [remote.create_subject(photo, consent=True).id for _ in range(5)]
     assert [subject.id for subject in remote.subjects()] == made[::-1]
 
 
 def test_personalize_waits_and_gives_the_subject_as_it_is_then(remote, photo, personalized):
-    def look(job):
-        if job.status is JobState.QUEUED:
+    def on_progress(job):
+        if job.status is JobStatus.QUEUED:
             personalized(job.id)
 
-    subject = remote.personalize([photo, photo], consent=True, on_progress=look, timeout=30)
+    subject = remote.personalize([photo, photo], consent=True, on_progress=on_progress, timeout=30)
     assert (subject.status, subject.likeness) == ("ready", 0.5)
 
 
@@ -154,14 +152,14 @@ def test_progress_is_told_when_it_changes(remote, photo, claim, personalized):
     subject = remote.create_subject([photo], consent=True)
     seen = []
 
-    def look(job):
+    def on_progress(job):
         seen.append(job.status)
         if len(seen) == 1:
             threading.Timer(0.1, personalized, [subject.job_id]).start()
 
-    remote.wait(subject.job_id, on_progress=look)
-    assert seen[0] is JobState.QUEUED
-    assert seen[-1] is JobState.SUCCEEDED
+    remote.wait(subject.job_id, on_progress=on_progress)
+    assert seen[0] is JobStatus.QUEUED
+    assert seen[-1] is JobStatus.SUCCEEDED
 
 
 def test_problems_carry_what_the_service_said(remote, photo):
@@ -183,7 +181,7 @@ def test_a_job_that_ends_badly_is_an_error(remote, photo):
     job_id = remote.create_subject(photo, consent=True).job_id
     with pytest.raises(TimeoutError, match=job_id):
         remote.wait(job_id, timeout=0.1, on_progress=lambda job: None)
-    assert remote.cancel(job_id).status is JobState.CANCELED
+    assert remote.cancel(job_id).status is JobStatus.CANCELED
     with pytest.raises(JobFailed, match="canceled") as caught:
         remote.wait(job_id)
     assert caught.value.job.id == job_id
@@ -192,8 +190,8 @@ def test_a_job_that_ends_badly_is_an_error(remote, photo):
 def test_a_key_is_sent():
     seen = []
 
-    def carry(asked: httpx.Request) -> httpx.Response:
-        seen.append(asked.headers["authorization"])
+    def carry(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["authorization"])
         return httpx.Response(200, json={"models": []})
 
     Client(api_key="hdb_1_2", transport=httpx.MockTransport(carry)).models()
@@ -203,14 +201,14 @@ def test_a_key_is_sent():
 def test_a_coroutine_may_listen():
     seen = []
 
-    async def look(job):
+    async def on_progress(job):
         await anyio.lowlevel.checkpoint()
         seen.append(job.status)
 
     async def run() -> None:
         transport = httpx.MockTransport(lambda _: httpx.Response(200, json=job_document()))
         async with AsyncClient(transport=transport) as remote:
-            await remote.wait("job_1", on_progress=look)
+            await remote.wait("job_1", on_progress=on_progress)
 
     anyio.run(run)
-    assert seen == [JobState.SUCCEEDED]
+    assert seen == [JobStatus.SUCCEEDED]

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.client import Problem, Retry
-from api.client.events import EventParser
-from core.jobs import JobState
+from hyperdreambooth.client import Problem, Retry
+from hyperdreambooth.client.events import EventParser
+from hyperdreambooth.schemas import JobStatus
 from tests.api.conftest import job_document
 
 AT = '"job_id":"job_1","version":1,"at":"2024-05-04T10:20:30Z","status":"running"'
@@ -37,11 +37,11 @@ def test_a_new_connection_drops_what_was_not_whole():
     parser = EventParser()
     list(parser.feed(b"id: 1-0\nevent: progress\ndata: {"))
     parser.begin()
-    (event,) = parser.feed(told("running", 1))
-    assert event.id == "1-0"
+    (found,) = parser.feed(event("running", 1))
+    assert found.id == "1-0"
 
 
-def told(name: str, number: int, **data: object) -> bytes:
+def event(name: str, number: int, **data: object) -> bytes:
     data = {
         "type": name,
         "job_id": "job_1",
@@ -78,13 +78,13 @@ class Service:
     """Answers to reads of a job and of its events, in turn."""
 
     def __init__(self, *streams: httpx.Response) -> None:
-        self.asked: list[httpx.Request] = []
+        self.requests: list[httpx.Request] = []
         self.streams = list(streams)
         self.statuses = ["queued"]
         self.first: dict[str, object] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
+        self.requests.append(request)
         if not request.url.path.endswith("/events"):
             status = self.statuses.pop(0) if self.statuses else "succeeded"
             answer, self.first = job(status) | self.first, {}
@@ -108,18 +108,18 @@ def stream(*pieces: bytes, breaks: bool = False) -> httpx.Response:
 
 def test_a_broken_connection_is_made_anew_without_a_gap(ask):
     service = Service(
-        stream(told("running", 1), b"id: 2-0\nevent: pro", breaks=True),
-        stream(told("progress", 2, step=1)),
-        stream(told("succeeded", 3)),
+        stream(event("running", 1), b"id: 2-0\nevent: pro", breaks=True),
+        stream(event("progress", 2, step=1)),
+        stream(event("succeeded", 3)),
     )
     assert [event.id for event in ask(service).events("job_1")] == ["1-0", "2-0", "3-0"]
-    assert [request.headers.get("last-event-id") for request in service.asked] == [None, "1-0", "2-0"]
+    assert [request.headers.get("last-event-id") for request in service.requests] == [None, "1-0", "2-0"]
 
 
 def test_it_ends_when_there_is_nothing_after_the_last_event(ask):
     service = Service(httpx.Response(204))
     assert list(ask(service).events("job_1", last_event_id="9-0")) == []
-    assert service.asked[0].headers["last-event-id"] == "9-0"
+    assert service.requests[0].headers["last-event-id"] == "9-0"
 
 
 def test_what_is_no_stream_is_a_problem(ask):
@@ -132,15 +132,15 @@ def test_whoever_waits_hears_of_progress(ask, with_job):
     picture = {"id": "img_1", "url": "/v1/images/img_1", "seed": 1, "width": 8, "height": 8}
     service = Service(
         stream(
-            told("running", 1, attempt=2),
-            told("progress", 2, attempt=2, stage="finetune", step=7, total=40),
-            told("preview", 3, attempt=2, stage="finetune", step=8, total=40, preview=picture),
-            told("unheard-of", 4),
-            told("succeeded", 5, status="succeeded", job=job("succeeded") if with_job else None),
+            event("running", 1, attempt=2),
+            event("progress", 2, attempt=2, stage="finetune", step=7, total=40),
+            event("preview", 3, attempt=2, stage="finetune", step=8, total=40, preview=picture),
+            event("unheard-of", 4),
+            event("succeeded", 5, status="succeeded", job=job("succeeded") if with_job else None),
         )
     )
     seen = []
-    assert ask(service).wait("job_1", on_progress=seen.append).status is JobState.SUCCEEDED
+    assert ask(service).wait("job_1", on_progress=seen.append).status is JobStatus.SUCCEEDED
     assert [(each.status.value, each.attempt, each.step) for each in seen[:4]] == [
         ("queued", 0, None),
         ("running", 2, None),
@@ -148,21 +148,21 @@ def test_whoever_waits_hears_of_progress(ask, with_job):
         ("running", 2, 8),
     ]
     assert seen[3].preview.id == "img_1"
-    assert seen[-1].status is JobState.SUCCEEDED
-    assert len(service.asked) == (2 if with_job else 3)
+    assert seen[-1].status is JobStatus.SUCCEEDED
+    assert len(service.requests) == (2 if with_job else 3)
 
 
 def test_what_was_seen_before_is_not_told_again(ask):
     def progress(number: int, attempt: int, step: int, stage: str = "finetune") -> bytes:
-        return told("progress", number, attempt=attempt, stage=stage, step=step, total=40)
+        return event("progress", number, attempt=attempt, stage=stage, step=step, total=40)
 
     service = Service(
         stream(
-            told("queued", 1, status="queued", attempt=0),
-            *[told("running", 2), progress(3, 1, 30), told("queued", 4, status="queued")],
-            *[told("running", 5, attempt=2), progress(6, 2, 1, "hypernetwork"), progress(7, 2, 3), progress(8, 2, 6)],
-            *[progress(9, 2, 7), told("queued", 10, status="queued", attempt=2), told("running", 11, attempt=3)],
-            told("succeeded", 12, status="succeeded", job=job("succeeded")),
+            event("queued", 1, status="queued", attempt=0),
+            *[event("running", 2), progress(3, 1, 30), event("queued", 4, status="queued")],
+            *[event("running", 5, attempt=2), progress(6, 2, 1, "hypernetwork"), progress(7, 2, 3), progress(8, 2, 6)],
+            *[progress(9, 2, 7), event("queued", 10, status="queued", attempt=2), event("running", 11, attempt=3)],
+            event("succeeded", 12, status="succeeded", job=job("succeeded")),
         )
     )
     service.first = {"status": "running", "attempt": 2, "stage": "finetune", "step": 5, "total": 40}
@@ -178,7 +178,7 @@ def test_what_was_seen_before_is_not_told_again(ask):
 
 
 @pytest.mark.parametrize("code", ["not-found", "too-many-followers"])
-def test_whoever_waits_looks_again_and_again_where_there_are_no_events(ask, code):
+def test_waiting_polls_where_there_are_no_events(ask, code):
     problem = {"type": "", "title": "", "status": 404, "detail": "", "code": code, "retryable": False}
     refused = httpx.Response(
         404, headers={"content-type": "application/problem+json"}, json={**problem, "request_id": ""}
@@ -188,7 +188,7 @@ def test_whoever_waits_looks_again_and_again_where_there_are_no_events(ask, code
     seen = []
     ask(service).wait("job_1", on_progress=lambda each: seen.append(each.status.value))
     assert seen == ["queued", "running", "succeeded"]
-    assert service.asked[-1].headers["if-none-match"] == '"running"'
+    assert service.requests[-1].headers["if-none-match"] == '"running"'
 
 
 def test_whoever_waits_does_without_a_stream_that_something_on_the_way_keeps_to_itself(ask):

@@ -6,8 +6,8 @@ import hmac
 
 import pytest
 
-from api.client import ForgedDelivery, verify_webhook
 from core.webhooks import signing
+from hyperdreambooth.client import ForgedDelivery, verify_webhook
 
 KEY = b"0123456789abcdef01234567"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()

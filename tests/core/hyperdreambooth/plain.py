@@ -8,10 +8,11 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from core.hyperdreambooth.lidb import Factors
-from core.hyperdreambooth.sampling import Row, generate
+from core.hyperdreambooth.formats.lidb_weights import describe
+from core.hyperdreambooth.model.lidb import Factors
+from core.hyperdreambooth.records import Row
+from core.hyperdreambooth.sampling import generate
 from core.hyperdreambooth.testing import random_pipeline
-from core.hyperdreambooth.weights import describe
 
 GUIDANCE, SEED = 3.0, 5
 PROMPT = "a pencil sketch of a [V] face"
@@ -55,22 +56,21 @@ def narrow_stable_diffusion():
     return StableDiffusionPipeline(**parts, tokenizer=few.tokenizer, scheduler=few.scheduler, **plain)
 
 
-def someone(bundle, *, rank=3, kind="lidb", strength=4.0):
+def someone(bundle, *, rank=3, strength=4.0):
     """Weights that change pictures strongly."""
     generator = torch.Generator().manual_seed(1)
     lidb = bundle.config.lidb
-    person = {}
+    factors = {}
     for target in bundle.targets:
         a, b = target.capped(lidb.a, lidb.b)
         left, right = torch.randn(a, rank, generator=generator), torch.randn(rank, b, generator=generator)
-        person[target.name] = Factors(left * strength / a**0.5, right / b**0.5)
-    inside = person if kind == "lidb" else bundle.basis.merge(person)
-    return describe(bundle, inside, kind=kind, class_noun="face", kept_step=7)
+        factors[target.name] = Factors(left * strength / a**0.5, right / b**0.5)
+    return describe(bundle, factors, class_noun="face", kept_step=7)
 
 
 def ours(bundle, weights, *, steps=4):
     """The picture that this project makes, guided as diffusers guides a LoRA."""
-    sampling = replace(bundle.config.sampling, unconditional="person")
+    sampling = replace(bundle.config.sampling, unconditional="subject")
     as_diffusers = replace(bundle, config=replace(bundle.config, sampling=sampling))
     row = Row(PROMPT, "blurred", weights=weights, seed=SEED, guidance_scale=GUIDANCE)
     return generate(as_diffusers, [row], steps=steps)[0].numpy()

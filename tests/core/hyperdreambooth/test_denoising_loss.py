@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from core.errors import BundleError
-from core.hyperdreambooth import diffusion
-from core.hyperdreambooth.diffusion import denoising_loss, tokenize
-from core.hyperdreambooth.strata import EVERYWHERE, Strata
+from core.hyperdreambooth.model import denoising
+from core.hyperdreambooth.model.denoising import denoising_loss
+from core.hyperdreambooth.model.prompts import tokenize
 from core.hyperdreambooth.testing import random_bundle
+from core.hyperdreambooth.timesteps import UNIFORM, TimestepSampler
 
 ROWS = 40
 
@@ -15,17 +16,17 @@ def bundle():
     return random_bundle(with_hypernetwork=False)
 
 
-def timesteps_of(bundle, monkeypatch, strata: Strata = EVERYWHERE) -> torch.Tensor:
+def timesteps_of(bundle, monkeypatch, sampler: TimestepSampler = UNIFORM) -> torch.Tensor:
     seen = []
 
     def predict(_bundle, noisy, timesteps, *_):
         seen.append(timesteps)
         return noisy
 
-    monkeypatch.setattr(diffusion, "predict", predict)
+    monkeypatch.setattr(denoising, "predict", predict)
     tokens = tokenize(bundle, ["a face"]).expand(ROWS, -1)
     latents = torch.zeros(ROWS, 4, 8, 8)
-    losses = denoising_loss(bundle, latents, tokens, generator=torch.Generator().manual_seed(0), strata=strata)
+    losses = denoising_loss(bundle, latents, tokens, generator=torch.Generator().manual_seed(0), sampler=sampler)
     assert losses.shape == (ROWS,)
     return seen[0] / bundle.scheduler.config.num_train_timesteps
 
@@ -41,13 +42,13 @@ def test_no_timestep_lies_beyond_the_last_one(bundle, monkeypatch):
 
 
 def test_the_clean_end_can_be_left_out(bundle, monkeypatch):
-    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.4)).sort().values
+    shares = timesteps_of(bundle, monkeypatch, TimestepSampler(least_noise=0.4)).sort().values
     assert shares[0] >= 0.4
     assert shares[ROWS // 2] == pytest.approx(0.7, abs=0.03)
 
 
 def test_both_ends_can_be_left_out(bundle, monkeypatch):
-    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.3, most_noise=0.8))
+    shares = timesteps_of(bundle, monkeypatch, TimestepSampler(least_noise=0.3, most_noise=0.8))
     assert 0.3 - 1e-3 <= shares.min() < 0.35
     assert 0.75 < shares.max() <= 0.8
 
@@ -55,11 +56,15 @@ def test_both_ends_can_be_left_out(bundle, monkeypatch):
 @pytest.mark.parametrize("bounds", [(0.5, 0.5), (0.9, 0.1), (-0.1, 1.0), (0.0, 1.1)])
 def test_bounds_with_nothing_between_them_are_refused(bounds):
     with pytest.raises(BundleError, match="has to be below most_noise"):
-        Strata(least_noise=bounds[0], most_noise=bounds[1])
+        TimestepSampler(least_noise=bounds[0], most_noise=bounds[1])
 
 
 def test_a_share_of_the_rows_is_drawn_below_the_clean_bound(bundle, monkeypatch):
-    shares = timesteps_of(bundle, monkeypatch, Strata(0.3, most_noise=0.8, cleanest=0.25, noisiest=0.5)).sort().values
+    shares = (
+        timesteps_of(bundle, monkeypatch, TimestepSampler(0.3, most_noise=0.8, cleanest=0.25, noisiest=0.5))
+        .sort()
+        .values
+    )
     clean, middle, noisy = shares.split([ROWS // 4, ROWS // 4, ROWS // 2])
     assert clean.max() <= 0.3 <= middle.min() + 1e-3
     assert middle.max() <= 0.8
@@ -70,17 +75,17 @@ def test_a_share_of_the_rows_is_drawn_below_the_clean_bound(bundle, monkeypatch)
 @pytest.mark.parametrize(("least", "cleanest", "noisiest"), [(0.3, 0.6, 0.6), (0.3, -0.1, 0.0), (0.0, 0.2, 0.0)])
 def test_shares_of_the_rows_that_cannot_be_drawn_are_refused(least, cleanest, noisiest):
     with pytest.raises(BundleError, match="cleanest"):
-        Strata(least, noisiest, cleanest=cleanest)
+        TimestepSampler(least, noisiest, cleanest=cleanest)
 
 
 def test_a_share_of_the_rows_is_at_the_noisiest_whatever_else_is_left_out(bundle, monkeypatch):
-    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.3, most_noise=0.8, noisiest=0.5))
+    shares = timesteps_of(bundle, monkeypatch, TimestepSampler(least_noise=0.3, most_noise=0.8, noisiest=0.5))
     assert (shares >= 0.9 - 1e-3).sum() == ROWS // 2
     assert shares.sort().values[ROWS // 2 - 1] <= 0.8
 
 
 def test_a_share_of_the_rows_is_drawn_from_the_noisiest_tenth(bundle, monkeypatch):
-    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.2, noisiest=0.5)).sort().values
+    shares = timesteps_of(bundle, monkeypatch, TimestepSampler(least_noise=0.2, noisiest=0.5)).sort().values
     assert (shares >= 0.9 - 1e-3).sum() == ROWS // 2
     assert shares[0] >= 0.2
     assert shares[ROWS // 4] == pytest.approx(0.55, abs=0.03)
@@ -89,7 +94,7 @@ def test_a_share_of_the_rows_is_drawn_from_the_noisiest_tenth(bundle, monkeypatc
 
 @pytest.mark.parametrize("noisiest", [0.0, 0.5])
 def test_the_last_rows_can_be_those_with_the_most_noise(bundle, monkeypatch, noisiest):
-    shares = timesteps_of(bundle, monkeypatch, Strata(least_noise=0.2, noisiest=noisiest, last=10))
+    shares = timesteps_of(bundle, monkeypatch, TimestepSampler(least_noise=0.2, noisiest=noisiest, last=10))
     assert shares[-10:].min() >= shares[:-10].max()
     assert 0.2 <= shares.min() + 1e-3 < 0.25
     assert not torch.equal(shares[-10:], shares[-10:].sort().values), "which of them is noisier is left to chance"

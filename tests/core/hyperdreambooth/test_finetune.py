@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from core.errors import BundleError, JobCanceled
-from core.hyperdreambooth.config import FinetuneConfig
-from core.hyperdreambooth.finetune import OPTIMIZERS, Shown, finetune, show
-from core.hyperdreambooth.lidb import Factors, truncate
-from core.hyperdreambooth.strata import Strata
+from core.hyperdreambooth.finetune import OPTIMIZERS, TrainingLatents, encode_training_pictures, finetune
+from core.hyperdreambooth.model.config import FinetuneConfig
+from core.hyperdreambooth.model.lidb import Factors, truncate
 from core.hyperdreambooth.testing import random_bundle
+from core.hyperdreambooth.timesteps import TimestepSampler
 
 CONFIG = FinetuneConfig(rank=3, steps=4, rows=2, learning_rate=1e-2)
 
@@ -22,8 +22,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def latents(people: int = 1) -> Shown:
-    return Shown(torch.randn(people, 1, 4, 8, 8, generator=seeded(5)), torch.empty(people, 0, 4, 8, 8))
+def latents(people: int = 1) -> TrainingLatents:
+    return TrainingLatents(torch.randn(people, 1, 4, 8, 8, generator=seeded(5)), torch.empty(people, 0, 4, 8, 8))
 
 
 def photos(people: int = 1, each: int = 1) -> torch.Tensor:
@@ -36,7 +36,7 @@ def test_it_trains_the_person_and_not_the_base(bundle):
     start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
     tuned = finetune(bundle, latents(), start, CONFIG, generator=seeded())
     assert len(tuned.losses) == CONFIG.steps == tuned.kept_step
-    assert any(factors.left.abs().sum() > 0 for factors in tuned.person.values())
+    assert any(factors.left.abs().sum() > 0 for factors in tuned.factors.values())
     assert all(torch.equal(value, before[name]) for name, value in bundle.unet.state_dict().items())
 
 
@@ -47,15 +47,12 @@ def test_it_trains_also_where_sampling_asked_for_the_basis_first():
     assert finetune(fresh_bundle, latents(), start, CONFIG, generator=seeded()).kept_step == CONFIG.steps
 
 
-def test_in_the_basis_factors_keep_their_shape_and_as_lora_they_leave_it(bundle):
+def test_factors_stay_in_the_basis_at_the_rank_that_is_wanted(bundle):
     start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
     target = bundle.targets[0]
     a, b = target.capped(bundle.config.lidb.a, bundle.config.lidb.b)
-    inside = finetune(bundle, latents(), start, CONFIG, generator=seeded()).person[target.name]
+    inside = finetune(bundle, latents(), start, CONFIG, generator=seeded()).factors[target.name]
     assert (inside.left.shape, inside.right.shape) == ((1, a, 3), (1, 3, b))
-    lora = replace(CONFIG, relaxation="lora")
-    outside = finetune(bundle, latents(), start, lora, generator=seeded()).person[target.name]
-    assert (outside.left.shape, outside.right.shape) == ((1, target.n, 3), (1, 3, target.m))
 
 
 def test_of_a_start_of_a_higher_rank_the_closest_is_gone_on_from(bundle):
@@ -64,14 +61,14 @@ def test_of_a_start_of_a_higher_rank_the_closest_is_gone_on_from(bundle):
         for name, f in bundle.basis.zeros(5, generator=seeded(), batch=(1,)).items()
     }
     still = replace(CONFIG, steps=1, learning_rate=0.0)
-    tuned = finetune(bundle, latents(), wide, still, generator=seeded()).person
+    tuned = finetune(bundle, latents(), wide, still, generator=seeded()).factors
     for name, factors in wide.items():
         torch.testing.assert_close(tuned[name].delta(), truncate(factors, CONFIG.rank).delta())
 
 
 def test_the_same_seed_gives_the_same_weights(bundle):
     start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
-    first, second = (finetune(bundle, latents(), start, CONFIG, generator=seeded(1)).person for _ in range(2))
+    first, second = (finetune(bundle, latents(), start, CONFIG, generator=seeded(1)).factors for _ in range(2))
     assert all(torch.equal(first[name].left, second[name].left) for name in first)
 
 
@@ -81,8 +78,8 @@ def test_people_in_one_batch_do_not_see_each_other(bundle, optimizer):
     config = replace(CONFIG, optimizer=optimizer)
     start = bundle.basis.zeros(1, generator=seeded(), batch=(2,))
     both = latents(2)
-    other = Shown(torch.cat([both.photos[:1], both.photos[1:] * 2]), both.styled)
-    first, second = (finetune(bundle, each, start, config, generator=seeded(1)).person for each in (both, other))
+    other = TrainingLatents(torch.cat([both.photos[:1], both.photos[1:] * 2]), both.styled)
+    first, second = (finetune(bundle, each, start, config, generator=seeded(1)).factors for each in (both, other))
     name = bundle.targets[-1].name
     torch.testing.assert_close(first[name].left[0], second[name].left[0], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(first[name].left[1], second[name].left[1], atol=1e-5)
@@ -113,16 +110,16 @@ def test_the_loss_falls_when_there_is_something_to_learn(bundle):
 
 def test_styled_rows_show_each_photo_in_turn_with_the_prompt_of_the_style(bundle):
     config = replace(CONFIG, rows=3, styled_rows=1, styles=("pencil sketch", "neon sign", "cartoon"))
-    shown = show(bundle, photos(2, 2), config)
+    shown = encode_training_pictures(bundle, photos(2, 2), config)
     assert shown.photos.shape[:2] == (2, 2)
     assert shown.styled.shape[:2] == (2, 3)
-    first = show(bundle, photos(2, 2)[:, :1], config)
+    first = encode_training_pictures(bundle, photos(2, 2)[:, :1], config)
     assert torch.allclose(first.styled[:, 0], shown.styled[:, 0], atol=1e-5)
     assert not torch.allclose(first.styled[:, 1], shown.styled[:, 1], atol=1e-5)
     start = bundle.basis.zeros(1, generator=seeded(), batch=(2,))
     with_styles, without = (
-        finetune(bundle, each, start, config, generator=seeded()).person
-        for each in (shown, Shown(shown.photos, shown.styled[:, :0]))
+        finetune(bundle, each, start, config, generator=seeded()).factors
+        for each in (shown, TrainingLatents(shown.photos, shown.styled[:, :0]))
     )
     name = bundle.targets[-1].name
     assert not torch.allclose(with_styles[name].left, without[name].left)
@@ -134,9 +131,9 @@ def test_both_ends_of_the_schedule_can_be_left_out_and_styled_rows_be_those_with
 ):
     drawn = []
 
-    def loss(_bundle, latents, _tokens, person, *, strata, **_):
-        drawn.append(strata)
-        return sum(f.right.sum() for f in person.values()) + torch.zeros(len(latents))
+    def loss(_bundle, latents, _tokens, factors, *, sampler, **_):
+        drawn.append(sampler)
+        return sum(f.right.sum() for f in factors.values()) + torch.zeros(len(latents))
 
     monkeypatch.setattr("core.hyperdreambooth.finetune.denoising_loss", loss)
     config = replace(
@@ -150,13 +147,13 @@ def test_both_ends_of_the_schedule_can_be_left_out_and_styled_rows_be_those_with
         styled_noisiest=noisiest,
     )
     start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
-    finetune(bundle, show(bundle, photos(), config), start, config, generator=seeded())
+    finetune(bundle, encode_training_pictures(bundle, photos(), config), start, config, generator=seeded())
     finetune(bundle, latents(), start, replace(config, styled_rows=0), generator=seeded())
-    assert drawn == [Strata(0.1, last=last, most_noise=0.9), Strata(0.1, most_noise=0.9)]
+    assert drawn == [TimestepSampler(0.1, last=last, most_noise=0.9), TimestepSampler(0.1, most_noise=0.9)]
 
 
 def test_no_styled_rows_means_no_filtered_pictures(bundle):
-    assert show(bundle, photos(), replace(CONFIG, styles=("pencil sketch",))).styled.shape[1] == 0
+    assert encode_training_pictures(bundle, photos(), replace(CONFIG, styles=("pencil sketch",))).styled.shape[1] == 0
 
 
 @pytest.mark.parametrize(
@@ -168,7 +165,7 @@ def test_no_styled_rows_means_no_filtered_pictures(bundle):
 )
 def test_a_style_without_a_filter_or_no_row_for_the_photo_is_refused(bundle, wrong, message):
     with pytest.raises(BundleError, match=message):
-        show(bundle, photos(), replace(CONFIG, **{"styled_rows": 1, **wrong}))
+        encode_training_pictures(bundle, photos(), replace(CONFIG, **{"styled_rows": 1, **wrong}))
 
 
 def test_factors_are_a_batch_of_people():

@@ -5,10 +5,11 @@ import torch
 
 from core.errors import InvalidInput, JobCanceled
 from core.hyperdreambooth.finetune import PROMPT
-from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
-from core.hyperdreambooth.sampling import Row, generate
+from core.hyperdreambooth.formats.lidb_weights import to_bytes
+from core.hyperdreambooth.personalize import personalize
+from core.hyperdreambooth.records import PersonalizeOptions, Row
+from core.hyperdreambooth.sampling import generate
 from core.hyperdreambooth.testing import random_bundle
-from core.hyperdreambooth.weights import to_bytes
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +76,15 @@ def with_unconditional(bundle, whose):
 
 def test_whose_weights_the_pass_without_the_prompt_carries(bundle, people):
     row = Row(PROMPT.format(noun="face"), weights=people[0], seed=3)
-    persons, nobodys = (generate(with_unconditional(bundle, whose), [row]) for whose in ("person", "nobody"))
-    assert not torch.equal(persons, nobodys)
+    guided, away = (generate(with_unconditional(bundle, whose), [row]) for whose in ("subject", "base"))
+    assert not torch.equal(guided, away)
     alone = replace(row, guidance_scale=1.0)  # then that pass does not count at all
-    persons, nobodys = (generate(with_unconditional(bundle, whose), [alone]) for whose in ("person", "nobody"))
-    torch.testing.assert_close(persons.int(), nobodys.int(), atol=1, rtol=0)
+    guided, away = (generate(with_unconditional(bundle, whose), [alone]) for whose in ("subject", "base"))
+    torch.testing.assert_close(guided.int(), away.int(), atol=1, rtol=0)
 
 
-def test_nobodys_pass_leaves_other_people_out(bundle, people):
-    away = with_unconditional(bundle, "nobody")
+def test_the_base_models_pass_leaves_other_subjects_out(bundle, people):
+    away = with_unconditional(bundle, "base")
     row = Row(PROMPT.format(noun="face"), weights=people[0], seed=3)
     among = generate(away, [Row("x", weights=people[1], seed=9), row, Row("y", seed=4)])
     torch.testing.assert_close(generate(away, [row])[0].int(), among[1].int(), atol=1, rtol=0)
@@ -117,7 +118,7 @@ class TestPersonalize:
         )
         assert done.preview is previews[1]
         assert done.likeness is not None
-        assert -1 <= done.likeness.by["hypernetwork"] <= 1
+        assert -1 <= done.likeness_by["hypernetwork"] <= 1
         assert set(done.seconds) == {"hypernetwork", "preview", "finetune", "likeness"}
 
     def test_without_a_hypernetwork_it_starts_from_zero_with_more_steps(self):

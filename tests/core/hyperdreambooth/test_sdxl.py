@@ -9,16 +9,18 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from core.hyperdreambooth import exports, lidb_file
-from core.hyperdreambooth.config import BundleConfig, FinetuneConfig
-from core.hyperdreambooth.diffusion import from_pipeline, load_bundle, tokenize
-from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
-from core.hyperdreambooth.sampling import Row, generate
-from core.hyperdreambooth.targets import find_targets, variables
+from core.hyperdreambooth.formats import exports, lidb_file
+from core.hyperdreambooth.formats.lidb_weights import layout_of, to_bytes
+from core.hyperdreambooth.model.config import BundleConfig, FinetuneConfig
+from core.hyperdreambooth.model.loading import from_pipeline, load_bundle
+from core.hyperdreambooth.model.prompts import tokenize
+from core.hyperdreambooth.model.targets import find_targets, variables
+from core.hyperdreambooth.personalize import personalize
+from core.hyperdreambooth.records import PersonalizeOptions, Row
+from core.hyperdreambooth.sampling import generate
 from core.hyperdreambooth.testing import random_pipeline
-from core.hyperdreambooth.training.export import export_bundle
-from core.hyperdreambooth.training.recipe import load_large_recipe
-from core.hyperdreambooth.weights import layout_of, to_bytes
+from core.lab.training.export import export_bundle
+from core.lab.training.recipe import load_large_recipe
 from tests.core.hyperdreambooth.plain import GUIDANCE, PROMPT, SEED, assert_alike, differ, ours, someone
 
 UNET = {
@@ -138,7 +140,7 @@ def test_nothing_said_is_zero_as_the_pipeline_has_it(pipeline, bundle):
     assert differ(said, theirs(pipeline, negative="")) <= 2
 
 
-def test_both_encoders_are_personalised_and_a_person_changes(bundle):
+def test_both_encoders_are_personalized_and_a_person_changes(bundle):
     assert tokenize(bundle, ["a"]).shape == (1, 64)
     photo = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
     made = personalize(bundle, photo, PersonalizeOptions())
@@ -156,7 +158,7 @@ def test_an_exported_bundle_opens_again(bundle, tmp_path):
 
 
 def test_its_recipe_can_be_read_and_keeps_the_size():
-    recipe = load_large_recipe(Path("core/hyperdreambooth/training/recipes/sdxl.toml"))
+    recipe = load_large_recipe(Path("core/lab/training/recipes/sdxl.toml"))
     assert recipe.slices == 32
     assert recipe.bundle.finetune.rank == 1
 

@@ -6,13 +6,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from core.errors import BundleError
-from core.hyperdreambooth.config import BundleConfig, FinetuneConfig
-from core.hyperdreambooth.diffusion import Bundle, from_pipeline, load_bundle
-from core.hyperdreambooth.personalize import PersonalizeOptions, personalize
-from core.hyperdreambooth.sampling import Row, generate
-from core.hyperdreambooth.targets import variables
+from core.hyperdreambooth.formats.lidb_weights import to_bytes
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.config import BundleConfig, FinetuneConfig
+from core.hyperdreambooth.model.loading import from_pipeline, load_bundle
+from core.hyperdreambooth.model.targets import variables
+from core.hyperdreambooth.personalize import personalize
+from core.hyperdreambooth.records import PersonalizeOptions, Row
+from core.hyperdreambooth.sampling import generate
 from core.hyperdreambooth.testing import random_pipeline
-from core.hyperdreambooth.weights import to_bytes
 
 
 @pytest.fixture(scope="module")

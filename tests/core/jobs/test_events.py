@@ -6,66 +6,66 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core.errors import InternalFault
-from core.jobs import Image, Job, JobKind, JobState, Preview
 from core.jobs.events import Event, EventType, event_key, last_event, order_of, read_event
 from core.jobs.ledger import Hold, Progress
+from core.records import Image, Job, JobKind, JobState, Preview
 
 if TYPE_CHECKING:
-    from tests.core.jobs.conftest import Desk
+    from tests.harness import ServiceHarness
 
 PREVIEW = Preview(weights_key="a/b", image=Image(id="img_1", key="a/c", seed=0, width=8, height=8))
 
 
-def told(desk: Desk, job: Job) -> list[Event]:
-    stream: Any = desk.ledger.redis.xrange(event_key(job.ref))
+def told(harness: ServiceHarness, job: Job) -> list[Event]:
+    stream: Any = harness.ledger.redis.xrange(event_key(job.ref))
     return [read_event(event_id, fields) for event_id, fields in stream]
 
 
-def record(desk: Desk, job: Job) -> Job:
-    found = desk.ledger.get(job.ref)
+def record(harness: ServiceHarness, job: Job) -> Job:
+    found = harness.ledger.get(job.ref)
     assert found is not None
     return found
 
 
-def commit(desk: Desk, job: Job) -> None:
-    assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
-    desk.work.commit(assignment, desk.weights_of(assignment), {"finetune": 1.0})
+def commit(harness: ServiceHarness, job: Job) -> None:
+    assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
+    harness.work.commit(assignment, harness.weights_of(assignment), {"finetune": 1.0})
 
 
-def commit_twice(desk: Desk, job: Job) -> None:
-    assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
-    result = desk.weights_of(assignment)
+def commit_twice(harness: ServiceHarness, job: Job) -> None:
+    assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
+    result = harness.weights_of(assignment)
     for _ in range(2):  # as a worker does that did not hear the first answer
-        desk.ledger.finish(assignment.claim, JobState.SUCCEEDED, result=result)
-    desk.jobs.settle(record(desk, job))
+        harness.ledger.finish(assignment.claim, JobState.SUCCEEDED, result=result)
+    harness.jobs.settle(record(harness, job))
 
 
-def fail(desk: Desk, job: Job) -> None:
-    desk.work.fail(desk.claim(JobKind.PERSONALIZE, job.ref), InternalFault("no"))
+def fail(harness: ServiceHarness, job: Job) -> None:
+    harness.work.fail(harness.claim(JobKind.PERSONALIZE, job.ref), InternalFault("no"))
 
 
-def cancel_queued(desk: Desk, job: Job) -> None:
-    desk.jobs.cancel("local", job.id)
+def cancel_queued(harness: ServiceHarness, job: Job) -> None:
+    harness.jobs.cancel("local", job.id)
 
 
-def cancel_running(desk: Desk, job: Job) -> None:
-    assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
+def cancel_running(harness: ServiceHarness, job: Job) -> None:
+    assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
     for _ in range(2):
-        desk.jobs.cancel("local", job.id)
-    desk.work.cancel(assignment)
+        harness.jobs.cancel("local", job.id)
+    harness.work.cancel(assignment)
 
 
-def die_three_times(desk: Desk, job: Job) -> None:
+def die_three_times(harness: ServiceHarness, job: Job) -> None:
     for _ in range(3):
-        desk.claim(JobKind.PERSONALIZE, job.ref)
-        desk.let_lease_end(job)
-        desk.reaper.reap()
+        harness.claim(JobKind.PERSONALIZE, job.ref)
+        harness.let_lease_end(job)
+        harness.maintenance.reap()
 
 
-def give_up(desk: Desk, job: Job) -> None:
+def give_up(harness: ServiceHarness, job: Job) -> None:
     for _ in range(3):
-        assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
-        desk.work.give_back(assignment, counted=True, error=InternalFault("no"))
+        assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
+        harness.work.give_back(assignment, counted=True, error=InternalFault("no"))
 
 
 QUEUED, RUNNING = EventType.QUEUED, EventType.RUNNING
@@ -83,85 +83,87 @@ QUEUED, RUNNING = EventType.QUEUED, EventType.RUNNING
         (give_up, [QUEUED, RUNNING] * 3 + [EventType.FAILED]),
     ],
 )
-def test_every_change_is_told_once(desk: Desk, end: Callable[[Desk, Job], None], events: list[EventType]) -> None:
-    _, job = desk.new_subject()
-    end(desk, job)
-    seen = told(desk, job)
+def test_every_change_is_told_once(
+    harness: ServiceHarness, end: Callable[[ServiceHarness, Job], None], events: list[EventType]
+) -> None:
+    _, job = harness.new_subject()
+    end(harness, job)
+    seen = told(harness, job)
     assert [event.type for event in seen] == events
     assert [event.version for event in seen] == list(range(1, len(events) + 1))
     ids = [order_of(event.id) for event in seen]
     assert ids == sorted(set(ids))
-    assert record(desk, job).event_id == seen[-1].id
-    over = desk.jobs.archive.outcome("local", job.id)
+    assert record(harness, job).event_id == seen[-1].id
+    over = harness.jobs.archive.outcome("local", job.id)
     assert over is not None
     remade = last_event(over)
     assert remade.model_copy(update={"at": 0.0}) == seen[-1].model_copy(update={"at": 0.0})
 
 
-def test_an_event_says_how_the_job_stood(desk: Desk) -> None:
-    _, job = desk.new_subject()
-    claim = desk.claim(JobKind.PERSONALIZE, job.ref).claim
-    desk.ledger.beat(claim, Progress("finetune", 3, 40), event="progress")
-    desk.ledger.beat(claim, Progress("finetune", 4, 40))
-    event = told(desk, job)[-1]
+def test_an_event_says_how_the_job_stood(harness: ServiceHarness) -> None:
+    _, job = harness.new_subject()
+    claim = harness.claim(JobKind.PERSONALIZE, job.ref).claim
+    harness.ledger.beat(claim, Progress("finetune", 3, 40), event="progress")
+    harness.ledger.beat(claim, Progress("finetune", 4, 40))
+    event = told(harness, job)[-1]
     assert (event.type, event.state, event.attempt) == (EventType.PROGRESS, JobState.RUNNING, 1)
     assert (event.stage, event.step, event.total, event.preview) == ("finetune", 3, 40, None)
 
 
-def test_a_stream_keeps_the_last_events_and_goes_after_a_day(desk: Desk) -> None:
-    _, job = desk.new_subject()
-    claim = desk.claim(JobKind.PERSONALIZE, job.ref).claim
+def test_a_stream_keeps_the_last_events_and_goes_after_a_day(harness: ServiceHarness) -> None:
+    _, job = harness.new_subject()
+    claim = harness.claim(JobKind.PERSONALIZE, job.ref).claim
     for step in range(500):
-        desk.ledger.beat(claim, Progress("finetune", step, 500), event="progress")
-    desk.ledger.finish(claim, JobState.FAILED)
-    seen = told(desk, job)
+        harness.ledger.beat(claim, Progress("finetune", step, 500), event="progress")
+    harness.ledger.finish(claim, JobState.FAILED)
+    seen = told(harness, job)
     assert 200 <= len(seen) <= 300
     assert [event.version for event in seen] == list(range(503 - len(seen) + 1, 504))
     assert seen[-1].type.is_last
-    assert 86_000 < desk.ledger.redis.ttl(event_key(job.ref)) <= 86_400  # type: ignore[operator]
+    assert 86_000 < harness.ledger.redis.ttl(event_key(job.ref)) <= 86_400  # type: ignore[operator]
 
 
-def test_a_preview_is_told_once_and_stays_in_the_record(desk: Desk) -> None:
-    subject, job = desk.new_subject()
-    assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
+def test_a_preview_is_told_once_and_stays_in_the_record(harness: ServiceHarness) -> None:
+    subject, job = harness.new_subject()
+    assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
     for _ in range(2):  # the first answer was lost on its way
-        assert desk.ledger.preview(assignment.claim, PREVIEW) is Hold.HELD
-    assert [event.preview for event in told(desk, job)] == [None, None, PREVIEW]
-    assert record(desk, job).preview == PREVIEW
-    desk.work.commit(assignment, desk.weights_of(assignment), {})
-    assert record(desk, job).preview == PREVIEW
-    assert desk.jobs.subject("local", subject.id).preview_image == PREVIEW.image
+        assert harness.ledger.preview(assignment.claim, PREVIEW) is Hold.HELD
+    assert [event.preview for event in told(harness, job)] == [None, None, PREVIEW]
+    assert record(harness, job).preview == PREVIEW
+    harness.work.commit(assignment, harness.weights_of(assignment), {})
+    assert record(harness, job).preview == PREVIEW
+    assert harness.jobs.subject("local", subject.id).preview_image == PREVIEW.image
 
 
 @pytest.mark.parametrize("end", [fail, cancel_queued, die_three_times, give_up])
-def test_a_preview_goes_with_its_attempt(desk: Desk, end: Callable[[Desk, Job], None]) -> None:
-    subject, job = desk.new_subject()
-    assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
-    desk.ledger.preview(assignment.claim, PREVIEW)
-    desk.ledger.give_back(assignment.claim, counted=False)
-    assert record(desk, job).preview is None
-    assert desk.ledger.preview(assignment.claim, PREVIEW) is Hold.LOST
-    end(desk, job)
-    assert record(desk, job).preview is None
-    assert desk.jobs.subject("local", subject.id).preview_image is None
+def test_a_preview_goes_with_its_attempt(harness: ServiceHarness, end: Callable[[ServiceHarness, Job], None]) -> None:
+    subject, job = harness.new_subject()
+    assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
+    harness.ledger.preview(assignment.claim, PREVIEW)
+    harness.ledger.give_back(assignment.claim, counted=False)
+    assert record(harness, job).preview is None
+    assert harness.ledger.preview(assignment.claim, PREVIEW) is Hold.LOST
+    end(harness, job)
+    assert record(harness, job).preview is None
+    assert harness.jobs.subject("local", subject.id).preview_image is None
 
 
-def test_a_failed_job_has_no_preview(desk: Desk) -> None:
-    _, job = desk.new_subject()
-    assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
-    desk.ledger.preview(assignment.claim, PREVIEW)
-    desk.jobs.cancel("local", job.id)
-    assert desk.ledger.preview(assignment.claim, PREVIEW) is Hold.CANCEL
-    desk.work.cancel(assignment)
-    assert record(desk, job).preview is None
+def test_a_failed_job_has_no_preview(harness: ServiceHarness) -> None:
+    _, job = harness.new_subject()
+    assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
+    harness.ledger.preview(assignment.claim, PREVIEW)
+    harness.jobs.cancel("local", job.id)
+    assert harness.ledger.preview(assignment.claim, PREVIEW) is Hold.CANCEL
+    harness.work.cancel(assignment)
+    assert record(harness, job).preview is None
 
 
-def test_nothing_is_left_of_an_erased_job(desk: Desk) -> None:
-    subject, job = desk.new_subject()
-    assignment = desk.claim(JobKind.PERSONALIZE, job.ref)
-    desk.jobs.delete_subject("local", subject.id)
-    assert desk.ledger.preview(assignment.claim, PREVIEW) is Hold.GONE
-    assert told(desk, job) == []
+def test_nothing_is_left_of_an_erased_job(harness: ServiceHarness) -> None:
+    subject, job = harness.new_subject()
+    assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
+    harness.jobs.delete_subject("local", subject.id)
+    assert harness.ledger.preview(assignment.claim, PREVIEW) is Hold.GONE
+    assert told(harness, job) == []
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.errors import InternalFault
-from core.jobs import Job, JobKind, JobState
 from core.jobs.ledger import Claim, Hold, Ledger, Progress
+from core.records import Job, JobKind, JobState
 
 if TYPE_CHECKING:
-    from tests.core.jobs.conftest import Desk
+    from tests.harness import ServiceHarness
 
 GENERATE = JobKind.GENERATE
 
@@ -42,8 +42,8 @@ def end_lease(ledger: Ledger, job: Job) -> None:
 
 
 @pytest.fixture
-def ledger(desk: Desk) -> Ledger:
-    return desk.ledger
+def ledger(harness: ServiceHarness) -> Ledger:
+    return harness.ledger
 
 
 def test_a_record_comes_back_as_it_was(ledger: Ledger) -> None:

@@ -4,9 +4,10 @@ from itertools import count
 
 import pytest
 
-from core.jobs import Job, JobKind, JobState, listing, new_id
+from core.ids import ALPHABET, new_id
+from core.jobs import listing
 from core.jobs.listing import Entry, forget, newest_first, note
-from core.jobs.model import ALPHABET
+from core.records import Job, JobKind, JobState
 from core.storage import FolderStore, Store
 from core.testing import MemoryStore
 

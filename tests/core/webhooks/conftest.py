@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from core.broker import LocalRedis, connect
-from core.jobs.schedule import Schedule
-from core.jobs.webhooks import Webhooks
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
 from core.settings import Settings
 from core.testing import MemoryStore
+from core.webhooks.registry import Webhooks
+from core.webhooks.schedule import Schedule
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The program in docs/webhooks.md takes what the courier sends, and nothing else."""
+"""The program in docs/webhooks.md takes what the dispatcher sends, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from core.jobs.messages import Event
-from core.jobs.webhooks import new_secret
+from core.webhooks.messages import WebhookEvent
+from core.webhooks.records import new_secret
 from core.webhooks.signing import headers
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "webhooks.md"
@@ -67,4 +67,4 @@ def test_a_forgery_is_not(
 
 def test_every_event_is_in_the_table() -> None:
     text = DOCS.read_text()
-    assert all(f"`{event}`" in text for event in Event)
+    assert all(f"`{event}`" in text for event in WebhookEvent)

@@ -1,4 +1,4 @@
-"""The courier as the process that it is: it delivers, it is killed, it is told to stop."""
+"""The dispatcher as the process that it is: it delivers, it is killed, it is told to stop."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from core.broker import LocalRedis, connect
-from core.jobs.model import DeliveryState
-from core.jobs.webhooks import Webhooks
+from core.queue.connection import connect
+from core.queue.local_redis import LocalRedis
+from core.records import DeliveryState
 from core.settings import Settings
 from core.storage import open_store
-from core.webhooks.testing import Heard, receiver
+from core.webhooks.registry import Webhooks
+from core.webhooks.testing import ReceivedMessage, receiver
 
 pytestmark = pytest.mark.process
 
 
 @contextmanager
-def courier(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def dispatcher(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     environ = {
         **os.environ,
         "HDB_REDIS_URL": settings.redis_url,
@@ -46,25 +47,25 @@ def wait_for(done: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: LocalRedis, tmp_path: Path) -> None:
+def test_what_a_killed_dispatcher_was_sending_is_sent_by_the_next(local_redis: LocalRedis, tmp_path: Path) -> None:
     settings = Settings(redis_url=local_redis.url, data_dir=tmp_path)
     redis = connect(settings)
     redis.flushall()
     webhooks = Webhooks(open_store(settings), redis)
-    heard: list[Heard] = []
+    received: list[ReceivedMessage] = []
 
     def behave(number: int) -> int:
         time.sleep(3.0 if number == 1 else 0.0)
         return 200
 
-    with receiver(heard, behave) as url:
+    with receiver(received, behave) as url:
         webhook = webhooks.create("acme", url, None, description=None, most=10)
         delivery = webhooks.test(webhook)
-        with courier(settings) as first:
-            wait_for(lambda: len(heard) == 1)
+        with dispatcher(settings) as first:
+            wait_for(lambda: len(received) == 1)
             first.kill()
         redis.flushall()  # and Redis comes back empty
-        with courier(settings) as second:
+        with dispatcher(settings) as second:
 
             def is_delivered() -> bool:
                 found = webhooks.delivery("acme", webhook.id, delivery.id)
@@ -73,7 +74,7 @@ def test_what_a_killed_courier_was_sending_is_sent_by_the_next(local_redis: Loca
             wait_for(is_delivered)
             second.send_signal(signal.SIGTERM)
             assert second.wait(10) == 0
-    assert [message.headers["webhook-id"] for message in heard] == [delivery.id] * 2
+    assert [message.headers["webhook-id"] for message in received] == [delivery.id] * 2
     assert list(webhooks.undelivered()) == []
     redis.close()
 

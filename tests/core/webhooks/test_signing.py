@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 
-from core.jobs.webhooks import new_secret
+from core.webhooks.records import new_secret
 from core.webhooks.signing import headers, sign
 
 

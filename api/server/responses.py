@@ -1,0 +1,127 @@
+"""From the job service's records to what goes over the wire."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from core.records import Failure, GenerateResult, Image, Job, JobKind, JobState, Receipt, Subject
+from hyperdreambooth import schemas
+
+
+def when(seconds: float | None) -> datetime | None:
+    """Seconds since 1970 as a time in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectAnswer:
+    """`job` is the one that is personalising it now, if any."""
+    return schemas.SubjectAnswer(
+        id=subject.id,
+        status=subject.status,
+        name=subject.name,
+        class_noun=subject.class_noun,
+        created_at=datetime.fromtimestamp(subject.created_at, UTC),
+        consent=_consent(subject),
+        photos_kept=len(subject.photos),
+        photos_sent=subject.photos_sent,
+        refining=subject.refining,
+        job_id=subject.job_id,
+        **_progress(job),
+        likeness=subject.likeness,
+        likeness_by=subject.likeness_by,
+        tries=subject.tries,
+        kept_step=subject.kept_step,
+        weights=_weights(subject),
+        preview_ready=bool(subject.weights and subject.weights.preview_key) or bool(job and job.preview),
+        preview=_preview(subject, job),
+        bundle=subject.bundle,
+        bundle_fingerprint=subject.bundle_fingerprint,
+        seconds=subject.seconds,
+        error=_failure(subject.error),
+        links=schemas.SubjectLinks(self=f"/v1/subjects/{subject.id}", job=f"/v1/jobs/{subject.job_id}"),
+    )
+
+
+def is_personalizing(subject: Subject) -> bool:
+    """Whether its job has something to tell."""
+    return subject.is_busy
+
+
+def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | None = None) -> schemas.JobAnswer:
+    """`position` in the queue, and `warnings` about the request that made it."""
+    result = job.result
+    return schemas.JobAnswer(
+        id=job.id,
+        kind=job.kind,
+        status=job.state,
+        subject_id=job.subject_id,
+        subject_ids=list(job.subject_ids),
+        created_at=datetime.fromtimestamp(job.created_at, UTC),
+        started_at=when(job.started_at),
+        finished_at=when(job.finished_at),
+        attempt=job.attempt,
+        position=position,
+        **_progress(job),
+        cancel_requested=job.cancel_requested,
+        batch_id=job.batch_id or None,
+        seconds=job.seconds,
+        preview=image_answer(job.preview.image) if job.preview else None,
+        images=[image_answer(image) for image in result.images] if isinstance(result, GenerateResult) else None,
+        error=_failure(job.error),
+        warnings=warnings or [],
+        links=_job_links(job),
+    )
+
+
+def image_answer(image: Image) -> schemas.ImageInfo:
+    """Where a picture is, and how it was made."""
+    url = f"/v1/images/{image.id}"
+    return schemas.ImageInfo(id=image.id, url=url, seed=image.seed, width=image.width, height=image.height)
+
+
+def receipt_answer(receipt: Receipt) -> schemas.DeletionReceipt:
+    """What was deleted."""
+    return schemas.DeletionReceipt(
+        subject_id=receipt.subject_id,
+        deleted_at=datetime.fromtimestamp(receipt.deleted_at, UTC),
+        job_ids=list(receipt.job_ids),
+    )
+
+
+def _progress(job: Job | None) -> schemas.Progress:
+    if job is None or not job.stage:
+        return {"stage": None, "step": None, "total": None}
+    return {"stage": job.stage, "step": job.step, "total": job.total or None}
+
+
+def _consent(subject: Subject) -> schemas.ConsentGiven | None:
+    if subject.consent is None:
+        return None
+    return schemas.ConsentGiven(at=datetime.fromtimestamp(subject.consent.at, UTC), version=subject.consent.version)
+
+
+def _weights(subject: Subject) -> schemas.WeightsInfo | None:
+    if subject.weights is None:
+        return None
+    url = f"/v1/subjects/{subject.id}/weights"
+    return schemas.WeightsInfo(bytes=subject.weights.bytes, sha256=subject.weights.sha256, url=url)
+
+
+def _failure(error: Failure | None) -> schemas.Failure | None:
+    return None if error is None else schemas.Failure(code=error.code, detail=error.detail)
+
+
+def _preview(subject: Subject, job: Job | None) -> schemas.ImageInfo | None:
+    image = job.preview.image if job and job.preview else subject.preview_image
+    return image_answer(image) if image else None
+
+
+def _job_links(job: Job) -> schemas.JobLinks:
+    made_weights = job.kind is JobKind.PERSONALIZE and job.state is JobState.SUCCEEDED
+    return schemas.JobLinks(
+        self=f"/v1/jobs/{job.id}",
+        subject=f"/v1/subjects/{job.subject_id}",
+        events=f"/v1/jobs/{job.id}/events",
+        cancel=None if job.state.is_final else f"/v1/jobs/{job.id}/cancel",
+        weights=f"/v1/subjects/{job.subject_id}/weights" if made_weights else None,
+    )

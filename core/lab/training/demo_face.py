@@ -1,0 +1,32 @@
+"""A face that the bundle's own base model dreams up: what the demo uses when nobody gives a photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from core.errors import BundleError, PhotoRefused
+from core.hyperdreambooth.faces.quality import find_face
+from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.records import Row
+from core.hyperdreambooth.sampling import generate
+from core.lab.training.recipe import DemoFace
+
+SIDE = 256
+"""Pixels: a size at which a user's browser and the face detector can do something with the picture."""
+
+
+def save_demo_face(bundle: Bundle, dream: DemoFace, file: Path) -> None:
+    """Make the recipe's face and write it to ``file``.
+
+    Raises:
+        BundleError: the detector does not accept it.
+    """
+    picture = generate(bundle, [Row(dream.prompt, seed=dream.seed)])[0].numpy()
+    large = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    try:
+        find_face(large)
+    except PhotoRefused as error:
+        raise BundleError(f"the dreamt face is refused: {error.detail} Choose another seed.") from error
+    large.save(file)
