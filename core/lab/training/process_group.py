@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -35,6 +36,15 @@ class ProcessGroup:
         """Go on when all have come so far."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first process goes before the others, which find the files that it wrote."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
 
     def agree(self, number: int, what: str) -> None:
         """Check that all processes have the same number.

@@ -49,11 +49,13 @@ class TrainingRun:
 
     def __init__(self, recipe: Recipe, *, device: str, team: ProcessGroup = SINGLE_PROCESS) -> None:
         self.recipe, self.team = recipe, team
+        self._together = team
         self.work = recipe.path(recipe.work)
         self.work.mkdir(parents=True, exist_ok=True)
         side = recipe.bundle.resolution
-        self.faces = self._faces(side, cache=self.work / f"pictures-{side}.npy")
-        bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
+        with team.in_turn():
+            self.faces = self._faces(side, cache=self.work / f"pictures-{side}.npy")
+            bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
         for module in (bundle.vae, bundle.unet, bundle.text_encoder):
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classifier = fresh_classifier(recipe.classifier, recipe.data.styles, recipe.seed).to(device)
@@ -69,6 +71,7 @@ class TrainingRun:
 
     def run(self, stage: str) -> None:
         """Bring one stage to its end, or load what an earlier run of it left."""
+        self._together = self.team if stage in SHARED else SINGLE_PROCESS
         getattr(self, f"_{stage}")()
 
     def take(self, parts: Bundle, classifier: PictureClassifier | None) -> None:
@@ -267,9 +270,14 @@ class TrainingRun:
         modules = self._modules(stage)
         for module in modules.values():
             module.requires_grad_(True)
-        team = self.team if stage in SHARED else SINGLE_PROCESS
         loop = TrainingLoop(
-            self._folder(stage), modules, optimization, seed=self.recipe.seed, name=stage, team=team, parts=slices
+            self._folder(stage),
+            modules,
+            optimization,
+            seed=self.recipe.seed,
+            name=stage,
+            team=self._together,
+            parts=slices,
         )
         for name in BASE:
             loop.slow_down(name, base_rate)
@@ -323,14 +331,10 @@ class TrainingRun:
     def _latents(self, faces: Faces, file: str = "latents.npy") -> LatentCache:
         data = self.recipe.data
         self._frozen(self.bundle.vae)
-        if not self.team.first:  # which reads what the first one wrote
-            self.team.wait()
-        cache = LatentCache.build(
-            self.bundle, faces, data.styles, styled=data.styled, seed=self.recipe.seed, file=self.work / file
-        )
-        if self.team.first:
-            self.team.wait()
-        return cache
+        with self._together.in_turn():
+            return LatentCache.build(
+                self.bundle, faces, data.styles, styled=data.styled, seed=self.recipe.seed, file=self.work / file
+            )
 
     def _folder(self, stage: str) -> Path:
         return self.work / stage
