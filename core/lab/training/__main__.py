@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, help="a BUNDLE.toml")
     parser.add_argument("--from", dest="start", type=Path, metavar="BUNDLE", help="go on from a finished bundle")
     parser.add_argument("--only", choices=STAGES, help="stop after this stage, and write no bundle before the last one")
+    parser.add_argument("--stage", choices=STAGES, help="train this stage alone, after what is finished; no bundle")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (CUDA when it is there)")
     parser.add_argument("--export", action="store_true", help="only write the bundle from what is finished")
     arguments = parser.parse_args()
@@ -45,8 +46,9 @@ def main() -> None:
         parser.error(str(error))
     workshop = begun or TrainingRun(recipe, device=device, team=together())
     stages = STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]
-    finished = _finished(workshop, stages, begin=not arguments.export)
-    if not workshop.team.first:
+    begun_now = () if arguments.export else (arguments.stage,) if arguments.stage else STAGES
+    finished = _finished(workshop, stages, begun_now)
+    if arguments.stage or not workshop.team.first:
         return
     last = "hypernetwork" if recipe.identity is None else "identity"
     if last not in finished and not arguments.export:
@@ -63,13 +65,13 @@ def main() -> None:
         save_demo_face(finished_bundle, recipe.demo_face, output / "demo-face.png")
 
 
-def _finished(workshop: TrainingRun, stages: Sequence[str], *, begin: bool) -> set[str]:
-    """The stages whose parts are in the workshop now: loaded, or, to ``begin`` what is missing, trained here."""
+def _finished(workshop: TrainingRun, stages: Sequence[str], begun_now: Sequence[str]) -> set[str]:
+    """The stages whose parts are in the workshop now: loaded, or, if among those that are begun now, trained here."""
     finished = set()
     for stage in stages:
         if workshop.load(stage):
             finished.add(stage)
-        elif begin:
+        elif stage in begun_now:
             if workshop.team.first or stage in SHARED:
                 workshop.run(stage)
             if workshop.team.first:

@@ -448,3 +448,16 @@ def test_a_hypernetwork_of_other_targets_is_refused(bundle_folder, tmp_path):
     file.write_text(file.read_text().replace('"attention+geglu"', '"attention"'))
     with pytest.raises(BundleError, match="other targets"):
         load_bundle(copy)
+
+
+def test_a_stage_alone_leaves_the_others(recipe, tmp_path, monkeypatch):
+    for file in (recipe, recipe.with_name("faces.parquet")):
+        shutil.copy(file, tmp_path / file.name)
+    work = tmp_path / "work"
+    for stage, file in (("autoencoder", "vae.safetensors"), ("decoder", "decoder.safetensors")):
+        command = ["training", str(tmp_path / recipe.name), "--device", "cpu", "--stage", stage]
+        monkeypatch.setattr("sys.argv", command)
+        program.main()
+        assert (work / stage / file).is_file()
+    assert not (work / "base").exists()
+    assert not (tmp_path / "bundle").exists()
