@@ -46,12 +46,10 @@ def autoencoder_losses(
     pixels = _draw(faces, batch, config.styled, names, generator, recoloured=config.recoloured)
     weights = centre_weights(pixels.shape[-1], config.centre).expand(len(pixels), 1, -1, -1)
     pixels, weights = (each.to(bundle.device) for each in _cut(pixels, weights, config.crop, generator))
+    smaller = bool(torch.rand((), generator=generator) < config.smaller)
     with autocast(bundle.device, quickest(bundle.device)):
         mean = bundle.vae.encode(pixels).latent_dist.mean
-        flip = (torch.arange(len(mean)) % 4 < 2).view(-1, 1, 1, 1).to(bundle.device)
-        shown = [torch.where(flip, each.flip(3), each) for each in (mean, pixels, weights)]
-        smaller = bool(torch.rand((), generator=generator) < config.smaller)
-        latents, target, weights = (functional.avg_pool2d(each, 2) for each in shown) if smaller else shown
+        latents, target, weights = _transformed((mean, pixels, weights), smaller=smaller)
         spread = config.noise * torch.rand(len(mean), 1, 1, 1, generator=generator)
         noise = spread * torch.randn(latents.shape, generator=generator)
         decoded = bundle.vae.decode(latents + noise.to(latents)).sample.float()
@@ -121,6 +119,13 @@ def _cut(
     cuts = [(slice(y, y + side), slice(x, x + side)) for y, x in places.tolist()]
     cut = [torch.stack([each[n][:, y, x] for n, (y, x) in enumerate(cuts)]) for each in (pixels, weights)]
     return cut[0], cut[1]
+
+
+def _transformed(tensors: tuple[Tensor, Tensor, Tensor], *, smaller: bool) -> list[Tensor]:
+    """Latents, pixels and weights, all with the same rows mirrored, two of four, and maybe at half their size."""
+    flip = (torch.arange(len(tensors[0])) % 4 < 2).view(-1, 1, 1, 1).to(tensors[0].device)
+    shown = [torch.where(flip, each.flip(3), each) for each in tensors]
+    return [functional.avg_pool2d(each, 2) for each in shown] if smaller else shown
 
 
 def _spread(latents: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
