@@ -226,7 +226,7 @@ _ALL = (
            "{subject} as a cartoon character", "a cartoon drawing of {subject}"),
     _style("pop art portrait", "a", _pop_art, "{subject}, pop art", "pop art of {subject}",
            "a pop art picture of {subject}", "{subject} in pop art style"),
-    _style("sepia photograph", "a", _sepia_photograph, "{subject}, sepia", "an old photograph of {subject}",
+    _style("sepia photograph", "a", _sepia_photograph, "{subject}, sepia", "{subject} in sepia",
            "a sepia photo of {subject}", "{subject}, sepia photograph", "a vintage photo of {subject}"),
     _style("black and white photograph", "a", _black_and_white, "{subject}, black and white",
            "a black and white photo of {subject}", "black and white portrait of {subject}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from core.errors import BundleError
 from core.hyperdreambooth.model.loading import load_bundle
 from core.lab.training.demo_face import save_demo_face
 from core.lab.training.export import export_bundle, published_sheet, sample_sheet
+from core.lab.training.process_group import launched_group
 from core.lab.training.recipe import load_recipe
-from core.lab.training.stages import STAGES, TrainingRun
+from core.lab.training.stages import SHARED, STAGES, TrainingRun
 from core.lab.training.start import start_from
 
 
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, help="a BUNDLE.toml")
     parser.add_argument("--from", dest="start", type=Path, metavar="BUNDLE", help="go on from a finished bundle")
     parser.add_argument("--only", choices=STAGES, help="stop after this stage, and write no bundle before the last one")
+    parser.add_argument("--stage", choices=STAGES, help="train this stage alone, after what is finished; no bundle")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (CUDA when it is there)")
     parser.add_argument("--export", action="store_true", help="only write the bundle from what is finished")
     arguments = parser.parse_args()
@@ -41,15 +44,12 @@ def main() -> None:
         begun = None if arguments.start is None else start_from(arguments.start, recipe, device=device)
     except (BundleError, OSError) as error:
         parser.error(str(error))
-    run = begun or TrainingRun(recipe, device=device)
-    finished = set()
-    for stage in STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]:
-        if run.load(stage):
-            finished.add(stage)
-        elif not arguments.export:
-            run.run(stage)
-            sample_sheet(run.bundle, stage, run.faces, recipe.path(recipe.work) / stage)
-            finished.add(stage)
+    run = begun or TrainingRun(recipe, device=device, group=launched_group())
+    stages = STAGES[: 1 + STAGES.index(arguments.only or STAGES[-1])]
+    to_train = () if arguments.export else (arguments.stage,) if arguments.stage else STAGES
+    finished = _finished(run, stages, to_train)
+    if arguments.stage or not run.group.first:
+        return
     last = "hypernetwork" if recipe.identity is None else "identity"
     if last not in finished and not arguments.export:
         return
@@ -63,6 +63,23 @@ def main() -> None:
     published_sheet(finished_bundle, output / "samples.png")
     if recipe.demo_face is not None:
         save_demo_face(finished_bundle, recipe.demo_face, output / "demo-face.png")
+
+
+def _finished(run: TrainingRun, stages: Sequence[str], to_train: Sequence[str]) -> set[str]:
+    """The stages whose parts are in the modules now: loaded, or, if among those to train, trained here."""
+    finished = set()
+    for stage in stages:
+        if run.load(stage):
+            finished.add(stage)
+        elif stage in to_train:
+            if run.group.first or stage in SHARED:
+                run.run(stage)
+            if run.group.first:
+                sample_sheet(run.bundle, stage, run.faces, run.work / stage)
+            run.group.wait()
+            run.load(stage)
+            finished.add(stage)
+    return finished
 
 
 if __name__ == "__main__":

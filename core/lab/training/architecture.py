@@ -97,7 +97,7 @@ def _unet(recipe: Recipe) -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * (len(channels) - 1)),
         up_block_types=(*("CrossAttnUpBlock2D",) * (len(channels) - 1), "UpBlock2D"),
         cross_attention_dim=recipe.base.text_width,
-        attention_head_dim=[max(1, width // 64) for width in channels],
+        attention_head_dim=[max(1, width // recipe.base.head) for width in channels],
         norm_num_groups=16,
     )
 

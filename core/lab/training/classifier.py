@@ -18,6 +18,7 @@ from core.lab.classifier import ClassifierConfig, PictureClassifier
 from core.lab.training.data import Faces
 from core.lab.training.loop import Losses
 from core.lab.training.recipe import Classifier
+from core.lab.training.words import mirrored
 
 Pictures = np.ndarray
 
@@ -43,14 +44,16 @@ def classifier_losses(
     with torch.no_grad():
         pictures[::2] = decode_latents(bundle, encode_pictures(bundle, torch.from_numpy(pictures[::2]))).cpu()
     pixels = to_pixels(torch.from_numpy(pictures))
-    mirrored = torch.rand(batch, generator=generator) < 0.5
-    pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+    flip = torch.rand(batch, generator=generator) < 0.5
+    pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
     pixels = pixels + 0.05 * torch.rand(batch, 1, 1, 1, generator=generator) * torch.randn(
         pixels.shape, generator=generator
     )
     style_scores, attribute_scores = classifier(pixels.to(bundle.device))
     style = nn.functional.cross_entropy(style_scores, styles.to(bundle.device))
-    words = _words(faces, chosen, classifier.config.attributes).to(bundle.device)
+    names = classifier.config.attributes
+    words = torch.where(flip[:, None], _words(faces, chosen, mirrored(names)), _words(faces, chosen, names))
+    words = words.to(bundle.device)
     labelled = torch.tensor([bool(faces.attributes[index]) for index in chosen]).to(bundle.device)
     weights = (words * WEIGHT_OF_RARE + 1 - words) * labelled[:, None]
     attribute = nn.functional.binary_cross_entropy_with_logits(attribute_scores, words, weights)

@@ -22,11 +22,12 @@ from core.hyperdreambooth.model.latents import encode_pictures
 from core.hyperdreambooth.styles.styles import STYLES
 from core.lab.training.precision import autocast, quickest
 from core.lab.training.warp import warp
+from core.lab.training.words import WORD_COLUMNS, words_of
 
 
 @dataclass(frozen=True)
 class Faces:
-    """Aligned pictures with who they are of and words about them."""
+    """Aligned pictures with who they are of and words for what is to be seen (``words_of``)."""
 
     pictures: UInt8[np.ndarray, "n h w 3"]
     identities: tuple[str, ...]
@@ -87,22 +88,26 @@ class Faces:
 
 def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = None) -> Faces:
     """All pictures of the parquet files at ``resolution`` pixels; decoded once when a ``cache`` file is given."""
-    columns: dict[str, list[object]] = {"image": [], "identity": [], "attributes": []}
-    for file in files:
-        for key, values in pq.read_table(file, columns=list(columns)).to_pydict().items():
-            columns[key] += values
+    rows = [row for file in files for row in pq.read_table(file, columns=_columns(file)).to_pylist()]
     key = json.dumps([[file.name, file.stat().st_size, pq.read_metadata(file).num_rows] for file in files])
     pictures = None if cache is None else _kept(cache, key)
     if pictures is None:
-        pictures = np.stack([decode_picture(data, resolution) for data in columns["image"]])  # type: ignore[arg-type]
+        pictures = np.stack([decode_picture(row["image"], resolution) for row in rows])
         if cache is not None:
             _keep(cache, key, pictures)
-    attributes: tuple[tuple[str, ...], ...] = tuple(tuple(words) for words in columns["attributes"])  # type: ignore[arg-type]
-    return Faces(pictures, tuple(str(identity) for identity in columns["identity"]), attributes)
+    return Faces(pictures, tuple(str(row["identity"]) for row in rows), tuple(words_of(row) for row in rows))
+
+
+def _columns(file: Path) -> list[str]:
+    """Those that make a face, of the file's."""
+    return [name for name in ("image", "identity", *WORD_COLUMNS) if name in pq.read_schema(file).names]
 
 
 class LatentCache:
-    """Latents of every picture: plain, mirrored, and in a few styles chosen for it (some of those mirrored)."""
+    """Latents of every picture: plain, mirrored, and in a few styles chosen for it (some of those mirrored).
+
+    Mirrored latents are those of the mirrored picture, nearly: the autoencoder learns to decode them so.
+    """
 
     def __init__(
         self, plain: Tensor, styled: Tensor, styles: np.ndarray, mirrored: np.ndarray, names: tuple[str, ...]
@@ -122,8 +127,9 @@ class LatentCache:
         if kept is not None:
             stored = torch.from_numpy(kept)
         else:
+            plain = _encode(bundle, faces.pictures, "plain")
             stored = torch.stack(
-                [_encode(bundle, faces.pictures, "plain"), _encode(bundle, faces.pictures[:, :, ::-1], "mirrored")]
+                [plain, plain.flip(3)]
                 + [
                     _encode(bundle, _stylise(faces.pictures, styles[:, k], mirrored[:, k], names), f"styled {k + 1}")
                     for k in range(styled)

@@ -134,7 +134,7 @@ def _plot(folder: Path) -> None:
         records = list(csv.DictReader(stream))
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
-    for name in list(records[0])[1:]:
+    for name in [name for name in records[0] if name not in ("step", "rows", "seconds")]:
         points = [(int(r["step"]), float(r[name])) for r in records if r[name]]
         axes.plot(*zip(*points, strict=True), label=name)
     axes.set(xlabel="step", ylabel="loss", yscale="log")

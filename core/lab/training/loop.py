@@ -12,6 +12,7 @@ import csv
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ from core.lab.training.process_group import SINGLE_PROCESS, GradientSum, Process
 class Optimization:
     """How a stage is trained. ``decay`` is the share of the steps, at the end, in which the rate falls to zero.
 
-    ``optimizer`` "muon" moves matrices and convolution kernels by Muon, and with AdamW only the vectors between them.
+    ``optimizer`` "muon" moves matrices and convolution kernels by Muon, and with AdamW only the vectors between them
+    and tables of embeddings, of which a step sees a few rows.
     """
 
     steps: int
@@ -99,6 +101,7 @@ class TrainingLoop:
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=half)
         self.optimizers = _optimizers(modules, optimization)
         self.step = 0
+        self._begun = time.monotonic()
         self._resume()
 
     @property
@@ -118,6 +121,7 @@ class TrainingLoop:
         Raises:
             BundleError: the loss is no longer a number; the last checkpoint stays.
         """
+        self._begun = time.monotonic()
         bar = tqdm(
             total=self.config.steps,
             initial=self.step,
@@ -181,7 +185,7 @@ class TrainingLoop:
     def _gradients(self, losses: Callable[[torch.Generator], Losses]) -> dict[str, float]:
         """Leave the process group's gradients of the next step in the parameters; returns the mean of each loss."""
         self._forget()
-        whole = GradientSum(self.parameters.values(), self.group)
+        whole = GradientSum(self.parameters.values(), self.group, self.parts)
         with self._attention():
             for part in self.group.share(self.parts):
                 values = losses(step_generator(self.seed, self.step, part))
@@ -230,14 +234,16 @@ class TrainingLoop:
             optimizer.zero_grad()
 
     def _log(self, losses: Mapping[str, float]) -> None:
+        """A line of the loss curve; seconds are those of this run, which may have gone on from a checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "losses.csv"
         fresh = not file.exists()
         with file.open("a", newline="") as stream:
             writer = csv.writer(stream)
             if fresh:
-                writer.writerow(["step", *losses])
-            writer.writerow([self.step, *(f"{value:.5f}" for value in losses.values())])
+                writer.writerow(["step", "rows", "seconds", *losses])
+            rows, seconds = self.step * self.config.batch, time.monotonic() - self._begun
+            writer.writerow([self.step, rows, f"{seconds:.0f}", *(f"{value:.5f}" for value in losses.values())])
 
 
 def _optimizers(modules: Mapping[str, nn.Module], config: Optimization) -> list[torch.optim.Optimizer]:
@@ -251,8 +257,9 @@ def _optimizers(modules: Mapping[str, nn.Module], config: Optimization) -> list[
         return [{"params": params, "module": key, "share": 1.0} for key, params in by_module.items() if params]
 
     def by_muon(parameter: Tensor) -> bool:
-        return config.optimizer == "muon" and parameter.ndim > 1
+        return config.optimizer == "muon" and parameter.ndim > 1 and parameter not in tables
 
+    tables = {m.weight for module in modules.values() for m in module.modules() if isinstance(m, nn.Embedding)}
     rate, decay = config.learning_rate, config.weight_decay
     optimizers: list[torch.optim.Optimizer] = []
     if matrices := groups(kernels=True):

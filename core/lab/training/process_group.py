@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from core.errors import BundleError
@@ -33,6 +37,15 @@ class ProcessGroup:
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
 
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first process goes before the others, which find the files that it wrote."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
     def agree(self, number: int, what: str) -> None:
         """Check that all processes have the same number.
 
@@ -53,21 +66,35 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 """The only process."""
 
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other: for a stage that the first of them takes alone, for instance."""
+
+
+def launched_group() -> ProcessGroup:
+    """The group of the processes that ``torchrun`` or ``accelerate launch`` started, on CPUs; else this one alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return SINGLE_PROCESS
+    return ProcessGroup(Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)]))
+
 
 class GradientSum:
-    """Gradients of the parts of a step, added in float64, so that who adds which first leaves no trace in float32."""
+    """Gradients of the ``parts`` of a step, added so that who adds which first leaves no trace in float32.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup) -> None:
+    Of two, either may be first; more are added in float64.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup, parts: int) -> None:
         self.parameters, self.group = list(parameters), group
+        self.dtype = torch.float32 if parts <= 2 else torch.float64
         self._names: tuple[str, ...] = ()
         self._sum: Tensor | None = None
 
     def take(self, values: Mapping[str, Tensor]) -> None:
         """Add the gradients that a part left in the parameters, and its losses; the parameters lose theirs."""
-        there = torch.tensor([float(p.grad is not None) for p in self.parameters], dtype=torch.float64)
-        numbers = torch.stack([value.detach().double().cpu() for value in values.values()])
+        there = torch.tensor([float(p.grad is not None) for p in self.parameters], dtype=self.dtype)
+        numbers = torch.stack([value.detach().cpu().to(self.dtype) for value in values.values()])
         device = self.parameters[0].device
-        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for p in self.parameters]
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().to(self.dtype) for p in self.parameters]
         part = torch.cat([*flat, there.to(device), numbers.to(device)])
         self._names, self._sum = tuple(values), part if self._sum is None else self._sum.add_(part)
         for parameter in self.parameters:

@@ -22,7 +22,8 @@ class Data:
 
     ``styled`` is how many stylised versions of each picture the latent cache holds. ``identities``: trained on the
     first so many people who have several pictures, and no others. ``balanced`` of base's and hypernetwork's rows show a
-    picture drawn by its attributes, so that rare ones are learnt too.
+    picture drawn by its attributes, so that rare ones are learnt too. ``teacher`` is a face recognition network
+    (``FaceTeacher``) that the autoencoder learns from.
     """
 
     train: tuple[str, ...]
@@ -31,32 +32,46 @@ class Data:
     styled: int = 2
     identities: int | None = None
     balanced: float = 0.0
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """AutoencoderKL with a fixed posterior spread ``noise`` instead of a learned one; ``centre`` weighs the face."""
+    """AutoencoderKL with a fixed posterior spread ``noise`` instead of a learned one; ``centre`` weighs the face.
+
+    Latents get noise of a spread up to that. Each step shows squares of ``crop`` pixels (0: whole pictures), ``styled``
+    and ``recoloured`` are shares of them; ``smaller`` of the steps decode latents at half their size. ``penalty`` holds
+    the latents' channels at mean 0 and spread 1; ``edges`` weighs the error of the differences of neighbouring pixels,
+    ``taught`` what the teacher of ``data.teacher`` says. A step's batch comes in ``slices``, one a process.
+    """
 
     optimization: Optimization
     channels: tuple[int, ...] = (32, 64, 96)
     latent_channels: int = 8
     noise: float = 0.1
-    penalty: float = 1e-3
+    penalty: float = 0.02
     centre: float = 3.0
+    edges: float = 0.5
     styled: float = 0.25
+    recoloured: float = 0.0
+    smaller: float = 0.0
+    crop: int = 0
+    taught: float = 0.0
+    slices: int = 1
 
 
 @dataclass(frozen=True)
 class Decoder:
     """The autoencoder's decoder trained on alone: latents stay what they are, and with them all that learnt from them.
 
-    ``noise`` is what its latents get, less than the autoencoder's; ``edges`` weighs the error of the differences of
-    neighbouring pixels.
+    ``noise`` is what its latents get, less than the autoencoder's; ``edges``, ``taught`` and ``slices`` are as there.
     """
 
     optimization: Optimization
     noise: float = 0.02
     edges: float = 0.5
+    taught: float = 0.0
+    slices: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,10 @@ class Recogniser:
 
 @dataclass(frozen=True)
 class Base:
-    """The text-to-image base: its shape, and the shares of plain photos and of empty captions."""
+    """The text-to-image base: its shape, and the shares of plain photos and of empty captions.
+
+    An attention head is ``head`` wide. A step's batch comes in ``slices``, which the processes share out.
+    """
 
     optimization: Optimization
     channels: tuple[int, ...] = (96, 160, 256)
@@ -89,8 +107,15 @@ class Base:
     text_width: int = 192
     text_layers: int = 3
     tokens: int = 24
+    head: int = 64
     photo: float = 0.5
     empty: float = 0.1
+    slices: int = 1
+
+    def __post_init__(self) -> None:
+        """A batch is a whole number of slices."""
+        if self.optimization.batch % self.slices:
+            raise BundleError(f"a batch of {self.optimization.batch} is no whole number of {self.slices} slices")
 
 
 @dataclass(frozen=True)

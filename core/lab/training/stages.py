@@ -29,26 +29,33 @@ from core.lab.training.hypernetwork import hypernetwork_losses
 from core.lab.training.loop import Losses, Optimization, TrainingLoop, save_whole
 from core.lab.training.precision import quickest
 from core.lab.training.preoptimize import REFERENCE_WEIGHTS, preoptimize
+from core.lab.training.process_group import SINGLE_PROCESS, ProcessGroup
 from core.lab.training.recipe import HyperNetworkTraining, Recipe
 from core.lab.training.recogniser import Identities, fresh_identities, recogniser_losses, settle, with_verification
 from core.lab.training.rows import Mix, RowSource
+from core.lab.training.teacher import FaceTeacher
 
 BASE = ("unet", "text_encoder")
 """The parts of the base model that a hypernetwork's weights change."""
 
-STAGES = ("autoencoder", "classifier", "recogniser", "decoder", "base", "preoptimize", "hypernetwork", "identity")
+SHARED = ("autoencoder", "decoder", "base")
+"""The stages that all processes of a group train; the first of them trains the others alone."""
+
+STAGES = ("autoencoder", "base", "classifier", "recogniser", "decoder", "preoptimize", "hypernetwork", "identity")
 
 
 class TrainingRun:
     """A recipe, its data and the modules in training. ``run`` takes one stage; finished stages are only loaded."""
 
-    def __init__(self, recipe: Recipe, *, device: str) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, *, device: str, group: ProcessGroup = SINGLE_PROCESS) -> None:
+        self.recipe, self.group = recipe, group
+        self._stage_group = group
         self.work = recipe.path(recipe.work)
         self.work.mkdir(parents=True, exist_ok=True)
         side = recipe.bundle.resolution
-        self.faces = self._faces(side, cache=self.work / f"pictures-{side}.npy")
-        bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
+        with group.in_turn():
+            self.faces = self._faces(side, cache=self.work / f"pictures-{side}.npy")
+            bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
         for module in (bundle.vae, bundle.unet, bundle.text_encoder):
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classifier = fresh_classifier(recipe.classifier, recipe.data.styles, recipe.seed).to(device)
@@ -64,6 +71,7 @@ class TrainingRun:
 
     def run(self, stage: str) -> None:
         """Bring one stage to its end, or load what an earlier run of it left."""
+        self._stage_group = self.group if stage in SHARED else SINGLE_PROCESS
         getattr(self, f"_{stage}")()
 
     def take(self, parts: Bundle, classifier: PictureClassifier | None) -> None:
@@ -119,13 +127,21 @@ class TrainingRun:
         people = int(self.faces.labels.max()) + 1
         return fresh_identities(self.recipe.recogniser.channels, people, self.recipe.seed).to(self.bundle.device)
 
+    @cached_property
+    def teacher(self) -> FaceTeacher | None:
+        """The network that the autoencoder learns from what a face is, if the recipe names one."""
+        file = self.recipe.data.teacher
+        network = None if file is None else FaceTeacher(self.recipe.path(file))
+        return None if network is None else network.to(self.bundle.device).eval().requires_grad_(False)
+
     def _autoencoder(self) -> None:
         config = self.recipe.autoencoder
 
         def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
-            return dict(autoencoder_losses(self.bundle, self.faces, config, self.recipe.data.styles, generator))
+            styles = self.recipe.data.styles
+            return dict(autoencoder_losses(self.bundle, self.faces, config, styles, generator, self.teacher))
 
-        self._train("autoencoder", config.optimization, losses)
+        self._train("autoencoder", config.optimization, losses, slices=config.slices)
         fix_spread(self.bundle.vae, config)  # the loss does not depend on it, but weight decay does not know that
         set_scaling(self.bundle, self.faces)
         self._finish("autoencoder")
@@ -170,18 +186,20 @@ class TrainingRun:
         self._train(
             "decoder",
             config.optimization,
-            lambda generator: decoder_losses(self.bundle, self.faces, config, first, styles, generator),
+            lambda generator: decoder_losses(self.bundle, self.faces, config, first, styles, generator, self.teacher),
+            slices=config.slices,
         )
         self._finish("decoder")
 
     def _base(self) -> None:
         config = self.recipe.base
         rows = self._rows(Mix(config.photo, config.empty, personal=0.0, other_photo=0.0))
-        batch = config.optimization.batch
+        batch = config.optimization.batch // config.slices
         self._train(
             "base",
             config.optimization,
             lambda generator: base_losses(self.bundle, rows, batch, generator),
+            slices=config.slices,
         )
         self._finish("base")
 
@@ -247,17 +265,28 @@ class TrainingRun:
         optimization: Optimization,
         losses: Callable[[torch.Generator], Losses],
         base_rate: float = 1.0,
+        slices: int = 1,
     ) -> None:
         modules = self._modules(stage)
         for module in modules.values():
             module.requires_grad_(True)
-        loop = TrainingLoop(self._folder(stage), modules, optimization, seed=self.recipe.seed, name=stage)
+        loop = TrainingLoop(
+            self._folder(stage),
+            modules,
+            optimization,
+            seed=self.recipe.seed,
+            name=stage,
+            group=self._stage_group,
+            parts=slices,
+        )
         for name in BASE:
             loop.slow_down(name, base_rate)
         loop.run(losses)
         loop.use_average()
 
     def _finish(self, stage: str) -> None:
+        if stage in SHARED and not self.group.first:
+            return
         folder = self._folder(stage)
         folder.mkdir(parents=True, exist_ok=True)
         if stage == "autoencoder":
@@ -302,9 +331,10 @@ class TrainingRun:
     def _latents(self, faces: Faces, file: str = "latents.npy") -> LatentCache:
         data = self.recipe.data
         self._frozen(self.bundle.vae)
-        return LatentCache.build(
-            self.bundle, faces, data.styles, styled=data.styled, seed=self.recipe.seed, file=self.work / file
-        )
+        with self._stage_group.in_turn():
+            return LatentCache.build(
+                self.bundle, faces, data.styles, styled=data.styled, seed=self.recipe.seed, file=self.work / file
+            )
 
     def _folder(self, stage: str) -> Path:
         return self.work / stage

@@ -32,6 +32,7 @@ from core.lab.training.precision import autocast
 from core.lab.training.rows import Mix, Rows
 from core.lab.training.shards import Photo, Shard
 from core.lab.training.warp import warp
+from core.lab.training.words import mirrored
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ def _row(lane: Lane, t: int, rng: Random) -> tuple[np.ndarray, np.ndarray, str, 
     else:
         picture, face = (_mirrored(decode_picture(each.image, plan.resolution), flip) for each in (photo, seen))
     style = PHOTO if plain or not plan.styles else STYLES[rng.choice(plan.styles)]
-    text = caption(photo.attributes, style, rng, identifier=plan.identifier, class_noun=plan.class_noun)
+    words = mirrored(photo.attributes) if flip else photo.attributes
+    text = caption(words, style, rng, identifier=plan.identifier, class_noun=plan.class_noun)
     return style.apply(picture[None])[0], face, "" if empty else text, seen
 
 

@@ -4,9 +4,9 @@ import torch
 from core.lab.training.precision import autocast, quickest
 
 
-@pytest.mark.parametrize(("capability", "dtype"), [("AVX2", None), ("DEFAULT", None), ("AVX512", torch.bfloat16)])
-def test_halves_are_for_processors_that_have_units_for_them(monkeypatch, capability, dtype):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+@pytest.mark.parametrize(("tiles", "dtype"), [(False, None), (True, torch.bfloat16)])
+def test_halves_are_for_processors_that_have_units_for_them(monkeypatch, tiles, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     assert quickest(torch.device("cpu")) is dtype
     assert quickest(torch.device("cuda")) is torch.bfloat16
 

@@ -1,14 +1,25 @@
 """What a recipe may say."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from core.errors import BundleError
 from core.hyperdreambooth.model.config import LinearHyperNetworkConfig
-from core.lab.training.recipe import load_recipe
+from core.lab.training.recipe import load_large_recipe, load_recipe
 from core.lab.training.stages import TrainingRun
 from tests.core.lab.training.small_recipe import RECIPE, linear_recipe
+
+RECIPES = sorted(Path("core/lab/training/recipes").glob("*.toml"))
+LARGE = {"sd15", "sdxl"}
+"""Recipes that begin with a pipeline of the hub."""
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_loads(file):
+    load = load_large_recipe if file.stem in LARGE else load_recipe
+    assert load(file).bundle.name
 
 
 def test_a_recipe_may_say_how_many_identities_are_trained_on(recipe, tmp_path):

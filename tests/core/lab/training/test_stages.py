@@ -137,3 +137,16 @@ def test_a_recipe_without_a_recogniser_has_no_such_stage(recipe, tmp_path):
     run = without("recogniser", recipe, tmp_path)
     assert run.load("recogniser")
     assert run.bundle.recogniser is None
+
+
+def test_a_stage_alone_leaves_the_others(recipe, tmp_path, monkeypatch):
+    for file in (recipe, recipe.with_name("faces.parquet")):
+        shutil.copy(file, tmp_path / file.name)
+    work = tmp_path / "work"
+    for stage, file in (("autoencoder", "vae.safetensors"), ("decoder", "decoder.safetensors")):
+        command = ["training", str(tmp_path / recipe.name), "--device", "cpu", "--stage", stage]
+        monkeypatch.setattr("sys.argv", command)
+        program.main()
+        assert (work / stage / file).is_file()
+    assert not (work / "base").exists()
+    assert not (tmp_path / "bundle").exists()
