@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from core.errors import BundleError, PhotoRefused
-from core.hyperdreambooth.faces.quality import find_face
+from core.hyperdreambooth.faces.check_photo import find_face
 from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.records import Row
 from core.hyperdreambooth.sampling import generate
