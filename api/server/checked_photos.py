@@ -18,9 +18,9 @@ from api.server.errors import InvalidFields, MalformedRequest, PhotosRefused
 from api.server.uploads import disconnection
 from core.errors import InvalidInput, UploadRefused
 from core.hyperdreambooth.faces.alignment import FRAME, Face
-from core.hyperdreambooth.faces.choice import Choice
-from core.hyperdreambooth.faces.framing import Place
-from core.hyperdreambooth.faces.photo_check import PhotoCheck, compare_photos
+from core.photos.choice import Choice
+from core.photos.framing import Place
+from core.photos.records import PhotoCheck, compare_photos
 from hyperdreambooth import schemas
 
 CROP_SIZES = (64, 512)
@@ -30,7 +30,7 @@ Decode = Callable[[bytes], Image.Image]
 """`decoding.decoder.PhotoDecoder.decode`."""
 
 PhotoChecker = Callable[[Image.Image, Choice | None], PhotoCheck]
-"""`core.hyperdreambooth.faces.check_photo.check_photo`, or a test's fake."""
+"""`core.photos.check.check_photo`, or a test's fake."""
 
 
 @dataclass(frozen=True)

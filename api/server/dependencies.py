@@ -50,7 +50,7 @@ async def the_settings(request: Request) -> Settings:
 
 async def the_photo_checker() -> PhotoChecker:
     """What finds and checks the face in a photo."""
-    from core.hyperdreambooth.faces.check_photo import check_photo  # noqa: PLC0415  (its runtime takes a second to load)
+    from core.photos.check import check_photo  # noqa: PLC0415  (its runtime takes a second to load)
 
     return check_photo
 

@@ -23,13 +23,13 @@ from api.server.examples import example_of
 from api.server.testing import as_file, drawn_face
 from core.errors import PhotoRefused, SeveralFaces
 from core.hyperdreambooth.faces.alignment import FRAME, Face
-from core.hyperdreambooth.faces.choice import Choice
-from core.hyperdreambooth.faces.framing import Place
-from core.hyperdreambooth.faces.photo_check import PhotoCheck, PhotoWarning
-from core.hyperdreambooth.faces.reasons import Reason
 from core.jobs.archive import JobArchive
 from core.jobs.claims import Assignment
 from core.jobs.ledger import Ledger, Limits, Progress
+from core.photos.choice import Choice
+from core.photos.framing import Place
+from core.photos.reasons import Reason
+from core.photos.records import PhotoCheck, PhotoWarning
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.records import GenerateRequest, GenerateResult, PersonalizeResult, Preview, Weights

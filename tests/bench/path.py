@@ -24,9 +24,9 @@ from api.server.app import create_app
 from api.server.dependencies import the_photo_checker
 from api.server.testing import as_file, drawn_face
 from core.hyperdreambooth.faces.alignment import FRAME, Face
-from core.hyperdreambooth.faces.choice import Choice
-from core.hyperdreambooth.faces.photo_check import PhotoCheck
 from core.jobs.ledger import Ledger, Limits
+from core.photos.choice import Choice
+from core.photos.records import PhotoCheck
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.records import JobKind

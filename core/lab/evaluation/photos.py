@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageFilter
 
-from core.hyperdreambooth.faces.check_photo import check_photo
 from core.hyperdreambooth.faces.dlib_recogniser import DIFFERENT, SAME, load_dlib_recogniser
-from core.hyperdreambooth.faces.photo_check import PhotoCheck, compare_photos
 from core.lab.training.cover_drawings import SHAPES, draw_mask, draw_sunglasses
 from core.lab.training.data import Faces, load_faces
+from core.photos.check import check_photo
+from core.photos.records import PhotoCheck, compare_photos
 
 SIDE = 384
 """Pixels of the photos that are checked."""

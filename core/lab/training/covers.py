@@ -21,10 +21,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.hyperdreambooth.faces.covers import FOLDER
 from core.hyperdreambooth.faces.dlib_recogniser import load_dlib_recogniser
 from core.lab.training.cover_drawings import SHAPES, draw_mask, draw_sunglasses, move
 from core.lab.training.data import Faces, load_faces
+from core.photos.covers import FOLDER
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from api.server.checked_photos import read_choices
 from api.server.errors import InvalidFields
 from api.server.testing import as_file, drawn_face
 from core.errors import FaceTooDark, SeveralFaces
-from core.hyperdreambooth.faces.framing import Place
-from core.hyperdreambooth.faces.photo_check import PhotoWarning
+from core.photos.framing import Place
+from core.photos.records import PhotoWarning
 
 CONSENT = {"consent": "true"}
 

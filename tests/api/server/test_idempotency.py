@@ -11,7 +11,7 @@ from api.server import checked_photos, pending_responses
 from api.server.checked_photos import CheckedPhoto
 from api.server.testing import as_file, drawn_face
 from core.errors import NoFace, StoreUnavailable
-from core.hyperdreambooth.faces.photo_check import PhotoCheck
+from core.photos.records import PhotoCheck
 from core.tenants import idempotency as responses
 
 PROMPT = "a pencil sketch of a [V] face"

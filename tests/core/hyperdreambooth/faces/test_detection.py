@@ -15,11 +15,11 @@ from core.errors import (
     PhotoRefused,
     SeveralFaces,
 )
-from core.hyperdreambooth.faces import quality
 from core.hyperdreambooth.faces.alignment import FRAME, Face, similarity
-from core.hyperdreambooth.faces.check_photo import find_face
 from core.hyperdreambooth.faces.detection import find_faces
-from core.hyperdreambooth.faces.reasons import MIN_SHARPNESS, reasons_against
+from core.photos import quality
+from core.photos.check import find_face
+from core.photos.reasons import MIN_SHARPNESS, reasons_against
 
 SKIN, HAIR = np.array([216.0, 164.0, 134.0]), np.array([52.0, 36.0, 28.0])
 PHOTOS = Path(__file__).parents[5] / "shared" / "faces" / "eval.parquet"

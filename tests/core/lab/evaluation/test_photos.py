@@ -4,10 +4,10 @@ from PIL import Image
 
 from api.server.testing import drawn_face
 from core.hyperdreambooth.faces.dlib_recogniser import Appearance
-from core.hyperdreambooth.faces.photo_check import PhotoCheck, PhotoWarning
-from core.hyperdreambooth.faces.reasons import CUT_OFF
 from core.lab.evaluation import photos
 from core.lab.training.data import Faces
+from core.photos.reasons import CUT_OFF
+from core.photos.records import PhotoCheck, PhotoWarning
 
 
 @pytest.fixture

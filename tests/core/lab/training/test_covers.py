@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from core.hyperdreambooth.faces.covers import load_covers
 from core.lab.training import covers
 from core.lab.training.cover_drawings import SHAPES, draw_mask, draw_sunglasses, move
 from core.lab.training.data import load_faces
+from core.photos.covers import load_covers
 
 GREY = Image.new("RGB", (128, 128), (200, 170, 150))
 

@@ -7,12 +7,12 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from api.server.testing import drawn_face
 from core.errors import FaceTooSmall, NoFace, SeveralFaces
-from core.hyperdreambooth.faces.check_photo import check_photo, find_face
 from core.hyperdreambooth.faces.dlib_recogniser import Appearance
-from core.hyperdreambooth.faces.framing import Place
-from core.hyperdreambooth.faces.photo_check import PhotoCheck, compare_photos
+from core.photos.check import check_photo, find_face
+from core.photos.framing import Place
+from core.photos.records import PhotoCheck, compare_photos
 
-PHOTOS = Path(__file__).parents[5] / "shared" / "faces" / "eval.parquet"
+PHOTOS = Path(__file__).parents[4] / "shared" / "faces" / "eval.parquet"
 needs_photos = pytest.mark.skipif(not PHOTOS.exists(), reason="the evaluation photos are not here")
 
 

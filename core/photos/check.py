@@ -9,13 +9,13 @@ from PIL import Image
 
 from core.errors import FaceTooSmall, NoFace, SeveralFaces
 from core.hyperdreambooth.faces.alignment import Face
-from core.hyperdreambooth.faces.choice import Choice, chosen, dominant
-from core.hyperdreambooth.faces.covers import load_covers
 from core.hyperdreambooth.faces.detection import find_faces, has_face_cut_off
 from core.hyperdreambooth.faces.dlib_recogniser import load_dlib_recogniser
-from core.hyperdreambooth.faces.framing import WHOLE, place_of, share_outside
-from core.hyperdreambooth.faces.photo_check import PhotoCheck, PhotoWarning
-from core.hyperdreambooth.faces.reasons import CUT_OFF, Reason, reasons_against
+from core.photos.choice import Choice, chosen, dominant
+from core.photos.covers import load_covers
+from core.photos.framing import WHOLE, place_of, share_outside
+from core.photos.reasons import CUT_OFF, Reason, reasons_against
+from core.photos.records import PhotoCheck, PhotoWarning
 
 MIN_PICTURE = 32
 """Pixels of the shorter side below which no face is searched for."""

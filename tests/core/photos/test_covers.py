@@ -6,8 +6,8 @@ from safetensors.numpy import save_file
 
 from api.server.testing import drawn_face
 from core.errors import BundleError
-from core.hyperdreambooth.faces.covers import Covers, load_covers
 from core.hyperdreambooth.faces.dlib_recogniser import load_dlib_recogniser
+from core.photos.covers import Covers, load_covers
 
 
 def test_what_is_above_the_threshold_is_covered():

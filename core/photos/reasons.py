@@ -14,8 +14,8 @@ from core.errors import (
     PhotoRefused,
 )
 from core.hyperdreambooth.faces.alignment import Face
-from core.hyperdreambooth.faces.framing import FEATURES, has_landmark_outside, share_outside
-from core.hyperdreambooth.faces.quality import blown_out, brightness, sharpness, turn
+from core.photos.framing import FEATURES, has_landmark_outside, share_outside
+from core.photos.quality import blown_out, brightness, sharpness, turn
 
 MIN_EYE_DISTANCE = 12.0
 """Pixels: a face framed at 48 pixels, where a recogniser begins to lose the person."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from core.hyperdreambooth.faces.dlib_recogniser import Appearance
-from core.hyperdreambooth.faces.same_person import Comparison, compare
+from core.photos.same_person import Comparison, compare
 
 
 def seen(*at):

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from core.errors import BundleError
 from core.hyperdreambooth.faces.tensor_file import read_tensor_file
 
-FOLDER = Path(__file__).parents[2] / "bundles" / "face-covers"
+FOLDER = Path(__file__).parents[1] / "bundles" / "face-covers"
 """The layers that ship."""
 
 

@@ -4,8 +4,8 @@ from PIL import Image, ImageFilter
 
 from api.server.testing import drawn_face
 from core.hyperdreambooth.faces.alignment import FRAME, Face
-from core.hyperdreambooth.faces.choice import chosen, dominant, prominence
-from core.hyperdreambooth.faces.framing import Place
+from core.photos.choice import chosen, dominant, prominence
+from core.photos.framing import Place
 
 WIDE, HIGH = 600, 400
 

@@ -3,7 +3,7 @@ import pytest
 
 from api.server.testing import drawn_face
 from core.hyperdreambooth.faces.alignment import FRAME, Face
-from core.hyperdreambooth.faces.framing import FEATURES, WHOLE, Place, has_landmark_outside, place_of, share_outside
+from core.photos.framing import FEATURES, WHOLE, Place, has_landmark_outside, place_of, share_outside
 
 
 def cut(left, top, right, bottom, side=200):

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from core.errors import DifferentPeople, PhotoRefused, SeveralFaces
 from core.hyperdreambooth.faces.alignment import Face
 from core.hyperdreambooth.faces.dlib_recogniser import Appearance
-from core.hyperdreambooth.faces.framing import Place
-from core.hyperdreambooth.faces.reasons import Reason
-from core.hyperdreambooth.faces.same_person import compare
+from core.photos.framing import Place
+from core.photos.reasons import Reason
+from core.photos.same_person import compare
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.hyperdreambooth.faces.alignment import Face
-from core.hyperdreambooth.faces.framing import WHOLE, Place, place_of, share_outside
-from core.hyperdreambooth.faces.quality import sharpness, turn
+from core.photos.framing import WHOLE, Place, place_of, share_outside
+from core.photos.quality import sharpness, turn
 
 DOMINATES = 1.5
 """As many times as prominent as the next face has to be the face that a photo is of."""
