@@ -6,7 +6,7 @@
     │  │  ├ UploadTooLarge  ├ UnsupportedMediaType  ├ ImageBroken  ├ ImageTooManyPixels  └ ImageAnimated
     │  ├ PhotoRefused
     │  │  ├ NoFace  ├ SeveralFaces  ├ FaceTooSmall  ├ FaceTooBlurred  ├ FaceTurnedAway  ├ FaceTooDark
-    │  │  └ FaceTooBright
+    │  │  ├ FaceTooBright  ├ FaceCutOff  └ DifferentPeople
     │  ├ WeightsRefused
     │  │  ├ WeightsFormat  └ WeightsMismatch
     │  ├ TenantRefused  ├ WebhookRefused
@@ -145,6 +145,18 @@ class FaceTooBright(PhotoRefused):
     """The face in the photo is too bright."""
 
     code = "face-too-bright"
+
+
+class FaceCutOff(PhotoRefused):
+    """The face in the photo is cut off by its edge."""
+
+    code = "face-cut-off"
+
+
+class DifferentPeople(PhotoRefused):
+    """The photos show different people."""
+
+    code = "different-people"
 
 
 class WeightsRefused(InvalidInput):

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.server.checked_photos import PhotoChecker
 from api.server.event_reader import Feed
 from api.server.observability import Metrics
-from api.server.uploads import FaceFinder
 from core.batches.service import BatchService
 from core.jobs.service import JobService
 from core.services import Services
@@ -48,11 +48,11 @@ async def the_settings(request: Request) -> Settings:
     return settings
 
 
-async def the_face_finder() -> FaceFinder:
+async def the_photo_checker() -> PhotoChecker:
     """What finds and checks the face in a photo."""
-    from core.hyperdreambooth.faces.quality import find_face  # noqa: PLC0415  (its runtime takes a second to load)
+    from core.photos.check import check_photo  # noqa: PLC0415  (its runtime takes a second to load)
 
-    return find_face
+    return check_photo
 
 
 async def the_metrics(request: Request) -> Metrics:
@@ -89,7 +89,7 @@ JobServiceDep = Annotated[JobService, Depends(the_jobs)]
 SubjectServiceDep = Annotated[SubjectService, Depends(the_subjects)]
 BatchServiceDep = Annotated[BatchService, Depends(the_batches)]
 SettingsDep = Annotated[Settings, Depends(the_settings)]
-FaceFinderDep = Annotated[FaceFinder, Depends(the_face_finder)]
+PhotoCheckerDep = Annotated[PhotoChecker, Depends(the_photo_checker)]
 RequestIdDep = Annotated[str, Depends(the_request_id)]
 FeedDep = Annotated[Feed, Depends(the_feed)]
 WebhooksDep = Annotated[Webhooks, Depends(the_webhooks)]

@@ -73,6 +73,18 @@ class InvalidFields(InvalidInput):
         self.problems = problems
 
 
+class PhotosRefused(InvalidInput):
+    """The photos cannot be used."""
+
+    code = "photo-refused"
+
+    def __init__(self, first: InvalidInput, problems: Sequence[FieldProblem]) -> None:
+        """`first` is the error that is answered, `problems` are all reasons against all photos."""
+        super().__init__(first.detail, field=first.field)
+        self.first = first
+        self.problems = problems
+
+
 STATUS = {
     "malformed-request": 400,
     "unauthorized": 401,
@@ -108,6 +120,8 @@ STATUS = {
     "face-turned-away": 422,
     "face-too-dark": 422,
     "face-too-bright": 422,
+    "face-cut-off": 422,
+    "different-people": 422,
     "photo-refused": 422,
     "invalid-input": 422,
     "webhook-refused": 422,
@@ -133,6 +147,9 @@ _OF_STARLETTE: dict[int, type[HyperDreamBoothError]] = {
 
 def describe(error: HyperDreamBoothError, *, request_id: str) -> Problem:
     """The problem document of an error. An error that is not in STATUS becomes an internal error without its detail."""
+    problems = list(error.problems) if isinstance(error, InvalidFields | PhotosRefused) else None
+    if isinstance(error, PhotosRefused):
+        error = error.first
     if error.code not in STATUS:
         error = InternalError("Try again; if it happens again, report the request_id.")
     return Problem(
@@ -144,7 +161,7 @@ def describe(error: HyperDreamBoothError, *, request_id: str) -> Problem:
         field=error.field,
         retryable=error.retryable,
         request_id=request_id,
-        errors=list(error.problems) if isinstance(error, InvalidFields) else None,
+        errors=problems,
         faces=error.count if isinstance(error, SeveralFaces) else None,
     )
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, TypeVar
 
-from anyio import to_thread
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
 
-from api.server.decoding.decoder import SenderGone
 from api.server.errors import InvalidFields, MalformedRequest, invalid_fields
-from api.server.uploads import MAX_PHOTOS, FaceFinder, Form, disconnection, face_crop
+from api.server.uploads import MAX_PHOTOS, Form
 from core import errors
 from hyperdreambooth import schemas
 
@@ -32,6 +28,8 @@ PHOTO_ERRORS = (
     errors.FaceTurnedAway,
     errors.FaceTooDark,
     errors.FaceTooBright,
+    errors.FaceCutOff,
+    errors.DifferentPeople,
     errors.InvalidInput,
     errors.QueueFull,
     errors.Unavailable,
@@ -57,6 +55,13 @@ def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, A
             "description": "Keep the aligned photos, to learn from them again when more come; otherwise they go when "
             "personalizing ends.",
             "enum": ["true", "false"],
+        },
+        "face": {
+            "description": "Which face is meant, where several are in a photo: its number in `errors[].faces` of the "
+            "refusal, or a box around it, `left,top,right,bottom` as fractions of the upright photo. Of several "
+            "photos: one for each, separated by semicolons, empty where none is needed.",
+            "type": "string",
+            "maxLength": 500,
         },
         **fields,
         "options": {"$ref": "#/components/schemas/PersonalizeOptions"},
@@ -90,18 +95,3 @@ def read_fields(form: Form, model: type[FieldsT]) -> tuple[FieldsT, schemas.Pers
     if not form.photos:
         raise InvalidFields([schemas.FieldProblem(field="photo", message="Send at least one photo.")])
     return fields, options
-
-
-async def crop_all(request: Request, photos: tuple[bytes, ...], find_face: FaceFinder) -> list[bytes]:
-    """The aligned faces of the photos as PNG, made in threads, as many at once as the settings say.
-
-    Raises what `face_crop` raises, and MalformedRequest as soon as the sender has hung up: the work ends then.
-    """
-    state = request.app.state
-    async with disconnection(request) as gone:
-        decode = partial(state.decoder.decode, is_gone=gone.is_set)
-        crops = [partial(face_crop, photo, find_face, decode) for photo in photos]
-        try:
-            return [await to_thread.run_sync(crop, limiter=state.decoders) for crop in crops]
-        except SenderGone:
-            raise MalformedRequest("The connection was closed before the photos were read.") from None

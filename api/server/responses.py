@@ -19,7 +19,9 @@ def when(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectAnswer:
+def subject_answer(
+    subject: Subject, job: Job | None = None, *, warnings: list[schemas.PhotoWarning] | None = None
+) -> schemas.SubjectAnswer:
     """`job` is the one that is personalizing it now, if any."""
     return schemas.SubjectAnswer(
         id=subject.id,
@@ -44,6 +46,7 @@ def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectA
         bundle_fingerprint=subject.bundle_fingerprint,
         seconds=subject.seconds,
         error=_failure(subject.error),
+        warnings=warnings or [],
         links=schemas.SubjectLinks(self=f"/v1/subjects/{subject.id}", job=f"/v1/jobs/{subject.job_id}"),
     )
 

@@ -8,38 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from api.server.decoding.decoder import MAX_PHOTO_BYTES
 from api.server.errors import InvalidFields, MalformedRequest
-from core.errors import PhotoRefused, UnsupportedMediaType, UploadTooLarge
+from core.errors import UnsupportedMediaType, UploadTooLarge
 from hyperdreambooth.schemas import FieldProblem
-
-if TYPE_CHECKING:
-    from core.hyperdreambooth.faces.alignment import Face
 
 MAX_PHOTOS = 8
 MAX_FIELD_BYTES = 16 * 1024
-CROP_SIZES = (64, 512)
-"""Smallest and largest side of the stored crop, in pixels."""
-EYES_APART = 0.246
-"""Between the eyes in an aligned crop, as a fraction of its side."""
-
-FaceFinder = Callable[[Image.Image], "Face"]
-"""`core.hyperdreambooth.faces.quality.find_face`, or a test's fake."""
-
-Decode = Callable[[bytes], Image.Image]
-"""`decoding.decoder.PhotoDecoder.decode`."""
 
 
 @dataclass(frozen=True)
@@ -99,23 +82,6 @@ async def read_form(request: Request) -> Form:
 
 def _wrong(field: str, message: str) -> InvalidFields:
     return InvalidFields([FieldProblem(field=field, message=message)])
-
-
-def face_crop(data: bytes, find_face: FaceFinder, decode: Decode) -> bytes:
-    """The aligned face in a photo as PNG, its side within CROP_SIZES: all that is stored of the photo.
-
-    Raises what `decode` and `find_face` raise.
-    """
-    try:
-        face = find_face(decode(data))
-    except PhotoRefused as error:
-        error.field = error.field or "photo"
-        raise
-    smallest, largest = CROP_SIZES
-    crop = face.aligned(round(min(largest, max(smallest, face.eye_distance / EYES_APART))))
-    out = io.BytesIO()
-    Image.fromarray(np.asarray(crop)).save(out, format="PNG")
-    return out.getvalue()
 
 
 @contextlib.asynccontextmanager

@@ -18,13 +18,18 @@ from PIL import Image
 
 from api.server.app import create_app
 from api.server.decoding.decoder import PhotoDecoder
-from api.server.dependencies import the_face_finder
+from api.server.dependencies import the_photo_checker
 from api.server.examples import example_of
 from api.server.testing import as_file, drawn_face
-from core.errors import PhotoRefused
+from core.errors import PhotoRefused, SeveralFaces
+from core.hyperdreambooth.faces.alignment import FRAME, Face
 from core.jobs.archive import JobArchive
 from core.jobs.claims import Assignment
 from core.jobs.ledger import Ledger, Limits, Progress
+from core.photos.choice import Choice
+from core.photos.framing import Place
+from core.photos.reasons import Reason
+from core.photos.records import PhotoCheck, PhotoWarning
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.records import GenerateRequest, GenerateResult, PersonalizeResult, Preview, Weights
@@ -37,11 +42,11 @@ from hyperdreambooth.schemas import JobAnswer
 from worker.pictures import encode
 
 
-@dataclass
-class StubFace:
+class StubFace(Face):
     """A face in the middle of a picture, as large as the picture."""
 
-    image: Image.Image
+    def __init__(self, image: Image.Image) -> None:
+        super().__init__(image, FRAME * image.width, np.array([0.0, 0.0, *image.size]), 1.0)
 
     @property
     def eye_distance(self) -> float:
@@ -56,13 +61,18 @@ class StubFinder:
     """Finds a face in every picture, unless it has been told what to refuse it with."""
 
     refusal: PhotoRefused | None = None
+    warnings: tuple[PhotoWarning, ...] = ()
     seen: list[Image.Image] = field(default_factory=list)
+    choices: list[Choice | None] = field(default_factory=list)
 
-    def __call__(self, image: Image.Image) -> StubFace:
+    def __call__(self, image: Image.Image, choice: Choice | None = None) -> PhotoCheck:
         self.seen.append(image)
+        self.choices.append(choice)
         if self.refusal:
-            raise self.refusal
-        return StubFace(image)
+            faces = self.refusal.count if isinstance(self.refusal, SeveralFaces) else 0
+            reason = Reason(type(self.refusal), self.refusal.detail, "")
+            return PhotoCheck((reason,), places=(Place(0.1, 0.2, 0.3, 0.4),) * faces)
+        return PhotoCheck(warnings=self.warnings, face=StubFace(image))
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +131,7 @@ def decoder() -> Iterator[PhotoDecoder]:
 def client(settings: Settings, services: Services, finder: StubFinder, decoder: PhotoDecoder) -> Iterator[TestClient]:
     app = create_app(settings, services=services)
     app.state.decoder = decoder
-    app.dependency_overrides[the_face_finder] = lambda: finder
+    app.dependency_overrides[the_photo_checker] = lambda: finder
     address = ("127.0.0.1", 50000)
     with TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False, client=address) as client:
         yield client

@@ -16,13 +16,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from api.server.app import create_app
-from api.server.dependencies import the_face_finder
+from api.server.dependencies import the_photo_checker
 from api.server.testing import as_file, drawn_face
+from core.hyperdreambooth.faces.alignment import FRAME, Face
 from core.jobs.ledger import Ledger, Limits
+from core.photos.choice import Choice
+from core.photos.records import PhotoCheck
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.records import JobKind
@@ -64,15 +68,9 @@ class Trace:
         threading.settrace(None)
 
 
-class _Face:
+def _whole_picture(image: Image.Image, _: Choice | None) -> PhotoCheck:
     """A face as large as its picture."""
-
-    def __init__(self, image: Image.Image) -> None:
-        self._image = image
-        self.eye_distance = 0.246 * image.width
-
-    def aligned(self, size: int) -> Image.Image:
-        return self._image.resize((size, size))
+    return PhotoCheck(face=Face(image, FRAME * image.width, np.array([0.0, 0.0, *image.size]), 1.0))
 
 
 def modules_passed(**options: str) -> dict[str, list[str]]:
@@ -83,7 +81,7 @@ def modules_passed(**options: str) -> dict[str, list[str]]:
             settings = Settings(redis_url=redis.url, data_dir=Path(folder), **options)  # type: ignore[arg-type]
             services = make_services(MemoryStore(), Ledger(connect(settings), Limits()), MemoryNotifier())
             app = create_app(settings, services=services)
-            app.dependency_overrides[the_face_finder] = lambda: _Face
+            app.dependency_overrides[the_photo_checker] = lambda: _whole_picture
             with TestClient(app, "http://127.0.0.1:8000", client=("127.0.0.1", 50000)) as client:
                 return _ask(trace, client, services, settings)
     finally:

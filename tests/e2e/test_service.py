@@ -168,7 +168,7 @@ def test_those_who_wait_hold_up_no_one_else(service, client, photo):
 @pytest.fixture
 def tiny_bundle(tmp_path) -> Path:
     """The real classes with a few thousand random weights, in a folder as anybody's bundle is."""
-    from core.hyperdreambooth.testing import TINY, random_pipeline
+    from core.lab.testing import TINY, random_pipeline
 
     folder = tmp_path / "tiny"
     random_pipeline().save_pretrained(folder)

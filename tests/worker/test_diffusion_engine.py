@@ -20,7 +20,7 @@ PHOTOS = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from core.hyperdreambooth.testing import TINY, random_pipeline
+    from core.lab.testing import TINY, random_pipeline
 
     folder = tmp_path_factory.mktemp("bundle")
     random_pipeline().save_pretrained(folder)
@@ -158,7 +158,7 @@ def test_a_bundle_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has_hypernetwork", [True, False])
 def test_a_preview_drawn_in_between_changes_nothing(engine: Engine, has_hypernetwork: bool) -> None:
-    from core.hyperdreambooth.testing import random_bundle
+    from core.lab.testing import random_bundle
 
     seeing = copy.copy(engine)
     seeing._bundle = random_bundle(with_hypernetwork=has_hypernetwork)  # type: ignore[attr-defined]

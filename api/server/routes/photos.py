@@ -9,9 +9,10 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from api.server.auth import Personalizes, Tenant
-from api.server.dependencies import FaceFinderDep, RequestIdDep, ServicesDep
+from api.server.checked_photos import check_all, read_choices
+from api.server.dependencies import PhotoCheckerDep, RequestIdDep, ServicesDep
 from api.server.errors import COMMON, problems
-from api.server.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
+from api.server.forms import PHOTO_ERRORS, photo_form, read_fields
 from api.server.idempotency import Idempotent, IdempotentRoute
 from api.server.responses import subject_answer
 from api.server.uploads import read_form
@@ -40,7 +41,7 @@ async def add_photos(
     response: Response,
     services: ServicesDep,
     tenant: Tenant,
-    find_face: FaceFinderDep,
+    check_photo: PhotoCheckerDep,
     request_id: RequestIdDep,
 ) -> schemas.SubjectAnswer:
     """More photos of the same person, and their consent: a new job makes new weights of them.
@@ -53,13 +54,14 @@ async def add_photos(
     form = await read_form(request)
     fields, options = read_fields(form, schemas.PhotosForm)
     refuse(subject, len(form.photos))  # before the work; again, and for good, when they are added
-    crops = await crop_all(request, form.photos, find_face)
+    choices = read_choices(fields.face, len(form.photos))
+    checked = await check_all(request, form.photos, choices, check_photo)
     subject, job = await to_thread.run_sync(
         partial(
             services.photos.add,
             tenant,
             subject_id,
-            crops,
+            checked.crops,
             consent=Consent(at=time.time(), version=schemas.CONSENT_VERSION),
             keep_photos=None if fields.keep_photos is None else fields.keep_photos == "true",
             request_id=request_id,
@@ -67,4 +69,4 @@ async def add_photos(
         )
     )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return subject_answer(subject, job)
+    return subject_answer(subject, job, warnings=checked.warnings)

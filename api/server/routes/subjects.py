@@ -10,9 +10,10 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from api.server.auth import Personalizes, Tenant
-from api.server.dependencies import FaceFinderDep, JobServiceDep, RequestIdDep, SubjectServiceDep
+from api.server.checked_photos import check_all, read_choices
+from api.server.dependencies import JobServiceDep, PhotoCheckerDep, RequestIdDep, SubjectServiceDep
 from api.server.errors import COMMON, InvalidFields, problems
-from api.server.forms import PHOTO_ERRORS, crop_all, photo_form, read_fields
+from api.server.forms import PHOTO_ERRORS, photo_form, read_fields
 from api.server.idempotency import Idempotent, IdempotentRoute
 from api.server.responses import receipt_answer, subject_answer
 from api.server.uploads import read_form
@@ -56,7 +57,7 @@ async def create_subject(
     response: Response,
     subjects: SubjectServiceDep,
     tenant: Tenant,
-    find_face: FaceFinderDep,
+    check_photo: PhotoCheckerDep,
     request_id: RequestIdDep,
 ) -> schemas.SubjectAnswer:
     """Send one or more photos of the same person, and their consent. Personalizing starts at once.
@@ -67,12 +68,13 @@ async def create_subject(
     """
     form = await read_form(request)
     fields, options = read_fields(form, schemas.SubjectForm)
-    crops = await crop_all(request, form.photos, find_face)
+    choices = read_choices(fields.face, len(form.photos))
+    checked = await check_all(request, form.photos, choices, check_photo)
     subject, job = await to_thread.run_sync(
         partial(
             subjects.create,
             tenant,
-            crops,
+            checked.crops,
             consent=Consent(at=time.time(), version=schemas.CONSENT_VERSION),
             name=fields.name,
             class_noun=fields.class_noun,
@@ -82,7 +84,7 @@ async def create_subject(
         )
     )
     response.headers["Location"] = f"/v1/subjects/{subject.id}"
-    return subject_answer(subject, job)
+    return subject_answer(subject, job, warnings=checked.warnings)
 
 
 @router.get("", summary="List subjects", responses=problems(errors.InvalidInput, errors.StoreUnavailable))

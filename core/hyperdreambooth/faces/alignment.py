@@ -7,14 +7,17 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageFilter
 
 FRAME = np.array([(0.377, 0.467), (0.623, 0.467), (0.500, 0.623), (0.387, 0.713), (0.613, 0.713)])
 """Where the landmarks lie in an aligned picture, as fractions of its side: eyes, nose, mouth corners, image-left
 first.
 """
 
-Border = Literal["edge", "reflect"]
+Border = Literal["edge", "blurred"]
+"""What lies beyond the photo: its last pixel again, or that blurred. Never its mirror image: that has features."""
+
+_BLUR = 0.03  # radius beyond the photo, as a fraction of the side of what is cut out
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +42,8 @@ class Face:
         return float((FRAME[1, 0] - FRAME[0, 0]) / np.sqrt(np.linalg.det(transform)))
 
     def aligned(self, size: int) -> Image.Image:
-        """The face in the frame, ``size`` x ``size`` pixels, upright; beyond its borders the photo is mirrored."""
-        return warp(self.image, similarity(self.landmarks, FRAME * size), size, border="reflect")
+        """The face in the frame, ``size`` x ``size`` pixels, upright; beyond its borders the photo goes on blurred."""
+        return warp(self.image, similarity(self.landmarks, FRAME * size), size, border="blurred")
 
 
 def similarity(points: Float[np.ndarray, "n 2"], onto: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "3 3"]:
@@ -91,8 +94,12 @@ def _part(
     box = (*(inside_first * factor).tolist(), *np.minimum(inside_last * factor, image.size).tolist())
     left, top = np.maximum(inside_first - first, 0)
     right, bottom = np.maximum(last - inside_last, 0)
-    pixels = np.pad(np.asarray(image.reduce(factor, box)), ((top, bottom), (left, right), (0, 0)), mode=border)
-    return Image.fromarray(pixels), (first * factor).astype(np.float64)
+    inside = image.reduce(factor, box)
+    around = Image.fromarray(np.pad(np.asarray(inside), ((top, bottom), (left, right), (0, 0)), mode="edge"))
+    if border == "blurred" and around.size != inside.size:
+        around = around.filter(ImageFilter.GaussianBlur(_BLUR * max(around.size)))
+        around.paste(inside, (int(left), int(top)))
+    return around, (first * factor).astype(np.float64)
 
 
 def _shift(by: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "3 3"]:

@@ -27,6 +27,7 @@ BYSTANDER = 0.5
 
 _FIRST_PASSES = ((320, 0.25), (640, 0.25))  # longest side in pixels, and the border around it as a part of that
 _SECOND_PASS, _MARGIN = 256, 0.25  # side in pixels, and the border around the frame as a part of the frame
+_SHARED = 3  # landmarks of one face between those of another from which on they are the same face
 _MOST = 12  # where counting stops: a crowd is refused like a dozen, in the same time
 
 
@@ -43,14 +44,21 @@ def find_faces(image: Image.Image) -> list[Face]:
     return []
 
 
-def _first_pass(image: Image.Image, side: int, border: float) -> list[Detection]:
+def has_face_cut_off(image: Image.Image) -> bool:
+    """Whether something like a face, a landmark of which lies beyond the photo's edge, was seen and not confirmed."""
+    side, border = _FIRST_PASSES[0]
+    found = _first_pass(image, side, border, threshold=CONFIRM_SCORE)
+    return any(((each.landmarks < 0) | (each.landmarks > image.size)).any() for each in found)
+
+
+def _first_pass(image: Image.Image, side: int, border: float, *, threshold: float = MIN_SCORE) -> list[Detection]:
     """Faces in a copy of ``side`` pixels with a border, so that a face that fills the picture has a surrounding."""
     scale = side / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)
     small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     edge = round(side * border)
     padded = np.pad(np.asarray(small), ((edge, edge), (edge, edge), (0, 0)), mode="edge")
-    found = detect(Image.fromarray(padded), threshold=MIN_SCORE)
+    found = detect(Image.fromarray(padded), threshold=threshold)
     return [Detection((d.box - edge) / scale, d.score, (d.landmarks - edge) / scale) for d in found]
 
 
@@ -91,9 +99,16 @@ def _once(faces: Iterator[Face]) -> list[Face]:
     """Two candidates that turned out to be the same face are one."""
     found: list[Face] = []
     for face in faces:
-        if all(np.abs(face.landmarks - other.landmarks).mean() > other.eye_distance / 2 for other in found):
+        if not any(_is_same(face, other) for other in found):
             found.append(face)
     return found
+
+
+def _is_same(face: Face, larger: Face) -> bool:
+    """Whether the landmarks of two faces lie on each other, or one's lie within those of the other."""
+    near = np.abs(face.landmarks - larger.landmarks).mean() <= larger.eye_distance / 2
+    low, high = larger.landmarks.min(0), larger.landmarks.max(0)
+    return bool(near or ((face.landmarks > low) & (face.landmarks < high)).all(1).sum() >= _SHARED)
 
 
 def _mirror(detection: Detection, width: int) -> Detection:

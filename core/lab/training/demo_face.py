@@ -7,11 +7,11 @@ from pathlib import Path
 from PIL import Image
 
 from core.errors import BundleError, PhotoRefused
-from core.hyperdreambooth.faces.quality import find_face
 from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.records import Row
 from core.hyperdreambooth.sampling import generate
 from core.lab.training.recipe import DemoFace
+from core.photos.check import find_face
 
 SIDE = 256
 """Pixels: a size at which a user's browser and the face detector can do something with the picture."""

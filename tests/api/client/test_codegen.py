@@ -20,7 +20,7 @@ def test_what_is_made_is_up_to_date() -> None:
 
 def test_every_option_of_the_contract_is_an_option_of_the_client() -> None:
     assert list(get_type_hints(GenerateOptions)) == list(schemas.GenerationOptions.model_fields)
-    assert set(get_type_hints(PhotoOptions)) == {"keep_photos", *schemas.PersonalizeOptions.model_fields}
+    assert set(get_type_hints(PhotoOptions)) == {"keep_photos", "face", *schemas.PersonalizeOptions.model_fields}
     form = set(schemas.SubjectForm.model_fields) - {"consent", "options"}
     assert set(get_type_hints(SubjectOptions)) == form | set(schemas.PersonalizeOptions.model_fields)
 

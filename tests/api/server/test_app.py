@@ -29,7 +29,7 @@ def test_no_model_is_ever_loaded():
     """Not through others either, and not by the face finder."""
     program = (
         "import sys, anyio, api.server.app, hyperdreambooth.client, api.__main__, api.server.dependencies as d; "
-        "anyio.run(d.the_face_finder); "
+        "anyio.run(d.the_photo_checker); "
         "api.server.app.create_app(); print(*(name for name in sys.modules if name.partition('.')[0] in sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-c", program, *HEAVY], capture_output=True, text=True, check=True)
@@ -134,11 +134,11 @@ def test_models_are_read_from_the_bundle_or_named_after_the_hub(services, tmp_pa
 
 
 def test_without_redis_it_is_503_within_a_second(photo, finder, tmp_path):
-    from api.server.dependencies import the_face_finder
+    from api.server.dependencies import the_photo_checker
 
     settings = Settings(redis_url="redis://127.0.0.1:1/0", data_dir=tmp_path)
     app = create_app(settings, services=open_services(settings))
-    app.dependency_overrides[the_face_finder] = lambda: finder
+    app.dependency_overrides[the_photo_checker] = lambda: finder
     client = local(app)
     seconds = []
     for _ in range(3):

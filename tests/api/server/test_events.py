@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 
 from api.server import event_reader, event_stream
 from api.server.app import create_app
-from api.server.dependencies import the_face_finder
+from api.server.dependencies import the_photo_checker
 from core.jobs.events import event_key, order_of
 from core.jobs.ledger import Ledger, Limits, Progress
 from core.queue.connection import connect, connect_async
@@ -68,7 +68,7 @@ class Heard:
 @pytest.fixture
 def app(settings, services, finder):
     app = create_app(settings, services=services)
-    app.dependency_overrides[the_face_finder] = lambda: finder
+    app.dependency_overrides[the_photo_checker] = lambda: finder
     return app
 
 
@@ -229,7 +229,7 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for(tmp_path, photo, finder
         with closing(connect(settings)) as redis:
             services = make_services(MemoryStore(), Ledger(redis, Limits()), MemoryNotifier())
             app = create_app(settings, services=services)
-            app.dependency_overrides[the_face_finder] = lambda: finder
+            app.dependency_overrides[the_photo_checker] = lambda: finder
             with served(app) as url, httpx.Client(base_url=url) as http:
                 made = http.post("/v1/subjects", files={"photo": photo}, data={"consent": "true"}).json()
                 job, heard = services.jobs.get("local", made["job_id"]), Heard()

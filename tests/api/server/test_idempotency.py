@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api.server import forms, pending_responses
+from api.server import checked_photos, pending_responses
+from api.server.checked_photos import CheckedPhoto
 from api.server.testing import as_file, drawn_face
 from core.errors import NoFace, StoreUnavailable
+from core.photos.records import PhotoCheck
 from core.tenants import idempotency as responses
 
 PROMPT = "a pencil sketch of a [V] face"
@@ -122,9 +124,9 @@ def slow_finder(finder, monkeypatch):
     def crop(*_):
         begun.set()
         assert go.wait(20)
-        return b"crop"
+        return CheckedPhoto(PhotoCheck(), b"crop")
 
-    monkeypatch.setattr(forms, "face_crop", crop)
+    monkeypatch.setattr(checked_photos, "check_upload", crop)
     return begun, go
 
 

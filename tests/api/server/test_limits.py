@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.server.app import create_app
-from api.server.dependencies import the_face_finder
+from api.server.dependencies import the_photo_checker
 from core.errors import NoFace
 from core.tenants.api_keys import ApiKeys
 
@@ -19,7 +19,7 @@ def open_client(settings, services, store, finder):
     def make(tenant="acme", **changes):
         _, key = ApiKeys(store).create(tenant, "test")
         app = create_app(settings.model_copy(update=changes), services=services)
-        app.dependency_overrides[the_face_finder] = lambda: finder
+        app.dependency_overrides[the_photo_checker] = lambda: finder
         headers = {"authorization": f"Bearer {key}"}
         return TestClient(app, headers=headers, client=("10.0.0.7", 5), raise_server_exceptions=False)
 

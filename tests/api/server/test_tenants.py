@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
 
 from api.server.app import create_app
-from api.server.dependencies import the_face_finder, the_resolver
+from api.server.dependencies import the_photo_checker, the_resolver
 from api.server.idempotency import idempotent
 from core.settings import Settings
 from core.tenants.api_keys import ApiKeys
@@ -36,7 +36,7 @@ EVERY = operations(create_app(Settings()))
 @pytest.fixture
 def app(settings, services, finder):
     app = create_app(settings, services=services)
-    app.dependency_overrides[the_face_finder] = lambda: finder
+    app.dependency_overrides[the_photo_checker] = lambda: finder
     app.dependency_overrides[the_resolver] = lambda: lambda name, port: ["93.184.215.14"]
     return app
 

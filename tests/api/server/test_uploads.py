@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.server.checked_photos import check_upload
 from api.server.testing import as_file
-from api.server.uploads import face_crop
-from core.errors import NoFace
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def test_nothing_of_the_uploaded_bytes_survives(picture, finder, decoder):
     exif[0x010E] = "SECRET-DESCRIPTION"
     exif.get_ifd(0x8825)[1] = "N"
     data = as_file(picture, "JPEG", exif=exif, comment=b"SECRET-COMMENT", icc_profile=b"SECRET-PROFILE" * 20)
-    crop = face_crop(data + b"SECRET-ZIP-BEHIND", finder, decoder.decode)
+    crop = check_upload(data + b"SECRET-ZIP-BEHIND", finder, decoder.decode).crop
     with Image.open(io.BytesIO(crop)) as image:
         image.load()
         assert image.format == "PNG"
@@ -36,13 +35,6 @@ def test_nothing_of_the_uploaded_bytes_survives(picture, finder, decoder):
 
 @pytest.mark.parametrize(("side", "stored"), [(20, 64), (200, 200), (3000, 512)])
 def test_the_crop_is_no_larger_than_it_was_within_limits(finder, decoder, side, stored):
-    crop = face_crop(as_file(Image.new("RGB", (side, side), "grey"), "PNG"), finder, decoder.decode)
+    crop = check_upload(as_file(Image.new("RGB", (side, side), "grey"), "PNG"), finder, decoder.decode).crop
     with Image.open(io.BytesIO(crop)) as image:
         assert image.size == (stored, stored)
-
-
-def test_a_refusal_names_the_field(picture, finder, decoder):
-    finder.refusal = NoFace()
-    with pytest.raises(NoFace) as caught:
-        face_crop(as_file(picture, "PNG"), finder, decoder.decode)
-    assert caught.value.field == "photo"

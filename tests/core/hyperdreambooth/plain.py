@@ -12,7 +12,7 @@ from core.hyperdreambooth.formats.lidb_weights import describe
 from core.hyperdreambooth.model.lidb import Factors
 from core.hyperdreambooth.records import Row
 from core.hyperdreambooth.sampling import generate
-from core.hyperdreambooth.testing import random_pipeline
+from core.lab.testing import random_pipeline
 
 GUIDANCE, SEED = 3.0, 5
 PROMPT = "a pencil sketch of a [V] face"

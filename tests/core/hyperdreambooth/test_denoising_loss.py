@@ -5,8 +5,8 @@ from core.errors import BundleError
 from core.hyperdreambooth.model import denoising
 from core.hyperdreambooth.model.denoising import denoising_loss
 from core.hyperdreambooth.model.prompts import tokenize
-from core.hyperdreambooth.testing import random_bundle
 from core.hyperdreambooth.timesteps import UNIFORM, TimestepSampler
+from core.lab.testing import random_bundle
 
 ROWS = 40
 

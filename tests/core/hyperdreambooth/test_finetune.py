@@ -7,8 +7,8 @@ from core.errors import BundleError, JobCanceled
 from core.hyperdreambooth.finetune import OPTIMIZERS, TrainingLatents, encode_training_pictures, finetune
 from core.hyperdreambooth.model.config import FinetuneConfig
 from core.hyperdreambooth.model.lidb import Factors, truncate
-from core.hyperdreambooth.testing import random_bundle
 from core.hyperdreambooth.timesteps import TimestepSampler
+from core.lab.testing import random_bundle
 
 CONFIG = FinetuneConfig(rank=3, steps=4, rows=2, learning_rate=1e-2)
 

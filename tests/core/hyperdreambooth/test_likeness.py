@@ -11,7 +11,7 @@ from core.hyperdreambooth.faces.recogniser import FaceRecogniser, RecogniserConf
 from core.hyperdreambooth.likeness import Recogniser, measure_likeness, recognisers_of
 from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.records import Personalized, Row
-from core.hyperdreambooth.testing import TINY, random_bundle
+from core.lab.testing import TINY, random_bundle
 
 PHOTO = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -13,7 +13,7 @@ from core.hyperdreambooth.model.latents import encode_pictures
 from core.hyperdreambooth.model.prompts import tokenize
 from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.records import PersonalizeOptions
-from core.hyperdreambooth.testing import TINY, random_bundle
+from core.lab.testing import TINY, random_bundle
 
 LEARNING = replace(TINY, finetune=replace(TINY.finetune, steps=60, steps_from_zero=60, rows=4, learning_rate=0.03))
 

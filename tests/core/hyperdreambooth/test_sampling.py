@@ -9,7 +9,7 @@ from core.hyperdreambooth.formats.lidb_weights import to_bytes
 from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.records import PersonalizeOptions, Row
 from core.hyperdreambooth.sampling import generate
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 
 
 @pytest.fixture(scope="module")

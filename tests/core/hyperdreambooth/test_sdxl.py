@@ -18,7 +18,7 @@ from core.hyperdreambooth.model.targets import find_targets, variables
 from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.records import PersonalizeOptions, Row
 from core.hyperdreambooth.sampling import generate
-from core.hyperdreambooth.testing import random_pipeline
+from core.lab.testing import random_pipeline
 from core.lab.training.export import export_bundle
 from core.lab.training.recipe import load_large_recipe
 from tests.core.hyperdreambooth.plain import GUIDANCE, PROMPT, SEED, assert_alike, differ, ours, someone

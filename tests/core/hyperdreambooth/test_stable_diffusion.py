@@ -14,7 +14,7 @@ from core.hyperdreambooth.model.targets import variables
 from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.records import PersonalizeOptions, Row
 from core.hyperdreambooth.sampling import generate
-from core.hyperdreambooth.testing import random_pipeline
+from core.lab.testing import random_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from hyperdreambooth.cli.arguments import add_id, add_options, add_wait, existing_file, given_options
-from hyperdreambooth.cli.output import Output, when
+from hyperdreambooth.cli.output import Output, note, when
 from hyperdreambooth.cli.parser import Commands
 from hyperdreambooth.cli.progress import wait_for_job
 from hyperdreambooth.client import Client
@@ -37,13 +37,13 @@ def add_commands(top: Commands) -> None:
 
 def create(client: Client, args: Namespace, out: Output) -> None:
     """Photos become a subject."""
-    options = given_options(args, PersonalizeOptions, besides=("name", "class_noun", "keep_photos"))
+    options = given_options(args, PersonalizeOptions, besides=("name", "class_noun", "keep_photos", "face"))
     _show_ready(client, client.create_subject(args.photos, consent=True, **options), args, out)
 
 
 def add_photos(client: Client, args: Namespace, out: Output) -> None:
     """A subject gets more photos."""
-    options = given_options(args, PersonalizeOptions, besides=("keep_photos",))
+    options = given_options(args, PersonalizeOptions, besides=("keep_photos", "face"))
     _show_ready(client, client.add_photos(args.subject, args.photos, consent=True, **options), args, out)
 
 
@@ -93,6 +93,7 @@ def _add_photos(command: ArgumentParser) -> None:
     command.add_argument("photos", nargs="+", type=existing_file, metavar="PHOTO", help="one or more of one person")
     command.add_argument("--consent", action="store_true", required=True, help="the person has agreed")
     command.add_argument("--keep-photos", action="store_true", default=None, help="to learn them again with later ones")
+    command.add_argument("--face", help="which face, where there are several: its number, or left,top,right,bottom")
     add_options(command, PersonalizeOptions)
     add_wait(command, "do not wait until it is ready")
 
@@ -105,7 +106,9 @@ def _add_weights(command: ArgumentParser) -> None:
 
 
 def _show_ready(client: Client, subject: SubjectAnswer, args: Namespace, out: Output) -> None:
-    """Print the subject when its job is done, or at once with `--no-wait`."""
+    """Print the subject when its job is done, or at once with `--no-wait`, and what to know about its photos."""
+    for warning in subject.warnings:
+        note(f"photo {warning.photo + 1}: {warning.message}")
     if args.wait:
         wait_for_job(client, subject.job_id)
         subject = client.subject(subject)

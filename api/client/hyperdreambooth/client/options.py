@@ -11,6 +11,8 @@ class PhotoOptions(TypedDict, total=False):
 
     keep_photos: bool | None
     """Keep the aligned photos, so that later photos can be learned from with them."""
+    face: str | None
+    """Which face is meant, where several are in a photo: its number, or `left,top,right,bottom` as fractions."""
     rank: int | None
     """Rank of the weights after relaxing."""
     steps: int | None

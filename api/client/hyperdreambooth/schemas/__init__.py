@@ -57,6 +57,7 @@ from hyperdreambooth.schemas.models import (
     ModelList,
 )
 from hyperdreambooth.schemas.problems import (
+    FaceBox,
     Failure,
     FieldProblem,
     Problem,
@@ -67,6 +68,7 @@ from hyperdreambooth.schemas.subjects import (
     DeletionReceipt,
     PersonalizeOptions,
     PhotosForm,
+    PhotoWarning,
     SubjectAnswer,
     SubjectForm,
     SubjectLinks,
@@ -128,6 +130,7 @@ __all__ = [
     "DeliveryAnswer",
     "DeliveryList",
     "DeliveryStatus",
+    "FaceBox",
     "Failure",
     "FieldProblem",
     "GenerationOptions",
@@ -146,6 +149,7 @@ __all__ = [
     "ModelAnswer",
     "ModelList",
     "PersonalizeOptions",
+    "PhotoWarning",
     "PhotosForm",
     "Problem",
     "Progress",

@@ -69,6 +69,7 @@ class SubjectForm(RequestModel):
     name: Name | None = None
     class_noun: ClassNoun | None = None
     keep_photos: Literal["true", "false"] = "false"
+    face: str = ""
     options: str = "{}"
 
 
@@ -77,7 +78,16 @@ class PhotosForm(RequestModel):
 
     consent: Literal["true"]
     keep_photos: Literal["true", "false"] | None = None
+    face: str = ""
     options: str = "{}"
+
+
+class PhotoWarning(Answer):
+    """What the use of a photo will cost, which was accepted all the same."""
+
+    photo: int = Field(description="Which photo, from 0, in the order sent.", examples=[0])
+    code: str = Field(examples=["eyes-covered"])
+    message: str = Field(examples=["The eyes are behind dark glasses and are not learnt: pictures show made-up eyes."])
 
 
 class ConsentGiven(Answer):
@@ -153,6 +163,9 @@ class SubjectAnswer(Answer):
     bundle_fingerprint: str | None = Field(default=None, examples=["c0ffee12"])
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"finetune": 18.2}])
     error: Failure | None = None
+    warnings: list[PhotoWarning] = Field(
+        default=[], description="About the photos that were sent with this request; empty when it is read again."
+    )
     links: SubjectLinks
 
 

@@ -15,10 +15,11 @@ from core.errors import (
     PhotoRefused,
     SeveralFaces,
 )
-from core.hyperdreambooth.faces import quality
 from core.hyperdreambooth.faces.alignment import FRAME, Face, similarity
 from core.hyperdreambooth.faces.detection import find_faces
-from core.hyperdreambooth.faces.quality import find_face
+from core.photos import quality
+from core.photos.check import find_face
+from core.photos.reasons import MIN_SHARPNESS, reasons_against
 
 SKIN, HAIR = np.array([216.0, 164.0, 134.0]), np.array([52.0, 36.0, 28.0])
 PHOTOS = Path(__file__).parents[5] / "shared" / "faces" / "eval.parquet"
@@ -156,8 +157,9 @@ def test_turned_away():
     frame[2] += [0.5 * 0.246 * 256, 0]
     profile = Face(drawing(), frame, np.array([60.0, 60.0, 200.0, 220.0]), 0.9)
     assert quality.turn(profile) == pytest.approx(0.5)
-    with pytest.raises(FaceTurnedAway, match="towards the camera"):
-        quality.check_quality(profile)
+    (reason,) = reasons_against(profile)
+    assert reason.error is FaceTurnedAway
+    assert "faces the camera" in reason.advice
 
 
 def in_light(factor):
@@ -170,8 +172,9 @@ def in_light(factor):
 )
 def test_too_dark_or_too_bright(factor, error, advice):
     photo = Face(in_light(factor), FRAME * 256, np.array([60.0, 60.0, 200.0, 220.0]), 0.9)
-    with pytest.raises(error, match=advice):
-        quality.check_quality(photo)
+    reason = reasons_against(photo)[0]
+    assert reason.error is error
+    assert advice in reason.advice
 
 
 @pytest.mark.parametrize("factor", [0.4, 1.2])
@@ -184,7 +187,7 @@ def test_sharpness_falls_with_resolution_and_not_with_size():
     again = find_face(drawing(128))
     blurred = find_faces(drawing().filter(ImageFilter.GaussianBlur(4)))[0]
     assert quality.sharpness(found) == pytest.approx(quality.sharpness(again), rel=0.15)
-    assert quality.sharpness(blurred) < quality.MIN_SHARPNESS < quality.sharpness(again)
+    assert quality.sharpness(blurred) < MIN_SHARPNESS < quality.sharpness(again)
 
 
 def test_a_similarity_is_found_exactly():

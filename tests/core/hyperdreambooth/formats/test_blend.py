@@ -7,7 +7,7 @@ from core.errors import WeightsMismatch
 from core.hyperdreambooth.formats.blend import blend
 from core.hyperdreambooth.formats.lidb_weights import describe, unpack
 from core.hyperdreambooth.model.lidb import Factors
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 
 
 @pytest.fixture(scope="module")

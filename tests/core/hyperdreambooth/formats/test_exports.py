@@ -18,7 +18,7 @@ from core.hyperdreambooth.formats.lidb_weights import layout_of, merged_factors,
 from core.hyperdreambooth.model.config import BundleConfig, LidbConfig
 from core.hyperdreambooth.model.loading import from_pipeline, load_bundle
 from core.hyperdreambooth.model.targets import find_targets
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 from core.settings import EMBEDDED_BUNDLE
 from tests.core.hyperdreambooth.plain import assert_alike, narrow_stable_diffusion, ours, someone, theirs
 

@@ -9,7 +9,7 @@ from core.errors import WeightsFormat, WeightsMismatch
 from core.hyperdreambooth.formats.lidb_weights import describe, from_bytes, merged_factors, to_bytes, unpack
 from core.hyperdreambooth.model.lidb import Factors
 from core.hyperdreambooth.model.target import Target
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 
 
 @pytest.fixture(scope="module")

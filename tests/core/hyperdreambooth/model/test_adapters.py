@@ -6,7 +6,7 @@ from core.hyperdreambooth.model.adapters import adapted, repeat, stack, unstack
 from core.hyperdreambooth.model.denoising import predict
 from core.hyperdreambooth.model.lidb import Factors
 from core.hyperdreambooth.model.prompts import Embeddings
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 
 
 def person(seed: int, rank: int = 2) -> dict[str, Factors]:

@@ -10,7 +10,7 @@ from core.hyperdreambooth.model.hypernetwork import (
     from_description,
     new_hypernetwork,
 )
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 
 SHAPES = {"text_encoder.q": (10, 6), "unet.k": (8, 5)}
 SMALL = HyperNetworkConfig(

@@ -9,7 +9,7 @@ from core.hyperdreambooth.model.config import LidbConfig
 from core.hyperdreambooth.model.lidb import Basis
 from core.hyperdreambooth.model.target import Target
 from core.hyperdreambooth.model.targets import find_targets, targets_hash, variables
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 
 
 @pytest.fixture(scope="module")

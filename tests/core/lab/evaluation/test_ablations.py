@@ -7,9 +7,9 @@ from core.hyperdreambooth.finetune import TrainingLatents
 from core.hyperdreambooth.model.config import FinetuneConfig, LidbConfig
 from core.hyperdreambooth.model.lidb import Basis
 from core.hyperdreambooth.model.target import Target
-from core.hyperdreambooth.testing import random_bundle
 from core.lab.evaluation.ablations import GaussianBasis, finetune_full_lora, with_gaussian_basis
 from core.lab.evaluation.methods import METHODS
+from core.lab.testing import random_bundle
 
 TARGETS = (Target("unet.wide", 120, 90), Target("unet.narrow", 8, 6))
 

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from core.hyperdreambooth.testing import random_bundle
 from core.lab.classifier import ClassifierConfig, PictureClassifier
 from core.lab.evaluation import __main__ as program
 from core.lab.evaluation import setup
 from core.lab.evaluation.__main__ import main
 from core.lab.evaluation.methods import METHODS, Method
 from core.lab.evaluation.study import Study
+from core.lab.testing import random_bundle
 from core.lab.training.export import export_bundle
 
 

@@ -8,9 +8,9 @@ import torch
 from core.hyperdreambooth.model.config import LinearHyperNetworkConfig
 from core.hyperdreambooth.model.hypernetwork import new_hypernetwork
 from core.hyperdreambooth.model.prompts import tokenize
-from core.hyperdreambooth.testing import random_bundle
 from core.lab.evaluation.baselines import dreambooth, textual_inversion
 from core.lab.evaluation.methods import METHODS, photo_latents, starting_point, with_finetuning
+from core.lab.testing import random_bundle
 
 
 @pytest.fixture(scope="module")

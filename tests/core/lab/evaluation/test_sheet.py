@@ -4,8 +4,8 @@ from PIL import Image
 
 from core.errors import SettingsError
 from core.hyperdreambooth.styles.styles import STYLES
-from core.hyperdreambooth.testing import random_bundle
 from core.lab.evaluation.sheet import style_sheet
+from core.lab.testing import random_bundle
 from core.lab.training.data import Faces
 
 

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from core.errors import SettingsError
-from core.hyperdreambooth.testing import random_bundle
 from core.lab.classifier import ClassifierConfig, PictureClassifier
 from core.lab.evaluation.methods import METHODS, Method
 from core.lab.evaluation.metrics import Made, Metrics, diversity, measure
 from core.lab.evaluation.report import differences, grid, interval, summarise, table
 from core.lab.evaluation.study import Study, ceiling
+from core.lab.testing import random_bundle
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from core.errors import BundleError, SettingsError
-from core.hyperdreambooth.testing import random_bundle
 from core.lab.evaluation.variations import DEGRADATIONS, degraded, varied
+from core.lab.testing import random_bundle
 
 
 def test_a_varied_setting_is_one_row_a_value(people):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 from core.lab.training.autoencoder import autoencoder_losses, decoder_losses
 from core.lab.training.data import Faces
 from core.lab.training.loop import Optimization, step_generator

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from core.errors import BundleError
 from core.hyperdreambooth.model.loading import load_bundle
 from core.hyperdreambooth.personalize import personalize
-from core.hyperdreambooth.testing import random_pipeline
+from core.lab.testing import random_pipeline
 from core.lab.training import distributed as program
 from core.lab.training.recipe import load_large_recipe
 from tests.core.hyperdreambooth.test_sdxl import narrow_sdxl

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-from core.hyperdreambooth.testing import random_bundle
+from core.lab.testing import random_bundle
 from core.lab.training import rows as rows_module
 from core.lab.training.data import Faces, LatentCache
 from core.lab.training.loop import step_generator

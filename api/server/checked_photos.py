@@ -1,0 +1,168 @@
+"""Photos of one person as they come in: each is checked in a thread and held against the others, then cut out."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from anyio import to_thread
+from PIL import Image
+from starlette.requests import Request
+
+from api.server.decoding.decoder import SenderGone
+from api.server.errors import InvalidFields, MalformedRequest, PhotosRefused
+from api.server.uploads import disconnection
+from core.errors import InvalidInput, UploadRefused
+from core.hyperdreambooth.faces.alignment import FRAME, Face
+from core.photos.choice import Choice
+from core.photos.framing import Place
+from core.photos.records import PhotoCheck, compare_photos
+from hyperdreambooth import schemas
+
+CROP_SIZES = (64, 512)
+"""Smallest and largest side of the stored crop, in pixels."""
+
+Decode = Callable[[bytes], Image.Image]
+"""`decoding.decoder.PhotoDecoder.decode`."""
+
+PhotoChecker = Callable[[Image.Image, Choice | None], PhotoCheck]
+"""`core.photos.check.check_photo`, or a test's fake."""
+
+
+@dataclass(frozen=True)
+class CheckedPhoto:
+    """One upload: its check, without pixels, and the aligned face as PNG; empty when it was refused.
+
+    ``broken`` says why a file could not even be decoded.
+    """
+
+    check: PhotoCheck
+    crop: bytes = b""
+    broken: UploadRefused | None = None
+
+
+@dataclass(frozen=True)
+class CheckedPhotos:
+    """Photos that were all accepted: their aligned faces as PNG, and what to warn about."""
+
+    crops: list[bytes]
+    warnings: list[schemas.PhotoWarning]
+
+
+async def check_all(
+    request: Request, photos: Sequence[bytes], choices: Sequence[Choice | None], check_photo: PhotoChecker
+) -> CheckedPhotos:
+    """The photos of one person, checked in threads, as many at once as the settings say.
+
+    Raises PhotosRefused with all reasons against each of the photos, and MalformedRequest as soon as the sender has
+    hung up: the work ends then.
+    """
+    state = request.app.state
+    async with disconnection(request) as gone:
+        decode = partial(state.decoder.decode, is_gone=gone.is_set)
+        checks = [
+            partial(check_upload, photo, check_photo, decode, choice)
+            for photo, choice in zip(photos, choices, strict=True)
+        ]
+        try:
+            checked = [await to_thread.run_sync(check, limiter=state.decoders) for check in checks]
+        except SenderGone:
+            raise MalformedRequest("The connection was closed before the photos were read.") from None
+    return _accepted(checked)
+
+
+def _accepted(photos: Sequence[CheckedPhoto]) -> CheckedPhotos:
+    """What becomes of photos of one person. Raises PhotosRefused."""
+    compared = compare_photos([each.check for each in photos])
+    checked = [replace(each, check=check) for each, check in zip(photos, compared, strict=True)]
+    if any(each.broken or each.check.reasons for each in checked):
+        raise _refusal(checked)
+    warnings = [
+        schemas.PhotoWarning(photo=number, code=warning.code, message=warning.detail)
+        for number, each in enumerate(checked)
+        for warning in each.check.warnings
+    ]
+    return CheckedPhotos([each.crop for each in checked], warnings)
+
+
+def check_upload(data: bytes, check_photo: PhotoChecker, decode: Decode, choice: Choice | None = None) -> CheckedPhoto:
+    """One upload decoded, checked and cut out; only the aligned face outlives this, its side within CROP_SIZES."""
+    try:
+        image = decode(data)
+    except UploadRefused as error:
+        return CheckedPhoto(PhotoCheck(), broken=error)
+    check = check_photo(image, choice)
+    crop = b"" if check.reasons or check.face is None else _crop(check.face)
+    return CheckedPhoto(replace(check, face=None), crop)
+
+
+def read_choices(text: str, count: int) -> list[Choice | None]:
+    """Which face is meant in each of `count` photos, from the form's `face` field.
+
+    A number or a box for each photo, separated by semicolons; nothing where a photo needs no choice. Raises
+    InvalidFields.
+    """
+    parts = text.split(";") if text else []
+    if len(parts) > count:
+        raise _invalid(f"Send at most one choice for each of the {count} photos, separated by semicolons.")
+    return [_choice(part.strip()) for part in parts] + [None] * (count - len(parts))
+
+
+def _choice(text: str) -> Choice | None:
+    if not text:
+        return None
+    if re.fullmatch(r"\d{1,2}", text):
+        return int(text)
+    edges = re.fullmatch(r"([\d.]+),([\d.]+),([\d.]+),([\d.]+)", text.replace(" ", ""))
+    try:
+        box = Place(*map(float, edges.groups())) if edges else None
+    except ValueError:
+        box = None
+    if box is None or not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
+        raise _invalid("Send the number of a face, or left,top,right,bottom as fractions of the photo, 0 to 1.")
+    return box
+
+
+def _invalid(message: str) -> InvalidFields:
+    return InvalidFields([schemas.FieldProblem(field="face", message=message)])
+
+
+def _crop(face: Face) -> bytes:
+    smallest, largest = CROP_SIZES
+    side = face.eye_distance / float(FRAME[1, 0] - FRAME[0, 0])
+    out = io.BytesIO()
+    crop = face.aligned(round(min(largest, max(smallest, side))))
+    Image.fromarray(np.asarray(crop)).save(out, format="PNG")
+    return out.getvalue()
+
+
+def _refusal(checked: Sequence[CheckedPhoto]) -> PhotosRefused:
+    found = [(number, error) for number, each in enumerate(checked) if (error := each.broken or each.check.error())]
+    number, first = found[0]
+    if len(checked) > 1:
+        first.detail = f"Photo {number + 1} of {len(checked)}: {first.detail}"
+    first.field = "photo"
+    return PhotosRefused(first, [problem for number, each in enumerate(checked) for problem in _problems(number, each)])
+
+
+def _problems(number: int, photo: CheckedPhoto) -> list[schemas.FieldProblem]:
+    faces = [schemas.FaceBox(**vars(place)) for place in photo.check.places]
+    if photo.broken:
+        return [_problem(number, photo.broken, photo.broken.detail, None, [])]
+    return [_problem(number, reason.error, reason.seen, reason.advice, faces) for reason in photo.check.reasons]
+
+
+def _problem(
+    number: int,
+    error: InvalidInput | type[InvalidInput],
+    message: str,
+    advice: str | None,
+    faces: list[schemas.FaceBox],
+) -> schemas.FieldProblem:
+    return schemas.FieldProblem(
+        field="photo", message=message, code=error.code, photo=number, advice=advice, faces=faces or None
+    )
