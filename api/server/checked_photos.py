@@ -94,7 +94,8 @@ def check_upload(data: bytes, check_photo: PhotoChecker, decode: Decode, choice:
     try:
         image = decode(data)
     except UploadRefused as error:
-        return CheckedPhoto(PhotoCheck(), broken=error)
+        # Without its traceback, whose frames hold the upload: refusals would keep it until garbage is collected.
+        return CheckedPhoto(PhotoCheck(), broken=error.with_traceback(None))
     check = check_photo(image, choice)
     crop = b"" if check.reasons or check.face is None else _crop(check.face)
     return CheckedPhoto(replace(check, face=None), crop)

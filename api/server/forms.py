@@ -62,6 +62,7 @@ def photo_form(example: dict[str, Any], **fields: dict[str, Any]) -> dict[str, A
             "photos: one for each, separated by semicolons, empty where none is needed.",
             "type": "string",
             "maxLength": 500,
+            "pattern": "^[0-9., ;]*$",
         },
         **fields,
         "options": {"$ref": "#/components/schemas/PersonalizeOptions"},

@@ -44,7 +44,7 @@ ENVIRON = {
 }
 """No limits: they would answer most requests with 429, and nothing behind them would be tried."""
 PHOTO_STATUSES = (413, 415, 422)
-"""What a photo may be refused with: a schema cannot say what a good one is."""
+"""What a photo, or the choice of a face in it, may be refused with: a schema cannot say what a good one is."""
 OUTSIDE_CODES = {"idempotency-key-reused", "answer-erased", "webhook-refused"}
 """What a well-formed request may be refused with because of what was sent before it, or of what a name stands for."""
 JSON_LINES = ("application/jsonl", "application/x-ndjson")
@@ -161,7 +161,7 @@ class Probe:
         problem = json.loads(response.content)
         if case.media_type in JSON_LINES and response.status_code in (400, 422):
             return False
-        about_photo = response.status_code in PHOTO_STATUSES and problem.get("field") == "photo"
+        about_photo = response.status_code in PHOTO_STATUSES and problem.get("field") in ("photo", "face")
         return not about_photo and problem.get("code") not in OUTSIDE_CODES
 
     def _put_ids(self, values: dict[str, Any]) -> None:
