@@ -47,7 +47,7 @@ class Metrics:
         self._latencies.labels(method, route).observe(seconds)
 
     def text(self, lengths: Mapping[str, int] | None) -> bytes:
-        """All metrics in Prometheus' text format. `lengths`: as `Jobs.queue_lengths` returns; None without Redis."""
+        """Metrics in Prometheus' text format. `lengths`: as `JobService.queue_lengths` returns; None without Redis."""
         self._redis.set(lengths is not None)
         if lengths is None:  # their lengths are unknown
             self._queued.clear()

@@ -20,7 +20,7 @@ SIDE = 150
 """Pixels of the network's input."""
 
 CROP = (0.156, 0.844, 0.259, 0.947)
-"""Left, right, top and bottom of that input in the framing of ``face.FRAME``, as fractions of its side."""
+"""Left, right, top and bottom of that input in the framing of ``faces.alignment.FRAME``, as fractions of its side."""
 
 TEACHER_LOSSES = ("features", "identity")
 """The names of a teacher's losses."""
