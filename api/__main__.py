@@ -9,11 +9,13 @@ from types import FrameType
 import uvicorn
 
 from api.server.app import create_app
+from api.server.connections import BoundedProtocol, open_files
 from api.server.event_reader import Feed
 from api.server.memory import unmap_large_blocks
 from core.errors import SettingsError, StoreUnavailable
 from core.log import configure_logging
 from core.settings import load_settings
+from core.tracing import tracer
 
 SHUTDOWN_SECONDS = 5
 """How long requests in progress may take after a signal to stop; those that wait for a job would take a minute."""
@@ -38,11 +40,13 @@ def main() -> int:
     try:
         settings = load_settings()
         app = create_app(settings)
+        tracer.start("hyperdreambooth-api")
     except (SettingsError, StoreUnavailable) as error:
         sys.stderr.write(f"{error.title()} {error.detail}\n")
         return 2
     configure_logging(settings.log_level)
     unmap_large_blocks()
+    BoundedProtocol.most_connections = open_files()
     server = Server(
         uvicorn.Config(
             app,
@@ -50,14 +54,17 @@ def main() -> int:
             port=settings.api_port,
             log_config=None,
             access_log=False,
-            http="h11",  # refuses long heads; httptools, taken where it is installed, holds any
+            http=BoundedProtocol,  # of h11, which refuses long heads; httptools holds any
+            ws="none",
             server_header=False,
+            proxy_headers=False,  # public_address.py: of named proxies only
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
     server.feed = app.state.feed
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
+    tracer.stop()
     return 0 if server.started else 3
 
 

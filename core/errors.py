@@ -13,13 +13,14 @@
     │  └ IdempotencyKeyReused
     ├ NotFound
     │  ├ SubjectNotFound  ├ JobNotFound  ├ BatchNotFound  ├ ImageNotFound  ├ ObjectNotFound  ├ KeyNotFound
-    │  └ WebhookNotFound
+    │  ├ PackNotFound  └ WebhookNotFound
     ├ Conflict
     │  ├ SubjectNotReady  ├ SubjectBusy  ├ JobOver  ├ BatchOver  ├ ResponseErased  ├ TooManyWebhooks  └ WebhookDisabled
     ├ Unavailable
-    │  ├ QueueFull  ├ RateLimited  ├ RequestInProgress  ├ TooManyFollowers  ├ BrokerUnavailable  └ StoreUnavailable
+    │  ├ QueueFull  ├ ServiceBusy  ├ RateLimited  ├ RequestInProgress  ├ TooManyFollowers  ├ BrokerUnavailable
+    │  └ StoreUnavailable
     ├ JobStopped
-    │  ├ JobCanceled  ├ OutOfTime  └ InternalFault
+    │  ├ JobCanceled  ├ OutOfTime  ├ OutOfMemory  └ InternalFault
     ├ BundleError
     └ SettingsError
 
@@ -237,6 +238,12 @@ class KeyNotFound(NotFound):
     code = "key-not-found"
 
 
+class PackNotFound(NotFound):
+    """There is no such pack."""
+
+    code = "pack-not-found"
+
+
 class WebhookNotFound(NotFound):
     """There is no such webhook."""
 
@@ -309,6 +316,12 @@ class QueueFull(Unavailable):
     code = "queue-full"
 
 
+class ServiceBusy(Unavailable):
+    """As many jobs of all callers are waiting as may."""
+
+    code = "service-busy"
+
+
 class RateLimited(Unavailable):
     """This tenant has made too many requests in too short a time."""
 
@@ -355,6 +368,12 @@ class OutOfTime(JobStopped):
     """The job took longer than is allowed."""
 
     code = "out-of-time"
+
+
+class OutOfMemory(JobStopped):
+    """The device's memory was not enough for the job."""
+
+    code = "out-of-memory"
 
 
 class InternalFault(JobStopped):

@@ -24,8 +24,11 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 @contextlib.contextmanager
 def log_context(**fields: str) -> Iterator[None]:
-    """Add fields (`request_id`, `job_id`) to every line logged inside; empty ones are left out."""
-    token = _context.set({**_context.get(), **{name: value for name, value in fields.items() if value}})
+    """Add fields (`request_id`, `job_id`) to every line logged inside.
+
+    Empty ones are left out, also those of the context around it: a job without a request has no other job's.
+    """
+    token = _context.set({name: value for name, value in {**_context.get(), **fields}.items() if value})
     try:
         yield
     finally:

@@ -12,8 +12,14 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 LOCAL_TENANT = "local"
+Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+Moment: TypeAlias = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+"""Seconds since 1970, before the year 10,000: what a date can be made of."""
+Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 MAX_ITEMS = 10_000
 """Items in a batch."""
+SEEDS = 2**32
+"""How many seeds there are, from 0."""
 
 
 class JobKind(StrEnum):
@@ -56,6 +62,15 @@ class SubjectStatus(StrEnum):
     """Personalizing failed; `error` says why."""
     CANCELED = "canceled"
     """Personalizing was canceled."""
+
+
+class PictureNote(StrEnum):
+    """What a picture says of how it was made, where the caller asks for it: a shared picture tells it to everyone."""
+
+    PROMPT = "prompt"
+    SEED = "seed"
+    SUBJECT = "subject"
+    """The ids of whom it shows."""
 
 
 class WeightsStage(StrEnum):
@@ -154,7 +169,7 @@ class Share(Record):
 
 
 class GenerationOptions(Record):
-    """How pictures are made; None means the bundle's default. Image i is made with seed + i."""
+    """How pictures are made; None means the bundle's default."""
 
     prompt: str
     negative_prompt: str = ""
@@ -165,6 +180,12 @@ class GenerationOptions(Record):
     strength: float | None = None
     width: int | None = None
     height: int | None = None
+    metadata: tuple[PictureNote, ...] = ()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each picture: one more than that of the one before; after the largest comes 0."""
+        return tuple((self.seed + index) % SEEDS for index in range(self.n))
 
 
 class GenerateRequest(GenerationOptions):
@@ -193,6 +214,11 @@ class GenerateRequest(GenerationOptions):
         return self.model_copy(update={"weights_key": key, "blend": shares})
 
     @property
+    def options(self) -> GenerationOptions:
+        """How the pictures are made, without whom they show."""
+        return GenerationOptions.model_validate(self.model_dump())
+
+    @property
     def batch_group(self) -> str:
         """Jobs whose groups are equal can run as one batch: what has to be the same for all rows of it."""
         return f"steps={self.steps} height={self.height} width={self.width}"
@@ -206,7 +232,7 @@ class Weights(Record):
 
     refined_key: str
     preview_key: str | None = None
-    bytes: int
+    bytes: Count
     sha256: str
 
 
@@ -215,47 +241,50 @@ class PersonalizeResult(Record):
 
     kind: Literal["personalize"] = "personalize"
     weights: Weights
-    likeness: float | None = None
-    likeness_by: dict[str, float] = {}
-    tries: int = 1
-    kept_step: int
+    likeness: Finite | None = None
+    likeness_by: dict[str, Finite] = {}
+    tries: Count = 1
+    kept_step: Count
     bundle: str
     bundle_fingerprint: str
 
 
 class Image(Record):
-    """One generated picture: its public id, its key in the store, its seed and its size in pixels."""
+    """One generated picture: its public id, its seed and its size in pixels. Its key follows from the id (`keys`).
+
+    `likeness` is the cosine with the photos of its subject, None where it was not measured.
+    """
 
     id: str
-    key: str
-    seed: int
-    width: int
-    height: int
+    seed: Count
+    width: Count
+    height: Count
+    likeness: Finite | None = None
 
 
 class Preview(Record):
-    """The first weights, while finetuning still runs: a .lidb file in the store, and a picture of it.
+    """The first weights, while finetuning still runs, by a picture of them.
 
     `before` are the pictures of earlier previews: a client that was notified of one can still fetch it.
     """
 
-    weights_key: str
     image: Image
     before: tuple[Image, ...] = ()
 
 
 class GenerateResult(Record):
-    """What generating gave."""
+    """What generating gave, and what was asked for; None in results of earlier versions."""
 
     kind: Literal["generate"] = "generate"
     images: tuple[Image, ...]
+    options: GenerationOptions | None = None
 
 
 Result: TypeAlias = Annotated[PersonalizeResult | GenerateResult, Field(discriminator="kind")]
 
 
 class Job(Record):
-    """A job as it stands. `seconds` are the timings of each stage.
+    """A job as it stands. `seconds` are the timings of each stage, `share` how much of all is done, 0 to 1.
 
     Every event of its stream counts `version` up by one; `event_id` is the id of the last one. `blended_with` are the
     other subjects of a blend, after `subject_id`. `batch_id` is the batch whose item it is, or empty.
@@ -268,21 +297,23 @@ class Job(Record):
     blended_with: tuple[str, ...] = ()
     batch_id: str = ""
     state: JobState
-    version: int = 0
-    attempt: int = 0
-    fence: int = 0
-    created_at: float
-    started_at: float | None = None
-    finished_at: float | None = None
+    version: Count = 0
+    attempt: Count = 0
+    fence: Count = 0
+    created_at: Moment
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
     stage: str = ""
-    step: int = 0
-    total: int = 0
+    step: Count = 0
+    total: Count = 0
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seconds_left: Moment | None = None
     cancel_requested: bool = False
     error: Failure | None = None
     result: Result | None = None
-    seconds: dict[str, float] = {}
+    seconds: dict[str, Finite] = {}
     preview: Preview | None = None
-    event_id: str = ""
+    event_id: Annotated[str, Field(pattern="^([0-9]{1,18}-[0-9]{1,18})?$")] = ""
     request_id: str = ""
 
     @property
@@ -301,6 +332,14 @@ class Consent(Record):
 
     at: float
     version: str
+
+
+class SubjectWarning(Record):
+    """What the use of one of its photos costs a subject: `photo` from 0, in the order in which all were sent."""
+
+    photo: int
+    code: str
+    message: str
 
 
 class Subject(Record):
@@ -322,6 +361,8 @@ class Subject(Record):
     photos: tuple[str, ...] = ()
     """Keys of the photos that its job learns from, and afterwards of those that are kept."""
     photos_sent: int = 1
+    warnings: tuple[SubjectWarning, ...] = ()
+    """About all photos that were sent."""
     keep_photos: bool = False
     """Whether the caller asked to keep them for refining."""
     refining: bool = False

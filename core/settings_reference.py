@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from core.settings import EMBEDDED_BUNDLE, PREFIX, Settings
+from core.settings import EMBEDDED_BUNDLE, LOCAL_DATA, PREFIX, Settings
 
 _HEAD = """# Settings
 
@@ -37,6 +37,8 @@ def _default(value: Any) -> str:
         return f"`{str(value).lower()}`"
     if value == str(EMBEDDED_BUNDLE):
         return f"`core/bundles/{EMBEDDED_BUNDLE.name}`"
+    if value == LOCAL_DATA:
+        return f"`{'/'.join(LOCAL_DATA.parts[-2:])}`"
     return f"`{value}`"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from core.errors import ObjectNotFound
 from core.storage import check_key, check_prefix
+from core.storage.encryption import Cipher
+
+CIPHER = Cipher(lambda: bytes(32))
 
 
 class MemoryStore:
@@ -37,6 +40,11 @@ class MemoryStore:
     def delete(self, key: str) -> None:
         """See Store."""
         self.objects.pop(check_key(key), None)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """See Store."""
+        for key in keys:
+            self.delete(key)
 
     def delete_prefix(self, prefix: str) -> None:
         """See Store."""

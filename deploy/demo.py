@@ -1,7 +1,8 @@
 """The demo: one photo to prompted pictures, through the service as it is, over HTTP (`make demo`).
 
 Leaves in its folder contact-sheet.png, report.json, the pictures, the preview (preview.png), and
-the person's weights (face.lidb).
+the person's weights (face.lidb). The person stays in the service, whose data folder is that of `make run`: its studio
+has the pictures, until the person is deleted there or by the next demo.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ PROMPTS = (
 PICTURES_PER_PROMPT = 2
 SEED = 1
 PREVIEW = "preview.png"
+NAME = "Demo"
+"""Of the person in the service."""
+STUDIO = "http://127.0.0.1:8000/"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Report:
 def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[str] = PROMPTS) -> Report:
     """Upload the photo, follow the personalizing, have pictures made, and write everything into `folder`.
 
-    The person is deleted from the service in the end, also when something failed on the way.
+    The person of an earlier demo is deleted, and this one as well when something fails on the way.
 
     Raises:
         Problem: the service refused something, the photo most likely.
@@ -68,7 +72,7 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
     """
     started = time.monotonic()
     print(f"uploading {photo}")
-    accepted = client.create_subject(photo, consent=True)
+    accepted = client.create_subject(photo, consent=True, name=NAME)
     _clear(folder)
     try:
         progress = ProgressLine(sys.stdout)
@@ -84,8 +88,11 @@ def demonstrate(client: Client, photo: Path, folder: Path, *, prompts: Sequence[
         progress.end(f"personalized in {ready - started:.1f} s, {len(weights):,} bytes of weights")
         images = _generate(client, accepted.id, folder, prompts)
         ended = time.monotonic()
-    finally:
+    except BaseException:
         client.delete_subject(accepted.id)
+        raise
+    for earlier in [each for each in client.subjects() if each.name == NAME and each.id != accepted.id]:
+        client.delete_subject(earlier)
     report = Report(
         weights_bytes=len(weights),
         preview_seconds=[round(seconds, 2) for seconds in previews.seconds],
@@ -104,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deploy.demo", description="One photo to prompted pictures.")
     parser.add_argument("--face", type=Path, default=DEMO_FACE, help="a photo of one face (one sampled from the model)")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the pictures go (demo)")
-    parser.add_argument("--data", type=Path, default=ROOT / ".data" / "demo", help="where the service keeps its data")
+    parser.add_argument("--data", type=Path, default=ROOT / ".data" / "run", help="where the service keeps its data")
     args = parser.parse_args(arguments)
     if not args.face.is_file():
         return _complain(f"There is no file {args.face}.")
@@ -119,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (JobFailed, FolderInUse, ProcessFailed, HyperDreamBoothError) as error:
         return _complain(str(error))
     print(f"{report.total_seconds:.0f} s in all. Open {args.folder / 'contact-sheet.png'}")
+    print(f"The same pictures are in the studio: make run, then {STUDIO}")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-DEMO_FACE = Path(__file__).resolve().parent.parent / "core" / "bundles" / "faces-64" / "demo-face.png"
+DEMO_FACE = Path(__file__).resolve().parent.parent / "core" / "bundles" / "faces-128" / "demo-face.png"
 """A face sampled from the embedded model: no real person's photo."""
 
 
@@ -33,7 +33,7 @@ def curl_lines(url: str, folder: Path, face: Path = DEMO_FACE) -> list[str]:
 
 def greet(url: str, folder: Path) -> None:
     """Print where the service is, and the lines."""
-    print(f"\nThe service is at {url}  (its description: {url}/docs)\n")
+    print(f"\nThe studio is at {url}/  (the API's description: {url}/docs)\n")
     print("Upload a face (here one sampled from the model), wait for its job, generate a picture:\n")
     for line in curl_lines(url, folder):
         print(f"{line}\n")

@@ -23,7 +23,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from core.errors import HyperDreamBoothError
-from core.queue.local_redis import LocalRedis
+from core.queue.local_redis import LocalRedis, free_port
+from core.settings import LOCAL_DATA
 from deploy.first_steps import greet
 from deploy.process import Process, ProcessFailed, end_leftovers, record
 
@@ -46,7 +47,7 @@ class LocalService:
     def __init__(self, folder: Path, *, port: int = 0, environ: Mapping[str, str] | None = None) -> None:
         """`port` 0 takes a free one. `environ` adds to this process's environment, for settings (`HDB_*`)."""
         self.folder = folder.resolve()
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.redis = LocalRedis(self.folder / "redis")
         settings = {
             "HDB_REDIS_URL": self.redis.url,
@@ -85,7 +86,7 @@ class LocalService:
             self.worker.start()
             self.dispatcher.start()
             self._record()
-            self.api.wait_until(lambda: _answers(f"{self.url}/readyz"), seconds=UP_SECONDS)
+            self.api.wait_until(lambda: _answers(f"{self.url}/readyz?exclude=workers"), seconds=UP_SECONDS)
             self.wait_for_worker()
         except BaseException:
             self.stop()
@@ -93,8 +94,10 @@ class LocalService:
         return self
 
     def wait_for_worker(self) -> None:
-        """Wait until the worker has loaded its model. Raises ProcessFailed."""
-        self.worker.wait_until(lambda: self.worker.has_logged(MODEL_LOADED), seconds=LOADED_SECONDS)
+        """Wait until the worker has loaded its model and the API knows of it. Raises ProcessFailed."""
+        self.worker.wait_until(
+            lambda: self.worker.has_logged(MODEL_LOADED) and _answers(f"{self.url}/readyz"), seconds=LOADED_SECONDS
+        )
 
     def restart_worker(self) -> None:
         """Start the worker again after it was stopped or killed; waits until it is ready. Raises ProcessFailed."""
@@ -190,13 +193,18 @@ def serve(folder: Path, port: int) -> int:
     return 0
 
 
-def main() -> int:
-    """The command line."""
+def parser() -> argparse.ArgumentParser:
+    """The command line and its defaults."""
     parser = argparse.ArgumentParser(prog="deploy.local", description="The whole service on this machine.")
     parser.add_argument("what", nargs="?", choices=["all", "redis"], default="all")
     parser.add_argument("--port", type=int, default=8000, help="the API's port (8000)")
-    parser.add_argument("--folder", type=Path, default=ROOT / ".data" / "run", help="where the data is kept")
-    args = parser.parse_args()
+    parser.add_argument("--folder", type=Path, default=LOCAL_DATA, help="where the data is kept")
+    return parser
+
+
+def main() -> int:
+    """Serve what the command line says; the exit status is for the shell."""
+    args = parser().parse_args()
     return serve(args.folder, args.port) if args.what == "all" else _serve_redis(args.folder)
 
 
@@ -223,13 +231,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

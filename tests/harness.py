@@ -10,6 +10,7 @@ from core.jobs.claims import Assignment
 from core.jobs.ledger import Ledger, Limits
 from core.records import Consent, GenerateRequest, Job, JobKind, PersonalizeResult, Subject, Weights
 from core.services import make_services
+from core.storage.encryption import Cipher
 from core.testing import MemoryNotifier, MemoryStore
 from worker.maintenance import Maintenance
 
@@ -27,10 +28,11 @@ class ServiceHarness:
     store: MemoryStore = field(default_factory=MemoryStore)
     notifier: MemoryNotifier = field(default_factory=MemoryNotifier)
     keep_photos: bool = False
+    cipher: Cipher | None = None
 
     def __post_init__(self) -> None:
         self.services = make_services(
-            self.store, self.ledger, self.notifier, keep_photos=self.keep_photos, patience=0.0
+            self.store, self.ledger, self.notifier, self.cipher, keep_photos=self.keep_photos, patience=0.0
         )
         self.archive, self.documents = self.services.jobs._archive, self.services.subjects._documents
         self.jobs, self.subjects, self.batches = self.services.jobs, self.services.subjects, self.services.batches

@@ -8,40 +8,50 @@ the jobs. This module is an entry point, named on Celery's command line: therefo
 from __future__ import annotations
 
 import logging
-from multiprocessing.sharedctypes import RawValue
+import os
+import socket
 
 from billiard.util import get_logger
 from celery import signals
 
 from core.errors import BrokerUnavailable
 from core.log import configure_logging
+from core.metrics_server import serve_metrics
 from core.queue.notifications import TASKS, celery_app
 from core.records import JobKind
 from core.services import open_services
 from core.settings import load_settings
 from worker.child import Child, start_child
+from worker.child_watch import ChildWatch
+from worker.fixed_jobs import FixedJobsThread, fixed_runner
 from worker.maintenance import Maintenance
-from worker.maintenance_thread import MaintenanceThread
+from worker.maintenance_thread import HeartbeatThread, MaintenanceThread
+from worker.metrics import registry_of_all
+from worker.shared import Shared
 
+FROZEN_SECONDS = 60.0
+"""A child whose threads did not run for so long is ended; or for as long as a step may take, where that is less."""
 _log = logging.getLogger(__name__)
 settings = load_settings()
 app = celery_app(settings)
 
-_stopping = RawValue("b", 0)
-"""Shared with the child. No lock (an Event has one): a child that is killed holding it would block the parent."""
+shared = Shared()
 _child: list[Child] = []
+_watch: list[ChildWatch] = []
 _maintenance: list[MaintenanceThread] = []
+_test_jobs: list[FixedJobsThread] = []
+_heartbeat: list[HeartbeatThread] = []
 
 
-@app.task(name=TASKS["personalize"][0])
+@app.task(name=TASKS["personalize"])
 def personalize(ref: str) -> None:
-    """There is a personalizing job."""
+    """There is work; a personalizing job was the occasion."""
     _handle(JobKind.PERSONALIZE, ref)
 
 
-@app.task(name=TASKS["generate"][0])
+@app.task(name=TASKS["generate"])
 def generate(ref: str) -> None:
-    """There is a generating job."""
+    """There is work; a generating job was the occasion."""
     _handle(JobKind.GENERATE, ref)
 
 
@@ -61,9 +71,18 @@ def _set_up_logging(**_: object) -> None:
 
 @signals.worker_process_init.connect
 def _start_child(**_: object) -> None:
-    child = start_child(settings, lambda: bool(_stopping.value))
+    child = start_child(settings, shared)
     if child:
         _child.append(child)
+
+
+@signals.worker_init.connect
+def _show_health(**_: object) -> None:
+    """From the first moment on: an outage of Redis, or a model that loads for long, is no reason to restart."""
+    serve_metrics(settings, registry_of_all())
+    if settings.heartbeat_file:
+        _heartbeat.append(HeartbeatThread(settings.heartbeat_file, lambda: not any(t.hangs for t in _maintenance)))
+        _heartbeat[0].start()
 
 
 @signals.worker_ready.connect
@@ -77,17 +96,28 @@ def _start_maintenance(**_: object) -> None:
             batch_window=settings.batch_window,
             batch_kept_days=settings.batch_kept_days,
         )
+        name, frozen = f"{socket.gethostname()}:{os.getpid()}", min(settings.step_time_limit, FROZEN_SECONDS)
+        _watch.append(ChildWatch(shared, open_services(settings), name, lease=settings.lease_seconds, frozen=frozen))
+        _watch[0].start()
         _maintenance.append(MaintenanceThread(maintenance))
         _maintenance[0].start()
+        _test_jobs.append(FixedJobsThread(fixed_runner(open_services(settings), settings)))
+        _test_jobs[0].start()
     _log.info("worker.ready")
 
 
 @signals.worker_shutting_down.connect
 def _stop(**_: object) -> None:
-    _stopping.value = 1
+    shared.stopping.value = 1
 
 
 @signals.worker_shutdown.connect
 def _stop_maintenance(**_: object) -> None:
-    for thread in _maintenance:
+    for heartbeat in _heartbeat:
+        heartbeat.stop()
+    for watch in _watch:
+        watch.stop()
+    for thread in _test_jobs:
         thread.stop()
+    for maintenance in _maintenance:
+        maintenance.stop()

@@ -17,8 +17,10 @@ from jaxtyping import UInt8
 from core.errors import SettingsError
 from core.hyperdreambooth import records
 from core.hyperdreambooth.formats.exports import Layout
+from core.hyperdreambooth.model.description import ModelDescription
 from core.records import GenerateRequest, GenerationOptions, PersonalizeRequest
 from core.settings import Settings
+from worker.identities import Embeddings
 
 _OPTIONS = frozenset(GenerationOptions.model_fields) - {"seed"}
 OnProgress = Callable[[str, int, int], None]
@@ -59,6 +61,16 @@ class Engine(Protocol):
     def layout(self) -> Layout:
         """What the API has to know of the bundle to make files for other programs."""
 
+    @property
+    def description(self) -> ModelDescription | None:
+        """What the API has to know of the bundle to check prompts and sizes; None: nothing can be said."""
+
+    def check(self) -> None:
+        """Compute something small. Raises whatever the device does when it is sick."""
+
+    def device_memory(self) -> dict[str, int]:
+        """The device's memory in bytes: `allocated` and `reserved` by this process, `total`; empty on a CPU."""
+
     def personalize(
         self,
         photos: UInt8[np.ndarray, "n h w 3"],
@@ -81,6 +93,9 @@ class Engine(Protocol):
         self, row: Row, *, on_progress: OnProgress, should_stop: Callable[[], bool]
     ) -> UInt8[np.ndarray, "h w 3"]:
         """One picture, quickly: few steps, at the bundle's own size. `on_preview` may call it. Raises JobCanceled."""
+
+    def embed(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Embeddings:
+        """What each recogniser sees in aligned pictures; empty without recognisers."""
 
     def generate(
         self,
@@ -110,7 +125,7 @@ def options_of(request: PersonalizeRequest, start: bytes | None) -> PersonalizeO
 def rows_of(request: GenerateRequest, weights: bytes | tuple[Part, ...]) -> list[Row]:
     """A row for each picture: what a row has of the request's options, under the same names."""
     options = {each.name: getattr(request, each.name) for each in fields(Row) if each.name in _OPTIONS}
-    return [Row(**options, weights=weights, seed=request.seed + index) for index in range(request.n)]
+    return [Row(**options, weights=weights, seed=seed) for seed in request.seeds]
 
 
 def load_engine(settings: Settings) -> Engine:

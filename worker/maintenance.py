@@ -5,7 +5,13 @@ Any number of workers may run it; a lock in Redis gives each interval to one of 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 from core.services import Services
+
+_SHARE = 0.5
+"""Of the time between two passes, what reconciling takes of one."""
 
 
 class Maintenance:
@@ -30,22 +36,36 @@ class Maintenance:
         self.reconcile_seconds = reconcile_seconds
         self.erase_seconds = erase_seconds
         self.batch_kept_days = batch_kept_days
+        self._reconciling: Iterator[None] | None = None
         self.scheduler = services.scheduler(window=batch_window, erase_seconds=erase_seconds)
 
     def tick(self) -> None:
         """Do what is due, where this process gets the lock. Raises BrokerUnavailable when Redis is not there."""
-        acquire = self._services.locks.acquire
+        locks = self._services.locks
+        acquire, done = locks.acquire, locks.note_done
         # Slightly early, so that a clock that is a little off does not skip every second interval.
         if acquire("reap", self.reap_seconds * 0.9):
             self._services.recovery.reap()
-        if acquire("reconcile", self.reconcile_seconds):
-            self._services.recovery.reconcile()
+            done("reap")
+        if self._reconciling is None and acquire("reconcile", self.reconcile_seconds):
+            self._reconciling = self._services.recovery.reconciling()
+        if self._reconciling and self._go_on(self._reconciling):
+            self._reconciling = None
+            done("reconcile")
             self.finish_erasures()
+            done("erase")
         if acquire("receipts", 3600):
             self._services.drop_old()
             self.scheduler.drop_old(self.batch_kept_days * 24 * 3600.0)
+            done("receipts")
         if acquire("feed", self.reap_seconds * 0.9):
             self.scheduler.feed()
+            done("feed")
+
+    def _go_on(self, reconciling: Iterator[None]) -> bool:
+        """Reconcile for a part of a pass; with many jobs it takes several. Whether it is done."""
+        until = time.monotonic() + self.reap_seconds * _SHARE
+        return all(time.monotonic() <= until for _ in reconciling)
 
     def finish_erasures(self) -> None:
         """Erase deleted subjects again, until no worker can be left that writes to them."""

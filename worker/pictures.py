@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
+from unicodedata import category
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from core.records import GenerateRequest, PictureNote
+
 MADE_WITH_AI = "made with AI"
+_NAMES = {PictureNote.PROMPT: "Description", PictureNote.SEED: "Seed", PictureNote.SUBJECT: "Subject"}
+"""Under which keyword of PNG each note is."""
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode's categories of what ends lines, turns the direction, or cannot be seen or written."""
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
@@ -39,18 +46,36 @@ def stack(pictures: Sequence[Pixels]) -> UInt8[np.ndarray, "n h w 3"]:
     return np.stack([np.asarray(image) for image in resized])
 
 
-def encode(pixels: Pixels, *, prompt: str, seed: int, subject_id: str) -> bytes:
-    """A PNG that says which prompt, seed and subject it was made from, and that it was made with AI.
+def notes_of(request: GenerateRequest, seed: int) -> dict[PictureNote, str]:
+    """What the picture with this seed is to say of how it was made: what its caller asked for."""
+    subjects = ", ".join(request.subject_ids)
+    every = {PictureNote.PROMPT: request.prompt, PictureNote.SEED: str(seed), PictureNote.SUBJECT: subjects}
+    return {note: text for note, text in every.items() if note in request.metadata}
+
+
+def encode(pixels: Pixels, said: Mapping[PictureNote, str]) -> bytes:
+    """A PNG that says that it was made with AI, and of how it was made what is in `said`, a line each.
 
     Equal arguments give equal bytes.
     """
     notes = PngInfo()
-    notes.add_itxt("Description", prompt)
+    for note, name in _NAMES.items():
+        if note in said:
+            notes.add_itxt(name, one_line(said[note]))
     notes.add_text("Comment", MADE_WITH_AI)
     notes.add_text("Software", "HyperDreamBooth")
-    notes.add_text("Seed", str(seed))
-    notes.add_text("Subject", subject_id)
     notes.add_itxt("XML:com.adobe.xmp", _XMP)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", pnginfo=notes)
     return file.getvalue()
+
+
+def one_line(text: str) -> str:
+    """The text as one line that is read as it is written: line breaks, control characters and marks that turn the
+    direction are written as in a Python string (`\\n`, `\\u202e`), and so is the backslash.
+    """
+    return "".join(_escaped(each) if each == "\\" or category(each) in _UNSEEN else each for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

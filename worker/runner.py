@@ -1,4 +1,4 @@
-"""What the worker does with a notification: claim jobs, run them on the engine, and commit what comes of them.
+"""What the worker does with a notification: claim the jobs whose turn it is, run them, and commit what comes of them.
 
 Only here do bytes and arrays meet. Running a job twice is safe: the same request gives the same picture ids and seeds,
 each attempt writes under keys of its own, and the first commit is the one that counts.
@@ -9,41 +9,48 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 from celery.exceptions import SoftTimeLimitExceeded
 
 from core import errors
+from core.ids import is_test
 from core.jobs.claims import Assignment
-from core.log import log_context
+from core.jobs.demand import Offer
+from core.jobs.ledger import TESTS
 from core.records import (
-    GenerateRequest,
-    GenerateResult,
     Image,
     JobKind,
     PersonalizeRequest,
     PersonalizeResult,
     Preview,
-    Result,
     Weights,
 )
 from core.services import Services
-from core.storage.keys import image_id
-from worker import pictures
-from worker.engine import Engine, Part, Row, options_of, rows_of
+from core.storage.keys import weights as weights_key
+from worker import identities, metrics, pictures
+from worker.engine import Engine, Row, options_of
+from worker.generating import Generator
 from worker.lease import Lease, Patience
+from worker.overall_progress import COSTS
+from worker.results import Results
+from worker.shared import Shared
 
 _log = logging.getLogger(__name__)
-_RETRY_SECONDS = 5.0
+_OUTAGE_SECONDS = 30.0
+"""After an outage: how long prompts are not claimed between two steps."""
+_SHARED_STAGES = frozenset({"finetune", "likeness"})
+"""Stages of personalizing between whose steps waiting prompts are drawn: previews go first, and are short."""
 
 
 @dataclass(frozen=True)
 class BatchLimits:
     """How many generating jobs, and how many pictures, one batch may have."""
 
-    jobs: int = 8
+    jobs: int = 16
     rows: int = 16
 
 
@@ -58,7 +65,16 @@ class JobRunner:
         worker_stops: Callable[[], bool],
         patience: Patience,
         batch: BatchLimits,
+        shared: Shared | None = None,
+        on_fault: Callable[[str], None] = lambda _: None,
+        measured: bool = True,
     ) -> None:
+        """`measured`: whether what it does is for the metrics.
+
+        `on_fault` is called with a job's ref when the engine failed with it for an unknown reason.
+        """
+        self._shared = shared or Shared()
+        self._on_fault = on_fault
         self._claims = services.claims
         self._subjects = services.subjects
         self._layouts = services.export_layouts
@@ -66,23 +82,49 @@ class JobRunner:
         self._worker_stops = worker_stops
         self._patience = patience
         self._batch = batch
+        self._results = Results(self._claims, self._shared, measured=measured)
+        self._generator = Generator(
+            engine,
+            self._claims,
+            self._subjects,
+            self._results,
+            retry=patience.retry,
+            most_rows=batch.rows if measured else None,
+        )
+        self._offer = Offer(model=engine.fingerprint)
         self._described = False
+        self._costs = COSTS
+        self._let_in_again = 0.0
 
     def handle(self, kind: JobKind, ref: str) -> int:
-        """Do the job `ref`, or what waits in its stead. Returns how many jobs were taken."""
+        """Do the jobs whose turn it is; this one was the occasion. Returns how many were taken."""
         if self._worker_stops():
             self._claims.decline(kind, ref)
             return 0
-        max_jobs = self._batch.jobs if kind is JobKind.GENERATE else 1
-        assignments = self._claims.claim(kind, ref, max_jobs=max_jobs, max_rows=self._batch.rows)
+        return self._do(self._claim())
+
+    def _claim(self, kind: JobKind | None = None) -> list[Assignment]:
+        return self._claims.claim(kind, offer=self._offer, max_jobs=self._batch.jobs, max_rows=self._batch.rows)
+
+    def handle_test(self) -> int:
+        """Do the oldest job of a test key. Returns how many jobs were taken: 1, or 0 when there is none."""
+        return self._do(self._claims.claim(TESTS))
+
+    def _do(self, assignments: list[Assignment]) -> int:
+        self._log_claimed(assignments)
+        metrics.observe_memory(self._engine.device_memory())
         if assignments:
-            first = assignments[0].job
-            with log_context(job_id=first.id, request_id=first.request_id):
-                _log.info("job.claimed", extra={"kind": kind.value, "jobs": len(assignments)})
-                if kind is JobKind.PERSONALIZE or not self._described:
+            # What the engine logs about a batch is about no single job of it.
+            with assignments[0].logged() if len(assignments) == 1 else nullcontext():
+                if assignments[0].job.kind is JobKind.PERSONALIZE or not self._described:
                     self._describe_bundle()
                 self._run(assignments)
         return len(assignments)
+
+    def _log_claimed(self, assignments: Sequence[Assignment]) -> None:
+        for assignment in assignments:
+            with assignment.logged():
+                _log.info("job.claimed", extra={"kind": assignment.job.kind.value, "jobs": len(assignments)})
 
     def _describe_bundle(self) -> None:
         """Let the API know what it needs to export weights of this bundle; with every new subject, for it is little."""
@@ -93,55 +135,123 @@ class JobRunner:
         except errors.StoreUnavailable:
             _log.warning("worker.layout_not_stored", exc_info=True)
 
-    def _run(self, assignments: list[Assignment]) -> None:
-        """Run jobs; whatever happens, each of them is ended or given back."""
-        with Lease(self._claims, assignments, self._worker_stops, self._patience) as lease:
+    def _let_prompts_in(self, holder: Lease) -> None:
+        """Between two steps of a personalization, draw what waits as one batch: a prompt waits for a step, not for all.
+
+        They have two thirds of the time at most. Items of batches have a turn where a prompt waits, too.
+        """
+        if self._worker_stops() or time.monotonic() < self._let_in_again:
+            return
+        try:
+            if not self._claims.waiting(JobKind.GENERATE):
+                return
+            prompts = self._claim(JobKind.GENERATE)
+            if any(each.claim.attempt > 1 for each in prompts):  # it may have brought a worker down: not this one's job
+                for each in prompts:
+                    self._claims.give_back(each, counted=False, delay=1.0)
+                prompts = []
+        except errors.Unavailable:
+            self._let_in_again = time.monotonic() + _OUTAGE_SECONDS
+            return
+        if prompts:
+            began = time.monotonic()
+            self._log_claimed(prompts)
+            self._run(prompts, holder)
+            now = time.monotonic()
+            self._let_in_again = max(self._let_in_again, now + (now - began) / 2)
+
+    def _run(self, assignments: list[Assignment], holder: Lease | None = None) -> None:
+        """Run jobs; whatever happens, each of them is ended or given back.
+
+        `holder` is the lease of a personalization that lets them in between two of its steps.
+        """
+        with Lease(
+            self._claims,
+            assignments,
+            self._worker_stops,
+            self._patience,
+            costs=self._costs,
+            shared=self._shared,
+            holder=holder,
+        ) as lease:
             try:
                 if isinstance(assignments[0].request, PersonalizeRequest):
                     self._personalize(lease, assignments[0], assignments[0].request)
                 else:
-                    self._generate(lease, assignments)
+                    self._generator.run(lease, assignments)
             except errors.JobCanceled:
                 lease.give_back(counted=False)  # what is left by now was not canceled: the worker has to stop
-            except SoftTimeLimitExceeded:
-                _log.warning("job.out_of_time")
-                late = errors.OutOfTime("The job took longer than is allowed; ask for fewer steps or pictures.")
-                self._fail(lease, late)
+            except SoftTimeLimitExceeded as late:
+                self._out_of_time(lease, holder, late)
             except errors.Unavailable as error:
-                attempts = max(each.claim.attempt for each in assignments)
-                lease.give_back(counted=True, error=error, delay=_RETRY_SECONDS * attempts)
+                self._let_in_again = time.monotonic() + _OUTAGE_SECONDS
+                lease.give_back(counted=False, error=error, delay=self._patience.retry)
             except errors.HyperDreamBoothError as error:
-                _log.info("job.rejected", extra={"code": error.code})
+                lease.log(logging.INFO, "job.rejected", code=error.code)
                 if len(assignments) == 1:
-                    self._fail(lease, error)
+                    self._results.fail(lease, error)
                 else:
                     lease.give_back(counted=True, error=error)  # each alone, so that the others do not suffer
             except Exception as error:  # noqa: BLE001 - a job's fault must not take the worker along
-                _log.exception("job.crashed")
-                fault = errors.InternalFault(f"The worker failed with {type(error).__name__}.")
-                lease.give_back(counted=True, error=fault)
+                self._crashed(lease, assignments, holder, error)
+
+    def _out_of_time(self, lease: Lease, holder: Lease | None, late: SoftTimeLimitExceeded) -> None:
+        if holder is not None:  # it is the personalization that has been running for so long
+            lease.give_back(counted=False)
+            raise late
+        lease.log(logging.WARNING, "job.out_of_time")
+        if lease.outage:  # it is not the job that took so long
+            lease.give_back(counted=False, error=lease.outage, delay=self._patience.retry)
+        self._results.fail(
+            lease, errors.OutOfTime("The job took longer than is allowed; ask for fewer steps or pictures.")
+        )
+
+    def _crashed(self, lease: Lease, assignments: list[Assignment], holder: Lease | None, error: Exception) -> None:
+        if _is_of_memory(error):
+            lease.log(logging.WARNING, "job.out_of_memory", exc_info=True)
+            lease.give_back(counted=False, error=errors.OutOfMemory(), delay=self._patience.retry)
+            return
+        lease.log(logging.ERROR, "job.crashed", exc_info=True)
+        fault = errors.InternalFault(f"The worker failed with {type(error).__name__}.")
+        attempts = max(each.claim.attempt for each in assignments)
+        lease.give_back(counted=True, error=fault, delay=self._patience.retry * attempts)
+        if holder is not None:
+            holder.give_back(counted=False)  # this process may be ended now, and its job is not at fault
+        self._on_fault(assignments[0].claim.ref)
 
     def _personalize(self, lease: Lease, assignment: Assignment, request: PersonalizeRequest) -> None:
         """Photos to weights: the engine's work, stored under this attempt's keys, and committed."""
         began = time.monotonic()
         previews: list[Preview] = []
+        read = partial(self._subjects.read, assignment.job.tenant)
 
         def publish_preview(data: bytes) -> None:
-            key, before = self._store_weights(lease, assignment, "preview", data), [each.image for each in previews]
+            self._results.store(lease, assignment, "preview.lidb", data)
+            before = [each.image for each in previews]
             image = self._draw(lease, assignment, request, data, number=len(before))
-            previews.append(Preview(weights_key=key, image=image, before=tuple(before)))
+            previews.append(Preview(image=image, before=tuple(before)))
             lease.publish(assignment, previews[-1])
 
+        def on_progress(stage: str, step: int, total: int) -> None:
+            lease.on_progress(stage, step, total)
+            if stage in _SHARED_STAGES and not is_test(assignment.job.ref):
+                self._let_prompts_in(lease)
+
+        photos = pictures.stack([pictures.decode(read(key)) for key in request.photos])
+        self._results.store(lease, assignment, identities.NAME, identities.to_bytes(self._engine.embed(photos)))
         made = self._engine.personalize(
-            pictures.stack([pictures.decode(self._subjects.read(key)) for key in request.photos]),
-            options_of(request, self._subjects.read(request.start_key) if request.start_key else None),
-            on_progress=lease.on_progress,
+            photos,
+            options_of(request, read(request.start_key) if request.start_key else None),
+            on_progress=on_progress,
             on_preview=publish_preview,
             should_stop=lease.should_stop,
         )
+        if made.seconds.keys() >= COSTS.keys():  # what the next one will take as well
+            self._costs = {stage: made.seconds[stage] for stage in COSTS}
+        job = assignment.job
         weights = Weights(
-            refined_key=self._store_weights(lease, assignment, "refined", made.weights),
-            preview_key=previews[-1].weights_key if previews else None,
+            refined_key=self._results.store(lease, assignment, "refined.lidb", made.weights),
+            preview_key=weights_key(job.tenant, job.id, job.fence, "preview") if previews else None,
             bytes=len(made.weights),
             sha256=hashlib.sha256(made.weights).hexdigest(),
         )
@@ -153,87 +263,20 @@ class JobRunner:
             bundle=self._engine.name,
             bundle_fingerprint=self._engine.fingerprint,
         )
-        self._commit(lease, assignment, result, {**made.seconds, "total": time.monotonic() - began})
+        self._results.commit(lease, assignment, result, {**made.seconds, "total": time.monotonic() - began})
 
     def _draw(
         self, lease: Lease, assignment: Assignment, request: PersonalizeRequest, weights: bytes, *, number: int
     ) -> Image:
         """A picture of the subject before its weights are done; ``number`` says which of them it is."""
-        prompt = f"a [V] {request.class_noun or 'face'}"
         pixels = self._engine.preview(
-            Row(prompt, "", weights, request.seed, None),
+            Row(f"a [V] {request.class_noun or 'face'}", "", weights, request.seed, None),
             on_progress=lambda _, step, total: lease.on_progress("preview", step, total),
             should_stop=lease.should_stop,
         )
-        lease.require(assignment)
-        return self._store_picture(assignment, prompt, number, request.seed, pixels)
+        return self._results.store_picture(lease, assignment, request, number, pixels)
 
-    def _generate(self, lease: Lease, assignments: list[Assignment]) -> None:
-        """Prompts to pictures: the rows of all jobs as one batch, split again and committed job by job."""
-        began = time.monotonic()
-        batch = self._open_weights(lease, assignments)
-        if not batch:
-            return
-        first = batch[0][1]
-        made = self._engine.generate(
-            [row for _, _, rows in batch for row in rows],
-            steps=first.steps,
-            height=first.height,
-            width=first.width,
-            on_progress=lease.on_progress,
-            should_stop=lease.should_stop,
-        )
-        seconds = {"generate": time.monotonic() - began}
-        remaining = iter(made)
-        for assignment, request, rows in batch:
-            pixels = [next(remaining) for _ in rows]
-            if assignment in lease.live:
-                images = tuple(
-                    self._store_picture(assignment, request.prompt, index, request.seed + index, each)
-                    for index, each in enumerate(pixels)
-                )
-                seconds["total"] = time.monotonic() - began
-                self._commit(lease, assignment, GenerateResult(images=images), seconds)
 
-    def _open_weights(
-        self, lease: Lease, assignments: list[Assignment]
-    ) -> list[tuple[Assignment, GenerateRequest, list[Row]]]:
-        """The rows of each job; one whose subject was deleted meanwhile ends here, and the others go on."""
-        batch = []
-        for assignment in assignments:
-            request = assignment.request
-            if isinstance(request, GenerateRequest):
-                try:
-                    weights = self._weights(assignment.job.tenant, request)
-                except (errors.SubjectNotFound, errors.SubjectNotReady) as error:
-                    lease.release(assignment, partial(self._claims.fail, error=error))
-                    continue
-                batch.append((assignment, request, rows_of(request, weights)))
-        return batch
-
-    def _weights(self, tenant: str, request: GenerateRequest) -> bytes | tuple[Part, ...]:
-        """The weights of the subject, or of all those in the blend. Raises SubjectNotFound, SubjectNotReady."""
-        pinned = partial(self._subjects.pinned_weights, tenant, stage=request.stage)
-        if not request.blend:
-            return pinned(request.subject_id, request.weights_key)
-        return tuple(Part(pinned(share.subject_id, share.weights_key), share.weight) for share in request.blend)
-
-    def _store_weights(self, lease: Lease, assignment: Assignment, name: str, data: bytes) -> str:
-        lease.require(assignment)
-        return self._claims.store(assignment, f"{name}.lidb", data, content_type="application/octet-stream")
-
-    def _store_picture(self, work: Assignment, prompt: str, index: int, seed: int, pixels: pictures.Pixels) -> Image:
-        subjects = ", ".join(work.job.subject_ids)
-        png = pictures.encode(pixels, prompt=prompt, seed=seed, subject_id=subjects)
-        key = self._claims.store(work, f"{index}.png", png, content_type="image/png")
-        height, width = pixels.shape[:2]
-        return Image(id=image_id(work.job.id, index), key=key, seed=seed, width=width, height=height)
-
-    def _commit(self, lease: Lease, assignment: Assignment, result: Result, seconds: dict[str, float]) -> None:
-        rounded = {stage: round(value, 3) for stage, value in seconds.items()}
-        lease.release(assignment, partial(self._claims.commit, result=result, seconds=rounded))
-        _log.info("job.done", extra={"job_id": assignment.job.id, "seconds": rounded})
-
-    def _fail(self, lease: Lease, error: errors.HyperDreamBoothError) -> None:
-        for assignment in lease.live:
-            lease.release(assignment, partial(self._claims.fail, error=error))
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory was short, of the machine or of its device (torch, which is not imported here, has an error)."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -25,6 +25,7 @@ from core.hyperdreambooth.model.config import LidbConfig
 from core.hyperdreambooth.model.target import Target
 from core.settings import Settings
 from worker.engine import OnProgress, Personalized, PersonalizeOptions, Row
+from worker.identities import Embeddings
 
 
 class FakeScript(BaseModel):
@@ -33,10 +34,17 @@ class FakeScript(BaseModel):
     steps: int = 3
     step_seconds: float = 0.0
     fault: str = ""
-    """`kill` (the process, by signal 9), `hang` or `raise`."""
+    """`kill` (the process, by signal 9), `hang`, `freeze` (no thread runs), `raise`, `memory`, or `sick`: an error
+    after which the process refuses everything, as after an error of CUDA."""
     fault_step: int = 1
     fault_runs: int = 1_000_000
     refuse_to_load: bool = False
+    crash_to_load: bool = False
+    """Loading fails with an error that is not ours."""
+    sick_workers: tuple[int, ...] = ()
+    """Process ids of workers whose device refuses everything, in each of their children."""
+    weak_workers: tuple[int, ...] = ()
+    """Likewise, but the self-test does not find it."""
     hypernetwork: bool = True
     """Whether there is a preview."""
     second_preview: bool = False
@@ -56,12 +64,25 @@ class FakeEngine:
         resolution=8,
         text_width=8,
     )
+    description = None
 
     def __init__(self, settings: Settings) -> None:
         self._folder = Path(settings.data_dir)
         if self._script().refuse_to_load:
             raise BundleError("there is no such bundle")
+        if self._script().crash_to_load:
+            raise RuntimeError("this is no model")
+        self._is_sick = False
         self._note("loaded")
+
+    def check(self) -> None:
+        """See Engine."""
+        if self._is_sick or os.getppid() in self._script().sick_workers:
+            raise RuntimeError("the device does not answer")
+
+    def device_memory(self) -> dict[str, int]:
+        """See Engine."""
+        return {"allocated": 1, "reserved": 2, "total": 3}
 
     def personalize(
         self,
@@ -100,6 +121,10 @@ class FakeEngine:
         on_progress("generate", 1, 1)
         return self._picture(row, (self.size, self.size, 3))
 
+    def embed(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Embeddings:
+        """See Engine: all pictures are half alike."""
+        return {"bundle": np.full((len(pictures), 2), 0.5)}
+
     def generate(
         self,
         rows: Sequence[Row],
@@ -135,6 +160,9 @@ class FakeEngine:
         script = self._script()
         runs = sum(entry["event"] == f"{what}.begun" for entry in self.calls())
         total = steps or script.steps
+        self.check()
+        if os.getppid() in script.weak_workers:
+            raise RuntimeError("the device does not answer")
         self._note(f"{what}.begun", **details)
         for step in range(1, total + 1):
             if should_stop():
@@ -153,6 +181,13 @@ class FakeEngine:
         if fault == "hang":  # as a kernel of the device does: no signal that can be handled gets through
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             time.sleep(3600)
+        if fault == "freeze":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if fault == "memory":
+            raise MemoryError("this text must not reach anybody")
+        if fault == "sick":
+            self._is_sick = True
+            self.check()
         if fault == "raise":
             raise RuntimeError("this text must not reach anybody")
 

@@ -9,6 +9,7 @@ client/options.py    the keyword options of the client's methods, from the model
 
 from __future__ import annotations
 
+import builtins
 import re
 import subprocess
 import sys
@@ -110,6 +111,8 @@ def _type(annotation: object) -> str:
             return _type(arguments[0])
         case typing.Literal:
             return f"Literal[{', '.join(map(repr, arguments))}]"
+        case builtins.list:
+            return f"list[{_type(arguments[0])}]"
     assert isinstance(annotation, type)
     return annotation.__name__
 

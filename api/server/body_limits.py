@@ -1,97 +1,101 @@
-"""Limits on request bodies, as ASGI middleware: their size, the time they take, and the memory of all of them."""
+"""Limits on request bodies, as ASGI middleware: their size by route, the time they take, and the memory of all of them.
+
+Large bodies are for the routes whose documents say that they take such a kind: photos, and batches.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from re import Pattern
+
 import anyio
+from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.routing import BaseRoute, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.server.errors import MalformedRequest, problem_response
-from core.errors import HyperDreamBoothError, Unavailable, UploadTooLarge
+from api.server.authenticator import Caller
+from api.server.body_memory import BodyMemory
+from api.server.early_answers import has_body
+from api.server.errors import MalformedRequest, problem_response, request_id_of
+from core.errors import HyperDreamBoothError, UploadTooLarge
 
-MAX_FORM_BYTES = 20 * 1024 * 1024
-"""Largest multipart body: the photos of one subject."""
 MAX_JSON_BYTES = 64 * 1024
-"""Largest body of any other kind."""
-MAX_BATCH_BYTES = {"application/json": 1024 * 1024, "application/jsonl": 32 * 1024 * 1024}
-MAX_BATCH_BYTES["application/x-ndjson"] = MAX_BATCH_BYTES["application/jsonl"]
-"""Largest bodies that create a batch, by their type."""
-BODY_MEMORY_BYTES = 48 * 1024 * 1024
-"""Memory for the large bodies of all requests."""
-MAX_WAIT_SECONDS = 20.0
-"""How long a large body waits for memory before it is refused."""
+"""Largest body of any other kind than those below."""
+MAX_LARGE_BYTES = {
+    "multipart/form-data": 20 * 1024 * 1024,
+    "application/jsonl": 32 * 1024 * 1024,
+    "application/x-ndjson": 32 * 1024 * 1024,
+}
+"""Largest bodies by their type, on routes that take it: the photos of one subject, the lines of a batch."""
+MAX_JSON_BATCH_BYTES = 1024 * 1024
+STREAMED_BYTES = 4 * 1024 * 1024
+"""Memory for a body of lines, which is not held as a whole."""
 MAX_BODY_SECONDS = 120.0
-"""How long a body may take to arrive: a client that stops sending must not keep its memory."""
-MAX_DROPPED_BYTES = 64 * 1024 * 1024
-"""How much of a refused body is read and dropped before the connection is closed."""
-MAX_DROP_SECONDS = 10.0
-"""How long a refused body is read and dropped before the connection is closed."""
-
-
-class MemoryBudget:
-    """A number of bytes that requests take and give back, first come, first served."""
-
-    def __init__(self, size: int) -> None:
-        self._free = size
-        self._queue = anyio.Lock()
-        self._changed = anyio.Event()
-
-    async def take(self, size: int) -> None:
-        """Take `size` bytes, waiting for them if need be. Raises Unavailable after MAX_WAIT_SECONDS."""
-        with anyio.move_on_after(MAX_WAIT_SECONDS):
-            async with self._queue:
-                while self._free < size:
-                    self._changed = anyio.Event()
-                    await self._changed.wait()
-                self._free -= size
-                return
-        raise Unavailable("Too many uploads are coming in: send it again in a while.", retry_after=5.0)
-
-    def give_back(self, size: int) -> None:
-        """Give `size` bytes back."""
-        self._free += size
-        self._changed.set()
+"""How long a body may take to arrive: a client that sends slowly must not keep its memory."""
+MAX_PAUSE_SECONDS = 20.0
+"""How long nothing of a body may arrive."""
 
 
 class BodyLimit:
     """Refuses a body over its limit with 413, by its declared length or as soon as it has sent too much.
 
-    A refused body is dropped as it arrives, never kept, so it costs no memory. A large body that is accepted takes its
-    memory from the budget before it is read and until the request is over; after MAX_WAIT_SECONDS in vain it gets 503.
+    A large body that is accepted takes its memory from the budget before it is read and until the request is over.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.budget = MemoryBudget(BODY_MEMORY_BYTES)
+        self.memory = BodyMemory()
+        self._routes: list[tuple[set[str], Pattern[str], set[str]]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not has_body(headers := Headers(scope=scope)):
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        limit = _limit(scope["path"], headers.get("content-type", "").partition(";")[0].strip().lower())
-        declared = headers.get("content-length", "0")
-        body = _Body(receive, send, limit, pending=declared != "0" or "transfer-encoding" in headers)
-        body.is_held_back = headers.get("expect", "").lower() == "100-continue"
-        if declared.isdecimal() and int(declared) > limit:
-            await _refuse(scope, body, _too_large(limit))
+        request = Request(scope)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        limit = self._limit(scope, kind)
+        declared = headers.get("content-length", "")
+        length = int(declared) if declared.isdecimal() and "transfer-encoding" not in headers else None
+        if length is not None and length > limit:
+            await problem_response(_too_large(limit), request_id=request_id_of(request))(scope, receive, send)
             return
+        body = _Body(receive, send, limit)
         if limit > MAX_JSON_BYTES:
-            is_known = declared.isdecimal() and "transfer-encoding" not in headers
-            body.budget, body.size = self.budget, int(declared) if is_known else limit
+            size = limit if length is None else length
+            is_streamed = kind in MAX_LARGE_BYTES and kind != "multipart/form-data"
+            body.memory, body.size = self.memory, min(size, STREAMED_BYTES) if is_streamed else size
+            caller: Caller | None = getattr(request.state, "caller", None)
+            body.tenant = caller.tenant if caller else ""
         try:
             await self.app(scope, body.receive, body.send)
         finally:
-            self.budget.give_back(body.taken)
+            body.give_back()
         if body.refusal is not None:
-            refusal, body.refusal = body.refusal, None
-            await _refuse(scope, body, refusal)
+            await problem_response(body.refusal, request_id=request_id_of(request))(scope, receive, send)
+
+    def _limit(self, scope: Scope, kind: str) -> int:
+        if kind not in MAX_LARGE_BYTES and kind != "application/json":
+            return MAX_JSON_BYTES
+        if self._routes is None:
+            self._routes = _routes_with_large_bodies(scope["app"].routes)
+        method, path = scope["method"], scope["path"]
+        taken = next((kinds for of, at, kinds in self._routes if method in of and at.match(path)), set[str]())
+        if kind == "application/json":
+            return MAX_JSON_BATCH_BYTES if "application/jsonl" in taken else MAX_JSON_BYTES
+        return MAX_LARGE_BYTES[kind] if kind in taken else MAX_JSON_BYTES
 
 
-def _limit(path: str, kind: str) -> int:
-    if kind == "multipart/form-data":
-        return MAX_FORM_BYTES
-    return MAX_BATCH_BYTES.get(kind, MAX_JSON_BYTES) if path == "/v1/batches" else MAX_JSON_BYTES
+def _routes_with_large_bodies(routes: Sequence[BaseRoute]) -> list[tuple[set[str], Pattern[str], set[str]]]:
+    """Methods, paths, and the large kinds of bodies that they take."""
+    found = []
+    for context in iter_route_contexts(routes):
+        extra = getattr(context, "openapi_extra", None) or {}
+        kinds = MAX_LARGE_BYTES.keys() & extra.get("requestBody", {}).get("content", {}).keys()
+        if context.path and kinds:
+            found.append((set(context.methods or ()), compile_path(context.path)[0], kinds))
+    return found
 
 
 def _too_large(limit: int) -> UploadTooLarge:
@@ -100,29 +104,27 @@ def _too_large(limit: int) -> UploadTooLarge:
 
 
 class _Body:
-    """The receiving and the sending end of one request. Once its body is refused, the application sees it disconnected.
-
-    An answer waits until the rest of the body has arrived and was dropped: a client whose connection is closed while it
-    is sending never reads why it was refused.
+    """The receiving and the sending end of one request. Once its body is refused, the application sees it disconnected,
+    and what that answers is not sent.
     """
 
-    def __init__(self, receive: Receive, send: Send, limit: int, *, pending: bool) -> None:
+    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
         self._receive, self._send = receive, send
         self._limit = limit
-        self._pending = pending
+        self._is_pending = True
         self._read = 0
         self._until = 0.0
-        self.budget: MemoryBudget | None = None
-        self.size = self.taken = 0
-        """Bytes of the budget that the body needs, and that it has taken."""
-        self.is_held_back = False
-        """The client sends nothing until it is asked to (`Expect: 100-continue`)."""
+        self.memory: BodyMemory | None = None
+        self.tenant = ""
+        self.size = 0
+        """Bytes that the body needs of the memory, for this tenant."""
+        self._has_taken = False
         self.refusal: HyperDreamBoothError | None = None
 
     async def receive(self) -> Message:
         if self.refusal is not None:
             return {"type": "http.disconnect"}
-        if not self._pending:
+        if not self._is_pending:
             return await self._receive()
         try:
             return await self._more()
@@ -133,39 +135,29 @@ class _Body:
     async def _more(self) -> Message:
         if not self._until:
             await self._begin()
-        with anyio.CancelScope(deadline=self._until) as scope:
+        pause_ends = anyio.current_time() + MAX_PAUSE_SECONDS
+        with anyio.CancelScope(deadline=min(self._until, pause_ends)) as scope:
             message = await self._receive()
+        if scope.cancelled_caught and pause_ends < self._until:
+            raise MalformedRequest(f"Nothing of the body came for {MAX_PAUSE_SECONDS:.0f} seconds.")
         if scope.cancelled_caught:
             raise MalformedRequest(f"The body was not complete after {MAX_BODY_SECONDS:.0f} seconds.")
-        self.is_held_back = False
-        self._pending = message.get("more_body", False)
+        self._is_pending = message.get("more_body", False)
         self._read += len(message.get("body", b""))
         if self._read > self._limit:
             raise _too_large(self._limit)
         return message
 
     async def _begin(self) -> None:
-        if self.budget is not None:
-            await self.budget.take(self.size)
-            self.taken = self.size
+        if self.memory is not None:
+            await self.memory.take(self.tenant, self.size)
+            self._has_taken = True
         self._until = anyio.current_time() + MAX_BODY_SECONDS
 
+    def give_back(self) -> None:
+        if self.memory is not None and self._has_taken:
+            self.memory.give_back(self.tenant, self.size)
+
     async def send(self, message: Message) -> None:
-        if self.refusal is not None:
-            return
-        if message["type"] == "http.response.start" and self._pending and not self.is_held_back:
-            await self._drop_rest()
-        await self._send(message)
-
-    async def _drop_rest(self) -> None:
-        dropped = 0
-        with anyio.move_on_after(MAX_DROP_SECONDS):
-            while self._pending and dropped < MAX_DROPPED_BYTES:
-                message = await self._receive()
-                dropped += len(message.get("body", b""))
-                self._pending = message["type"] == "http.request" and message.get("more_body", False)
-
-
-async def _refuse(scope: Scope, body: _Body, error: HyperDreamBoothError) -> None:
-    response = problem_response(error, request_id=scope.get("state", {}).get("request_id", ""))
-    await response(scope, body.receive, body.send)
+        if self.refusal is None:
+            await self._send(message)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,16 +16,20 @@ from starlette.requests import Request
 
 from api.server.decoding.decoder import SenderGone
 from api.server.errors import InvalidFields, MalformedRequest, PhotosRefused
+from api.server.limits import keep_charges
 from api.server.uploads import disconnection
 from core.errors import InvalidInput, UploadRefused
 from core.hyperdreambooth.faces.alignment import FRAME, Face
 from core.photos.choice import Choice
 from core.photos.framing import Place
 from core.photos.records import PhotoCheck, compare_photos
+from core.records import SubjectWarning
 from hyperdreambooth import schemas
 
 CROP_SIZES = (64, 512)
 """Smallest and largest side of the stored crop, in pixels."""
+CROP_SENT = 256
+"""Largest side of a crop in the answer of a check, in pixels."""
 
 Decode = Callable[[bytes], Image.Image]
 """`decoding.decoder.PhotoDecoder.decode`."""
@@ -50,18 +55,34 @@ class CheckedPhotos:
     """Photos that were all accepted: their aligned faces as PNG, and what to warn about."""
 
     crops: list[bytes]
-    warnings: list[schemas.PhotoWarning]
+    warnings: list[SubjectWarning]
 
 
 async def check_all(
-    request: Request, photos: Sequence[bytes], choices: Sequence[Choice | None], check_photo: PhotoChecker
+    request: Request,
+    photos: Sequence[bytes],
+    choices: Sequence[Choice | None],
+    check_photo: PhotoChecker,
+    kept: Iterable[bytes] = (),
 ) -> CheckedPhotos:
-    """The photos of one person, checked in threads, as many at once as the settings say.
+    """The photos of one person, as `compare_all` checks them. Raises PhotosRefused with all reasons against each."""
+    return _accepted(await compare_all(request, photos, choices, check_photo, kept))
 
-    Raises PhotosRefused with all reasons against each of the photos, and MalformedRequest as soon as the sender has
-    hung up: the work ends then.
+
+async def compare_all(
+    request: Request,
+    photos: Sequence[bytes],
+    choices: Sequence[Choice | None],
+    check_photo: PhotoChecker,
+    kept: Iterable[bytes] = (),
+) -> list[CheckedPhoto]:
+    """Photos, checked in threads, as many at once as the settings say, and held against each other and those `kept`.
+
+    `kept` are aligned faces (PNG) of earlier photos; the new ones must show the same person. Raises MalformedRequest
+    as soon as the sender has hung up: the work ends then.
     """
     state = request.app.state
+    keep_charges(request)
     async with disconnection(request) as gone:
         decode = partial(state.decoder.decode, is_gone=gone.is_set)
         checks = [
@@ -72,21 +93,38 @@ async def check_all(
             checked = [await to_thread.run_sync(check, limiter=state.decoders) for check in checks]
         except SenderGone:
             raise MalformedRequest("The connection was closed before the photos were read.") from None
-    return _accepted(checked)
+        earlier: list[PhotoCheck] = []
+        if any(each.check.appearance for each in checked):
+            earlier = await to_thread.run_sync(_check_kept, kept, limiter=state.decoders)
+    compared = compare_photos([each.check for each in checked], earlier)
+    return [replace(each, check=check) for each, check in zip(checked, compared, strict=True)]
 
 
-def _accepted(photos: Sequence[CheckedPhoto]) -> CheckedPhotos:
+def _check_kept(kept: Iterable[bytes]) -> list[PhotoCheck]:
+    from core.photos.check import check_crop  # noqa: PLC0415  (as in `the_photo_checker`)
+
+    found = []
+    for data in kept:
+        with Image.open(io.BytesIO(data)) as aligned:
+            found.append(check_crop(aligned))
+    return found
+
+
+def _accepted(checked: Sequence[CheckedPhoto]) -> CheckedPhotos:
     """What becomes of photos of one person. Raises PhotosRefused."""
-    compared = compare_photos([each.check for each in photos])
-    checked = [replace(each, check=check) for each, check in zip(photos, compared, strict=True)]
     if any(each.broken or each.check.reasons for each in checked):
         raise _refusal(checked)
     warnings = [
-        schemas.PhotoWarning(photo=number, code=warning.code, message=warning.detail)
+        SubjectWarning(**warning.model_dump())
         for number, each in enumerate(checked)
-        for warning in each.check.warnings
+        for warning in warnings_of(number, each)
     ]
     return CheckedPhotos([each.crop for each in checked], warnings)
+
+
+def warnings_of(number: int, photo: CheckedPhoto) -> list[schemas.PhotoWarning]:
+    """What the use of a photo will cost; `number` says which of the photos it is."""
+    return [schemas.PhotoWarning(photo=number, code=each.code, message=each.detail) for each in photo.check.warnings]
 
 
 def check_upload(data: bytes, check_photo: PhotoChecker, decode: Decode, choice: Choice | None = None) -> CheckedPhoto:
@@ -99,6 +137,15 @@ def check_upload(data: bytes, check_photo: PhotoChecker, decode: Decode, choice:
     check = check_photo(image, choice)
     crop = b"" if check.reasons or check.face is None else _crop(check.face)
     return CheckedPhoto(replace(check, face=None), crop)
+
+
+def crop_as_url(crop: bytes) -> str:
+    """A crop (PNG) as a `data:` URL: a WebP of at most CROP_SENT pixels."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(crop), formats=["PNG"]) as image:
+        image.thumbnail((CROP_SENT, CROP_SENT))
+        image.save(out, format="WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def read_choices(text: str, count: int) -> list[Choice | None]:
@@ -147,11 +194,19 @@ def _refusal(checked: Sequence[CheckedPhoto]) -> PhotosRefused:
     if len(checked) > 1:
         first.detail = f"Photo {number + 1} of {len(checked)}: {first.detail}"
     first.field = "photo"
-    return PhotosRefused(first, [problem for number, each in enumerate(checked) for problem in _problems(number, each)])
+    return PhotosRefused(
+        first, [problem for number, each in enumerate(checked) for problem in problems_of(number, each)]
+    )
 
 
-def _problems(number: int, photo: CheckedPhoto) -> list[schemas.FieldProblem]:
-    faces = [schemas.FaceBox(**vars(place)) for place in photo.check.places]
+def faces_of(photo: CheckedPhoto) -> list[schemas.FaceBox]:
+    """Where the faces of a photo are."""
+    return [schemas.FaceBox(**vars(place)) for place in photo.check.places]
+
+
+def problems_of(number: int, photo: CheckedPhoto) -> list[schemas.FieldProblem]:
+    """Each reason against a photo; none when it was accepted."""
+    faces = faces_of(photo)
     if photo.broken:
         return [_problem(number, photo.broken, photo.broken.detail, None, [])]
     return [_problem(number, reason.error, reason.seen, reason.advice, faces) for reason in photo.check.reasons]

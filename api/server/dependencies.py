@@ -9,7 +9,9 @@ from fastapi import Depends, Request
 from api.server.checked_photos import PhotoChecker
 from api.server.event_reader import Feed
 from api.server.observability import Metrics
+from api.server.pending_responses import ids_of
 from core.batches.service import BatchService
+from core.ids import Ids
 from core.jobs.service import JobService
 from core.services import Services
 from core.settings import Settings
@@ -78,6 +80,11 @@ async def the_request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
+async def the_new_ids(request: Request) -> Ids:
+    """The ids of what the request makes."""
+    return ids_of(request)
+
+
 async def the_feed(request: Request) -> Feed:
     """What reads the events of jobs for this application."""
     feed: Feed = request.app.state.feed
@@ -91,6 +98,7 @@ BatchServiceDep = Annotated[BatchService, Depends(the_batches)]
 SettingsDep = Annotated[Settings, Depends(the_settings)]
 PhotoCheckerDep = Annotated[PhotoChecker, Depends(the_photo_checker)]
 RequestIdDep = Annotated[str, Depends(the_request_id)]
+NewIdsDep = Annotated[Ids, Depends(the_new_ids)]
 FeedDep = Annotated[Feed, Depends(the_feed)]
 WebhooksDep = Annotated[Webhooks, Depends(the_webhooks)]
 ResolverDep = Annotated[Resolver, Depends(the_resolver)]

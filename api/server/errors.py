@@ -50,6 +50,12 @@ class Forbidden(HyperDreamBoothError):
     code = "forbidden"
 
 
+class TooManyWrongKeys(Unavailable):
+    """Too many wrong keys came from this address."""
+
+    code = "too-many-wrong-keys"
+
+
 class MethodNotAllowed(HyperDreamBoothError):
     """This path does not answer to this method."""
 
@@ -94,6 +100,7 @@ STATUS = {
     "job-not-found": 404,
     "batch-not-found": 404,
     "image-not-found": 404,
+    "pack-not-found": 404,
     "webhook-not-found": 404,
     "method-not-allowed": 405,
     "conflict": 409,
@@ -128,8 +135,10 @@ STATUS = {
     "idempotency-key-reused": 422,
     "queue-full": 429,
     "rate-limited": 429,
+    "too-many-wrong-keys": 429,
     "too-many-followers": 429,
     "internal-error": 500,
+    "service-busy": 503,
     "unavailable": 503,
     "broker-unavailable": 503,
     "store-unavailable": 503,
@@ -199,9 +208,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        without_slash = request.url.path.rstrip("/")
+        if error.status_code == 404 and without_slash != request.url.path and _allowed(request, without_slash):
+            query = f"?{request.url.query}" if request.url.query else ""
+            return Response(status_code=307, headers={"Location": without_slash + query})
         kind = _OF_STARLETTE.get(error.status_code, InternalError)
         detail = f"{request.method} {request.url.path} is not part of this service." if kind is NotFound else ""
-        headers = {"Allow": _allowed(request)} if kind is MethodNotAllowed else dict(error.headers or {})
+        headers = (
+            {"Allow": _allowed(request, request.url.path)} if kind is MethodNotAllowed else dict(error.headers or {})
+        )
         return problem_response(kind(detail), request_id=request_id_of(request), headers=headers)
 
     @app.exception_handler(Exception)
@@ -209,11 +224,11 @@ def install(app: FastAPI) -> None:
         return problem_response(InternalError(), request_id=request_id_of(request))
 
 
-def _allowed(request: Request) -> str:
+def _allowed(request: Request, path: str) -> str:
     """All methods of a path, as an Allow header; the framework names those of one of its routes only."""
     methods: set[str] = set()
     for context in iter_route_contexts(request.app.routes):
-        if context.path and compile_path(context.path)[0].match(request.url.path):
+        if context.path and compile_path(context.path)[0].match(path):
             methods |= set(context.methods or ())
     return ", ".join(sorted(methods))
 
@@ -268,6 +283,15 @@ def _response(status: int, examples: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_EVERYWHERE = (Unauthorized, Forbidden, UploadTooLarge, InvalidInput, RateLimited, InternalError, StoreUnavailable)
+_EVERYWHERE = (
+    Unauthorized,
+    Forbidden,
+    UploadTooLarge,
+    InvalidInput,
+    RateLimited,
+    TooManyWrongKeys,
+    InternalError,
+    StoreUnavailable,
+)
 COMMON = problems(*_EVERYWHERE)
 """The `responses` of every operation under /v1."""

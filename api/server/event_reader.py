@@ -126,7 +126,7 @@ def _events(stream: Any) -> list[Event]:
     """What Redis answered for one stream; none when it is unreadable, so that followers of other jobs are served."""
     try:
         return [read_event(event_id, fields) for event_id, fields in stream]
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         _log.exception("events.unreadable", extra={"answer": type(stream).__name__})
         return []
 

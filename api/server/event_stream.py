@@ -12,11 +12,13 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from api.server.event_reader import EventReader, Feed
-from api.server.responses import image_answer, job_answer
+from api.server.responses import image_answer, job_answer, overall
 from core.errors import JobNotFound, Unavailable
+from core.ids import is_id
 from core.jobs.events import Event, EventType, last_event, order_of
 from core.jobs.service import JobService
-from core.records import Job, JobState
+from core.records import Image, Job, JobState
+from core.storage.keys import job_of_image
 from hyperdreambooth import schemas
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -108,9 +110,14 @@ def event_answer(jobs: JobService, job: Job, event: Event) -> schemas.JobEvent:
         stage=event.stage or None,
         step=event.step if event.stage else None,
         total=event.total or None,
-        preview=image_answer(event.preview.image) if event.preview else None,
+        **overall(event.state, event.share, event.seconds_left),
+        preview=image_answer(event.preview.image) if event.preview and _is_of(job, event.preview.image) else None,
         job=_ended_job(jobs, job) if event.type.is_last and event.type is not EventType.DELETED else None,
     )
+
+
+def _is_of(job: Job, image: Image) -> bool:
+    return is_id(image.id, "img") and job_of_image(image.id) == job.id
 
 
 def _ended_job(jobs: JobService, job: Job) -> schemas.JobAnswer | None:

@@ -27,7 +27,7 @@ from starlette.requests import ClientDisconnect
 from api.server.auth import Tenant
 from api.server.errors import MalformedRequest
 from api.server.fingerprints import content_of, is_json
-from api.server.pending_responses import HEADER, Replay, begin, erasable_ids, save, unlock
+from api.server.pending_responses import HEADER, Replay, begin, end, erasable_ids, save, unlock
 from core.errors import (
     BrokerUnavailable,
     IdempotencyKeyReused,
@@ -110,6 +110,11 @@ class IdempotentRoute(APIRoute):
                 if pending := state.get("pending_response"):
                     await save(pending, response)
                 return response
+            except BaseException as error:
+                if pending := state.get("pending_response"):
+                    with anyio.CancelScope(shield=True):
+                        await end(pending, error)
+                raise
             finally:
                 if pending := state.pop("pending_response", None):
                     with anyio.CancelScope(shield=True):

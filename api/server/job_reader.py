@@ -11,7 +11,8 @@ from anyio import to_thread
 from redis.asyncio import Redis
 
 from core.errors import BrokerUnavailable
-from core.jobs.ledger import QueuedJob, read_queued, script
+from core.jobs.ledger import script
+from core.jobs.redis_records import QueuedJob, read_queued
 from core.jobs.service import JobService
 from core.queue.connection import CoalescedScript
 
@@ -27,8 +28,9 @@ class JobReader:
     async def read(self, tenant: str, job_id: str) -> QueuedJob:
         """The same as `JobService.get_queued`. Raises JobNotFound."""
         outage: BrokerUnavailable | None = None
+        ref = f"{tenant}/{job_id}"
         try:
-            found = read_queued(await self._read(f"{tenant}/{job_id}"))
+            found = read_queued(ref, await self._read(ref))
         except BrokerUnavailable as error:
             found, outage = None, error
         if found is None:

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from api.server.errors import InvalidFields, MalformedRequest, invalid_fields
+from api.server.model import Model
 from api.server.requests import generate_request
-from core.batches.records import PART
+from core.batches.records import PART, ItemWarning
 from core.batches.upload import BatchUpload
 from core.errors import HyperDreamBoothError, SubjectNotFound
 from hyperdreambooth.schemas.batches import BatchItem
@@ -72,7 +73,7 @@ class Lines:
             self._rest += piece
 
 
-async def add_lines(request: Request, upload: BatchUpload) -> str:
+async def add_lines(request: Request, upload: BatchUpload, model: Model) -> str:
     """Add what the lines ask for, a hundred at a time; gives a hash of the body. Raises MalformedRequest."""
     digest = hashlib.sha256()
     lines, some = Lines(), list[Line]()
@@ -81,23 +82,24 @@ async def add_lines(request: Request, upload: BatchUpload) -> str:
         for line in lines.push(data):
             some.append(line)
             if len(some) == PART:
-                await to_thread.run_sync(_add_all, upload, some)
+                await to_thread.run_sync(_add_all, upload, some, model)
                 some = []
-    await to_thread.run_sync(_add_all, upload, [*some, *lines.end()])
+    await to_thread.run_sync(_add_all, upload, [*some, *lines.end()], model)
     return digest.hexdigest()
 
 
-def add_item(upload: BatchUpload, item: BatchItem, line: int | None = None) -> None:
+def add_item(upload: BatchUpload, item: BatchItem, model: Model, line: int | None = None) -> None:
     """Add what one item asks for, or why it cannot be done."""
     try:
-        request, _ = generate_request(item, upload.subject)
-    except SubjectNotFound as error:
-        upload.refuse(error, line=line, custom_id=item.custom_id)
+        request, warnings = generate_request(item, upload.subject, model)
+    except (SubjectNotFound, InvalidFields) as error:
+        _refuse(upload, line, error, item.custom_id)
         return
-    upload.add(request, line=line, custom_id=item.custom_id)
+    kept = tuple(ItemWarning(**warning.model_dump()) for warning in warnings)
+    upload.add(request, line=line, custom_id=item.custom_id, warnings=kept)
 
 
-def _add_all(upload: BatchUpload, lines: list[Line]) -> None:
+def _add_all(upload: BatchUpload, lines: list[Line], model: Model) -> None:
     for number, line in lines:
         if line is None:
             upload.refuse(MalformedRequest(f"The line has more than {MAX_LINE >> 10} KB."), line=number)
@@ -107,12 +109,13 @@ def _add_all(upload: BatchUpload, lines: list[Line]) -> None:
         except ValidationError as error:
             _refuse(upload, number, _in_line(invalid_fields(error.errors())))
         else:
-            add_item(upload, item, number)
+            add_item(upload, item, model, number)
 
 
-def _refuse(upload: BatchUpload, number: int, error: HyperDreamBoothError) -> None:
+def _refuse(upload: BatchUpload, number: int | None, error: HyperDreamBoothError, custom_id: str | None = None) -> None:
     problems = error.problems if isinstance(error, InvalidFields) else ()
-    upload.refuse(error, tuple((each.field, each.message) for each in problems), line=number)
+    fields = tuple((each.field, each.message) for each in problems)
+    upload.refuse(error, fields, line=number, custom_id=custom_id)
 
 
 def _in_line(error: HyperDreamBoothError) -> HyperDreamBoothError:

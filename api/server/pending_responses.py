@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 from anyio import to_thread
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 
 from api.server.fingerprints import fingerprint_of
 from core.errors import (
@@ -27,7 +28,9 @@ from core.errors import (
     IdempotencyKeyReused,
     RequestInProgress,
     ResponseErased,
+    StoreUnavailable,
 )
+from core.ids import NEW, Ids
 from core.tenants.idempotency import EXTEND_SECONDS, SavedResponse, SavedResponses
 
 HEADER = "Idempotency-Key"
@@ -50,10 +53,19 @@ class PendingResponse:
     digest: str
     fingerprint: str
     token: str
+    begun: SavedResponse
+    """The record of the first try."""
+    repeated: bool
+    """Whether that was another one."""
     about: frozenset[str]
     """The ids of the subjects and webhooks that the request names."""
     lock_extension: asyncio.Task[None]
     """Extends the lock until it is canceled."""
+
+    @property
+    def ids(self) -> Ids:
+        """The ids of what the request makes."""
+        return Ids(self.begun.salt, self.begun.created_at, self.repeated)
 
 
 class Replay(Exception):
@@ -76,9 +88,42 @@ async def begin(request: Request, tenant: str, key: str, content: Any, about: fr
     responses: SavedResponses = request.app.state.saved_responses
     fingerprint = fingerprint_of(request.url.query, content, key=key)
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n{key}".encode()).hexdigest()
-    token = await _acquire(responses, tenant, digest, fingerprint)
+    token, earlier = await _acquire(responses, tenant, digest, fingerprint)
     extension = asyncio.create_task(_extend_lock(responses, tenant, digest, token))
-    return PendingResponse(responses, tenant, digest, fingerprint, token, about, extension)
+    try:
+        begun = earlier
+        if begun is None:
+            begun = await to_thread.run_sync(responses.begin, tenant, digest, fingerprint)
+    except BaseException:
+        extension.cancel()
+        raise
+    repeated = earlier is not None
+    return PendingResponse(responses, tenant, digest, fingerprint, token, begun, repeated, about, extension)
+
+
+def ids_of(request: Request) -> Ids:
+    """The ids of what a request makes."""
+    pending: PendingResponse | None = getattr(request.state, "pending_response", None)
+    return pending.ids if pending else NEW
+
+
+async def note_made(request: Request, made: str) -> str:
+    """Note the id of what the request is about to make. Returns that of an earlier try whose process died, or ""."""
+    pending: PendingResponse | None = getattr(request.state, "pending_response", None)
+    if pending is None:
+        return ""
+    if not pending.begun.made:
+        await to_thread.run_sync(pending.responses.note_made, pending.tenant, pending.digest, pending.begun, made)
+    return pending.begun.made
+
+
+async def end(pending: PendingResponse, error: BaseException) -> None:
+    """The request was refused, and its key may be used for another one; unless it may have been carried out in part."""
+    if isinstance(error, HyperDreamBoothError | RequestValidationError) and not isinstance(
+        error, BrokerUnavailable | StoreUnavailable
+    ):
+        with contextlib.suppress(HyperDreamBoothError):
+            await to_thread.run_sync(pending.responses.end, pending.tenant, pending.digest, pending.begun)
 
 
 async def save(pending: PendingResponse, answer: Response) -> None:
@@ -117,18 +162,25 @@ async def _extend_lock(responses: SavedResponses, tenant: str, digest: str, toke
             await to_thread.run_sync(responses.extend, tenant, digest, token)
 
 
-async def _acquire(responses: SavedResponses, tenant: str, digest: str, fingerprint: str) -> str:
-    """The lock's token, when there is no saved response: at once, or when the request that had the lock has failed."""
+async def _acquire(
+    responses: SavedResponses, tenant: str, digest: str, fingerprint: str
+) -> tuple[str, SavedResponse | None]:
+    """The lock's token, when there is no saved response: at once, or when the request that had the lock has failed.
+
+    With it the record of a try whose process died, if there was one.
+    """
     until = time.monotonic() + WAIT_SECONDS
     while True:
-        if saved := await to_thread.run_sync(responses.find, tenant, digest):
+        saved = await to_thread.run_sync(responses.find, tenant, digest)
+        if saved and (not saved.salt or saved.fingerprint != fingerprint):
             raise _repeat(saved, fingerprint)
         token = await to_thread.run_sync(responses.lock, tenant, digest, fingerprint)
-        if token and (saved := await to_thread.run_sync(responses.find, tenant, digest)):
-            await to_thread.run_sync(responses.unlock, tenant, digest, token)  # saved between the two calls above
-            raise _repeat(saved, fingerprint)
         if token:
-            return token
+            saved = await to_thread.run_sync(responses.find, tenant, digest)
+            if saved and (not saved.salt or saved.fingerprint != fingerprint):
+                await to_thread.run_sync(responses.unlock, tenant, digest, token)  # saved between the two calls above
+                raise _repeat(saved, fingerprint)
+            return token, saved
         await _wait(responses, tenant, digest, fingerprint, until)
 
 

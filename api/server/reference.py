@@ -20,7 +20,7 @@ _HEAD = """# The API
 
 Made by `make docs` from the OpenAPI document (`make run`, then `/openapi.json` or `/docs`): change routes and models,
 not this file. Paths are under the service's address, `http://127.0.0.1:8000` for `make run`. Where there are API keys,
-send `Authorization: Bearer hdb_...`.
+send `Authorization: Bearer hdb_...`. A [test key](keys.md#test-keys) answers with fixed pictures in about a second.
 
 Every failure is an `application/problem+json` with a stable `code`; its `detail` says what to do, and `request_id`
 names the request in the service's logs. What can succeed later has `Retry-After`. Query parameters and fields that are
@@ -127,7 +127,7 @@ def _kind(schema: Schema, schemas: Mapping[str, Schema]) -> str:
         return " or ".join(dict.fromkeys(_kind(choice, schemas) for choice in choices))
     words = [" ".join(f"`{value}`" for value in schema["enum"]) if "enum" in schema else schema.get("type", "")]
     if "const" in schema:
-        words = [f"`{schema['const']}`"]
+        words = [f"`{schema['const']}`" if isinstance(schema["const"], str) else f"`{_json(schema['const'])}`"]
     if schema.get("items"):
         words[0] = f"list of {_kind(schema['items'], schemas)}"
         few, many = schema.get("minItems", 0), schema.get("maxItems")

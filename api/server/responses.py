@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.responses import Response
 
+from api.server.public_address import link
+from core.ids import is_test
+from core.jobs.pictures import Picture
 from core.records import Failure, GenerateResult, Image, Job, JobKind, JobState, Receipt, Subject
 from hyperdreambooth import schemas
 
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not changed since the ETag in If-None-Match."}}
+
+THUMBNAIL = 256
+"""The longer side of a thumbnail, in pixels."""
 
 
 def when(seconds: float | None) -> datetime | None:
@@ -19,12 +26,11 @@ def when(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def subject_answer(
-    subject: Subject, job: Job | None = None, *, warnings: list[schemas.PhotoWarning] | None = None
-) -> schemas.SubjectAnswer:
+def subject_answer(subject: Subject, job: Job | None = None) -> schemas.SubjectAnswer:
     """`job` is the one that is personalizing it now, if any."""
     return schemas.SubjectAnswer(
         id=subject.id,
+        livemode=not is_test(subject.tenant),
         status=subject.status,
         name=subject.name,
         class_noun=subject.class_noun,
@@ -46,16 +52,19 @@ def subject_answer(
         bundle_fingerprint=subject.bundle_fingerprint,
         seconds=subject.seconds,
         error=_failure(subject.error),
-        warnings=warnings or [],
-        links=schemas.SubjectLinks(self=f"/v1/subjects/{subject.id}", job=f"/v1/jobs/{subject.job_id}"),
+        warnings=[schemas.PhotoWarning(**vars(warning)) for warning in subject.warnings],
+        links=schemas.SubjectLinks(self=link(f"/v1/subjects/{subject.id}"), job=link(f"/v1/jobs/{subject.job_id}")),
     )
 
 
-def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | None = None) -> schemas.JobAnswer:
+def job_answer(
+    job: Job, *, position: int | None = None, warnings: list[schemas.RequestWarning] | None = None
+) -> schemas.JobAnswer:
     """`position` in the queue, and `warnings` about the request that made it."""
     result = job.result
     return schemas.JobAnswer(
         id=job.id,
+        livemode=not is_test(job.tenant),
         kind=job.kind,
         status=job.state,
         subject_id=job.subject_id,
@@ -66,6 +75,7 @@ def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | N
         attempt=job.attempt,
         position=position,
         **_progress(job),
+        **overall(job.state, job.share, job.seconds_left),
         cancel_requested=job.cancel_requested,
         batch_id=job.batch_id or None,
         seconds=job.seconds,
@@ -79,8 +89,26 @@ def job_answer(job: Job, *, position: int | None = None, warnings: list[str] | N
 
 def image_answer(image: Image) -> schemas.ImageInfo:
     """Where a picture is, and how it was made."""
-    url = f"/v1/images/{image.id}"
-    return schemas.ImageInfo(id=image.id, url=url, seed=image.seed, width=image.width, height=image.height)
+    url = link(f"/v1/images/{image.id}")
+    return schemas.ImageInfo(
+        id=image.id, url=url, seed=image.seed, width=image.width, height=image.height, likeness=image.likeness
+    )
+
+
+def picture_answer(picture: Picture) -> schemas.PictureAnswer:
+    """A picture, whom it shows, and what it was made with."""
+    info, job, options = image_answer(picture.image), picture.job, picture.options
+    names = ("prompt", "negative_prompt", "steps", "guidance_scale", "strength")
+    return schemas.PictureAnswer(
+        **info.model_dump(),
+        thumbnail=f"{info.url}?size={THUMBNAIL}",
+        livemode=not is_test(job.tenant),
+        job_id=job.id,
+        batch_id=job.batch_id or None,
+        subject_ids=list(job.subject_ids),
+        created_at=datetime.fromtimestamp(job.created_at, UTC),
+        **{name: getattr(options, name, None) for name in names},
+    )
 
 
 def receipt_answer(receipt: Receipt) -> schemas.DeletionReceipt:
@@ -98,6 +126,12 @@ def _progress(job: Job | None) -> schemas.Progress:
     return {"stage": job.stage, "step": job.step, "total": job.total or None}
 
 
+def overall(state: JobState, share: float, seconds_left: float | None) -> schemas.Overall:
+    """How much of a job is done, and how long the rest takes, while it runs."""
+    done = 1.0 if state is JobState.SUCCEEDED else share
+    return {"progress": done, "seconds_left": seconds_left if state is JobState.RUNNING else None}
+
+
 def _consent(subject: Subject) -> schemas.ConsentGiven | None:
     if subject.consent is None:
         return None
@@ -107,7 +141,7 @@ def _consent(subject: Subject) -> schemas.ConsentGiven | None:
 def _weights(subject: Subject) -> schemas.WeightsInfo | None:
     if subject.weights is None:
         return None
-    url = f"/v1/subjects/{subject.id}/weights"
+    url = link(f"/v1/subjects/{subject.id}/weights")
     return schemas.WeightsInfo(bytes=subject.weights.bytes, sha256=subject.weights.sha256, url=url)
 
 
@@ -123,11 +157,11 @@ def _preview(subject: Subject, job: Job | None) -> schemas.ImageInfo | None:
 def _job_links(job: Job) -> schemas.JobLinks:
     made_weights = job.kind is JobKind.PERSONALIZE and job.state is JobState.SUCCEEDED
     return schemas.JobLinks(
-        self=f"/v1/jobs/{job.id}",
-        subject=f"/v1/subjects/{job.subject_id}",
-        events=f"/v1/jobs/{job.id}/events",
-        cancel=None if job.state.is_final else f"/v1/jobs/{job.id}/cancel",
-        weights=f"/v1/subjects/{job.subject_id}/weights" if made_weights else None,
+        self=link(f"/v1/jobs/{job.id}"),
+        subject=link(f"/v1/subjects/{job.subject_id}"),
+        events=link(f"/v1/jobs/{job.id}/events"),
+        cancel=None if job.state.is_final else link(f"/v1/jobs/{job.id}/cancel"),
+        weights=link(f"/v1/subjects/{job.subject_id}/weights") if made_weights else None,
     )
 
 
@@ -156,3 +190,23 @@ def cacheable(response: Response, if_none_match: str | None) -> Response:
         return response
     kept = {name: response.headers[name] for name in ("Retry-After", "Vary", "Location") if name in response.headers}
     return Response(status_code=304, headers={**headers, **kept})
+
+
+def preferred(accept: str, kinds: Sequence[str]) -> str:
+    """The one of these media types that an Accept header names with most weight; the first where it names none.
+
+    Of several with the same weight it is the last.
+    """
+    weights = {}
+    for part in accept.split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weights[kind] = next((_weight(each[2:]) for each in parameters if each.startswith("q=")), 1.0)
+    best = max(reversed(kinds), key=lambda kind: weights.get(kind, 0.0))
+    return best if weights.get(best, 0.0) > 0 else kinds[0]
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

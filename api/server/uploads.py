@@ -27,7 +27,7 @@ MAX_FIELD_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class Form:
-    """A multipart form: the bytes of the files called `photo`, and the text of the other fields."""
+    """A multipart form: the bytes of the files called `photo`, and the text of the other fields that are not empty."""
 
     photos: tuple[bytes, ...]
     fields: dict[str, str]
@@ -67,6 +67,8 @@ async def read_form(request: Request) -> Form:
     try:
         photos, fields = [], {}
         for name, value in form.multi_items():
+            if _is_empty(value):
+                continue
             if isinstance(value, UploadFile) != (name == "photo"):
                 raise _wrong(name, "Only photo is a file, and photo is always a file.")
             if isinstance(value, UploadFile):
@@ -78,6 +80,11 @@ async def read_form(request: Request) -> Form:
     finally:
         await form.close()
     return Form(tuple(photos), fields)
+
+
+def _is_empty(value: UploadFile | str) -> bool:
+    """Whether it is what a browser sends for a field that was left empty, or for a file that was not chosen."""
+    return not (value.filename or value.size) if isinstance(value, UploadFile) else not value
 
 
 def _wrong(field: str, message: str) -> InvalidFields:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
+
+from pydantic import ValidationError
 
 from core.batches.records import Batch, DeletedBatch, Item, ItemStates
 from core.errors import BatchNotFound, ObjectNotFound
 from core.records import Record
 from core.storage import Store, keys
+from core.storage.stored import dump, load, set_aside
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -22,7 +26,7 @@ class BatchDocuments:
     def put(self, batch: Batch, states: ItemStates) -> None:
         """Write the states of its items, and then the document."""
         self.put_states(batch.tenant, batch.id, states)
-        self._store.put(keys.batch(batch.tenant, batch.id), batch.model_dump_json().encode())
+        self._store.put(keys.batch(batch.tenant, batch.id), dump(batch))
 
     def find(self, tenant: str, batch_id: str) -> Batch | None:
         """The batch, or None; also one that is being deleted."""
@@ -42,15 +46,19 @@ class BatchDocuments:
 
     def put_states(self, tenant: str, batch_id: str, states: ItemStates) -> None:
         """Write the states of its items."""
-        self._store.put(keys.batch_states(tenant, batch_id), states.model_dump_json().encode())
+        self._store.put(keys.batch_states(tenant, batch_id), dump(states))
 
     def part(self, tenant: str, batch_id: str, part: int) -> list[Item]:
         """The items of a part; none when it was erased."""
+        key = keys.batch_part(tenant, batch_id, part)
         try:
-            lines = self._store.get(keys.batch_part(tenant, batch_id, part)).splitlines()
+            data = self._store.get(key)
+            return [Item.model_validate_json(line) for line in data.splitlines()]
         except ObjectNotFound:
             return []
-        return [Item.model_validate_json(line) for line in lines]
+        except ValidationError:
+            set_aside(self._store, key, data)
+            return []
 
     def put_part(self, tenant: str, batch_id: str, part: int, items: Sequence[Item]) -> None:
         """Write a part."""
@@ -123,11 +131,11 @@ class BatchDocuments:
 
     def deleted(self, tenant: str, batch_id: str, prefix: str = keys.DELETED_BATCHES) -> DeletedBatch:
         """What is known of a batch that is being deleted, or has late jobs (`prefix` LATE_BATCHES)."""
-        return DeletedBatch.model_validate_json(self._store.get(f"{prefix}{tenant}/{batch_id}"))
+        return self._get(f"{prefix}{tenant}/{batch_id}", DeletedBatch) or DeletedBatch(at=time.time())
 
     def put_deleted(self, tenant: str, batch_id: str, deleted: DeletedBatch) -> None:
         """Note that it is being deleted."""
-        self._store.put(f"{keys.DELETED_BATCHES}{tenant}/{batch_id}", deleted.model_dump_json().encode())
+        self._store.put(f"{keys.DELETED_BATCHES}{tenant}/{batch_id}", dump(deleted))
 
     def end_deletion(self, tenant: str, batch_id: str) -> None:
         """It is erased; its late jobs are to be erased once more."""
@@ -155,6 +163,6 @@ class BatchDocuments:
 
     def _get(self, key: str, kind: type[RecordT]) -> RecordT | None:
         try:
-            return kind.model_validate_json(self._store.get(key))
+            return load(self._store, key, kind)
         except ObjectNotFound:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -69,6 +70,15 @@ class ItemError(Failure):
     fields: tuple[tuple[str | None, str], ...] = ()
 
 
+class ItemWarning(Record):
+    """What has no effect in an item that was accepted; `words` are the pieces of the field that it is about."""
+
+    code: str
+    message: str
+    field: str
+    words: tuple[str, ...] = ()
+
+
 class Item(Record):
     """One item: its number, its line, the caller's own name for it, and its request or what is wrong with it.
 
@@ -80,6 +90,11 @@ class Item(Record):
     custom_id: str | None = None
     request: GenerateRequest | None = None
     error: ItemError | None = None
+    warnings: tuple[ItemWarning, ...] = ()
+    work: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    model: str = ""
+    format: int = 0
+    """As in Accepted."""
 
     @property
     def subject_ids(self) -> tuple[str, ...]:
@@ -95,6 +110,7 @@ class Batch(Record):
     created_at: float
     total: int
     request_id: str = ""
+    traceparent: str = ""
 
     @property
     def parts(self) -> int:

@@ -22,6 +22,7 @@ from core.errors import BrokerUnavailable, JobNotFound, JobOver, SubjectNotFound
 from core.ids import time_of
 from core.jobs.archive import Accepted
 from core.jobs.service import JobService
+from core.queue.failures import Failures
 from core.queue.locks import Locks
 from core.storage import keys
 
@@ -55,6 +56,7 @@ class BatchScheduler:
         jobs: JobService,
         locks: Locks,
         on_over: Callable[[Batch, float, bool], None],
+        failures: Failures,
         **options: Unpack[ScheduleOptions],
     ) -> None:
         """`on_over` is called with a batch, when its last item was over, and whether it was canceled; perhaps twice."""
@@ -62,6 +64,7 @@ class BatchScheduler:
         self._jobs = jobs
         self._locks = locks
         self._on_over = on_over
+        self._failures = failures
         self._erasure = BatchErasure(documents, jobs, erase_seconds=options.get("erase_seconds", 1860.0))
         self.window = options.get("window", 64)
         self.pass_seconds = options.get("pass_seconds", 1.0)
@@ -82,7 +85,7 @@ class BatchScheduler:
                 waiting[tenant] += self._guarded(batch_id, partial(self._advance, tenant, batch_id, free))
         self._until = time.monotonic() + self.pass_seconds  # a time of its own: it must not wait for the others
         for tenant, batch_id in deleted:
-            self._guarded(batch_id, partial(self._erase, tenant, batch_id))
+            self._failures.attempt("erase", f"{tenant}/{batch_id}", partial(self._erase, tenant, batch_id))
         if time.monotonic() < give_up_at:  # else another may have the lock by now
             self._locks.release(_LOCK)
 
@@ -102,9 +105,8 @@ class BatchScheduler:
             _log.warning("batch.schedule_failed", extra={"batch_id": batch_id}, exc_info=True)
             return 0
 
-    def _erase(self, tenant: str, batch_id: str) -> int:
+    def _erase(self, tenant: str, batch_id: str) -> None:
         self._erasure.erase(tenant, batch_id, lambda: time.monotonic() > self._until)
-        return 0
 
     def _advance(self, tenant: str, batch_id: str, free: int) -> int:
         """Take a batch on by at most `free` items. Returns how many were admitted."""
@@ -184,7 +186,11 @@ class BatchScheduler:
             job_id=job_id,
             created_at=now,
             request_id=batch.request_id,
+            traceparent=batch.traceparent,
             batch_id=batch.id,
+            work=item.work,
+            model=item.model,
+            format=item.format,
             request=item.request,
         )
         try:

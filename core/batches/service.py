@@ -13,7 +13,7 @@ from itertools import groupby, islice
 
 from core.batches.documents import BatchDocuments
 from core.batches.records import PART, BatchState, DeletedBatch, ItemState, ItemWithJob, status_of
-from core.batches.upload import BatchUpload
+from core.batches.upload import BatchUpload, UploadLimits
 from core.errors import BatchNotFound, BatchOver
 from core.ids import is_id
 from core.jobs.service import JobService
@@ -29,9 +29,9 @@ class BatchService:
         self._jobs = jobs
         self._subjects = subjects
 
-    def open_upload(self, tenant: str, *, open_limit: int, request_id: str = "") -> BatchUpload:
-        """A new batch that is being sent. Raises QueueFull when `open_limit` of the tenant's are not over."""
-        return BatchUpload(self._documents, self._subjects, tenant, open_limit=open_limit, request_id=request_id)
+    def open_upload(self, tenant: str, limits: UploadLimits, *, request_id: str = "") -> BatchUpload:
+        """A new batch that is being sent. Raises QueueFull when the tenant has too many that are not over."""
+        return BatchUpload(self._documents, self._subjects, tenant, limits, request_id=request_id)
 
     def get(self, tenant: str, batch_id: str) -> BatchState:
         """The batch with the states of its items. Raises BatchNotFound, also while it is being deleted."""
@@ -39,6 +39,13 @@ class BatchService:
         if batch is None or self._documents.is_deleted(tenant, batch_id):
             raise BatchNotFound(f"There is no batch {batch_id[:40]}.")
         return BatchState(batch, self._documents.states(batch), self._documents.is_canceled(batch))
+
+    def find(self, tenant: str, batch_id: str) -> BatchState | None:
+        """The same, or None."""
+        try:
+            return self.get(tenant, batch_id)
+        except BatchNotFound:
+            return None
 
     def page(self, tenant: str, *, limit: int, after: str = "") -> tuple[list[BatchState], str | None]:
         """The newest batches, at most `limit`, older than the batch `after`; and the last id when there are more."""

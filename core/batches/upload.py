@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
+from core import tracing
 from core.batches.documents import BatchDocuments
-from core.batches.records import PART, Batch, BatchState, Item, ItemError, ItemState, ItemStates
+from core.batches.records import PART, Batch, BatchState, Item, ItemError, ItemState, ItemStates, ItemWarning
 from core.errors import HyperDreamBoothError, InvalidInput, QueueFull, SubjectNotFound, SubjectNotReady
 from core.ids import new_id
+from core.jobs.demand import FORMAT
 from core.records import MAX_ITEMS, GenerateRequest
 from core.subjects.service import SubjectService
 
@@ -16,15 +21,32 @@ _REMEMBERED = 256
 """Subjects that are not read again while a batch is being sent."""
 
 
+@dataclass(frozen=True)
+class UploadLimits:
+    """Batches of a tenant that are not over, and the work that a new one may be, as `work_of` its items tells it."""
+
+    open_batches: int
+    pictures: float = math.inf
+    work_of: Callable[[GenerateRequest], float] = lambda request: request.n
+
+
 class BatchUpload:
     """Items are added one by one, then it is committed or discarded. A part of a hundred items is in memory."""
 
     def __init__(
-        self, documents: BatchDocuments, subjects: SubjectService, tenant: str, *, open_limit: int, request_id: str = ""
+        self,
+        documents: BatchDocuments,
+        subjects: SubjectService,
+        tenant: str,
+        limits: UploadLimits,
+        *,
+        request_id: str = "",
     ) -> None:
-        """Raises QueueFull when the tenant has `open_limit` batches that are not over."""
-        if documents.count_open(tenant) >= open_limit:
-            raise QueueFull(f"{open_limit} batches are not over yet; wait for one, or cancel one.", retry_after=60.0)
+        """Raises QueueFull when the tenant has too many batches that are not over."""
+        most = limits.open_batches
+        if documents.count_open(tenant) >= most:
+            raise QueueFull(f"{most} batches are not over yet; wait for one, or cancel one.", retry_after=60.0)
+        self._limits, self._work = limits, 0.0
         self._documents, self._subjects = documents, subjects
         self._tenant, self._request_id = tenant, request_id
         self.subject = lru_cache(_REMEMBERED)(partial(subjects.get, tenant))
@@ -38,14 +60,42 @@ class BatchUpload:
         # First of all: should this process die, the scheduler finds what was left, and takes it away.
         self._documents.open(tenant, self.batch_id)
 
-    def add(self, request: GenerateRequest, *, line: int | None = None, custom_id: str | None = None) -> None:
-        """Add an item. It is refused when its subjects are not there or not ready. Raises InvalidInput: too many."""
+    def add(
+        self,
+        request: GenerateRequest,
+        *,
+        line: int | None = None,
+        custom_id: str | None = None,
+        warnings: tuple[ItemWarning, ...] = (),
+    ) -> None:
+        """Add an item. It is refused when its subjects are not there or not ready.
+
+        Raises InvalidInput: too many, or too much work.
+        """
+        work = self._limits.work_of(request)
+        self._work += work
+        if self._work > self._limits.pictures:
+            raise InvalidInput(
+                f"A batch is at most as much work as {self._limits.pictures:,.0f} pictures of the model's own size and "
+                "steps; send the others as another batch."
+            )
         try:
             pinned = request.pinned(partial(self._weights_key, stage=request.stage))
+            model = self.subject(request.subject_ids[0]).bundle_fingerprint or ""
         except (SubjectNotFound, SubjectNotReady) as error:
             self.refuse(error, line=line, custom_id=custom_id)
             return
-        self._add(Item(index=len(self._states), line=line, custom_id=custom_id, request=pinned), ItemState.WAITING)
+        item = Item(
+            index=len(self._states),
+            line=line,
+            custom_id=custom_id,
+            request=pinned,
+            warnings=warnings,
+            work=work,
+            model=model,
+            format=FORMAT,
+        )
+        self._add(item, ItemState.WAITING)
 
     def refuse(
         self,
@@ -73,6 +123,7 @@ class BatchUpload:
             created_at=time.time(),
             total=len(self._states),
             request_id=self._request_id,
+            traceparent=tracing.current(),
         )
         for subject_id in self._subject_ids:  # whoever is deleted from here on finds the marker of this batch
             if self._subjects.is_deleted(self._tenant, subject_id):

@@ -22,7 +22,8 @@ LEAST = 1e-6
 class Muon(torch.optim.Optimizer):
     """Factors ``people x n x r`` and ``people x r x m``; people do not see each other.
 
-    ``kernels``: parameters are single matrices instead, ``out x in`` or ``out x in x h x w``, as layers have them.
+    ``kernels``: parameters are single matrices instead, ``out x in`` or ``out x in x h x w``, as layers have them; what
+    has three dimensions is several matrices.
     ``lr`` is the root mean square of what a step adds to an element, as it is (nearly) of Adam's.
     """
 
@@ -43,21 +44,26 @@ class Muon(torch.optim.Optimizer):
         """Move every parameter that has a gradient, by Nesterov's momentum of it."""
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
-            momenta = [self._matrix(self._momentum(parameter, group["momentum"])) for parameter in moved]
+            momenta = [self._matrix(ahead) for ahead in self._momenta(moved, group["momentum"])]
             for parameter, momentum, move in zip(moved, momenta, orthogonal(momenta), strict=True):
                 if group["weight_decay"]:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(move.reshape(parameter.shape), alpha=-group["lr"] * max(momentum.shape[-2:]) ** 0.5)
 
     def _matrix(self, tensor: Tensor) -> Tensor:
-        return tensor.flatten(1)[None] if self.kernels else tensor
+        return tensor.flatten(1)[None] if self.kernels and tensor.ndim != 3 else tensor
 
-    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
-        state = self.state[parameter]
-        if not state:
-            state["velocity"] = torch.zeros_like(parameter)
-        velocity = state["velocity"].mul_(momentum).add_(parameter.grad)
-        ahead: Tensor = parameter.grad + momentum * velocity
+    def _momenta(self, parameters: list[Tensor], momentum: float) -> Sequence[Tensor]:
+        if not parameters:
+            return []
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["velocity"] = torch.zeros_like(parameter)
+        velocities = [self.state[parameter]["velocity"] for parameter in parameters]
+        torch._foreach_mul_(velocities, momentum)
+        torch._foreach_add_(velocities, gradients)
+        ahead: Sequence[Tensor] = torch._foreach_add(gradients, velocities, alpha=momentum)  # noqa: SLF001 - public in all but name
         return ahead
 
 
@@ -72,13 +78,13 @@ def orthogonal(matrices: Sequence[Float[Tensor, "people _ _"]]) -> list[Float[Te
         alike[matrix.shape[-1]].append(place)
     found = list(tall)
     for places in alike.values():
-        roots = _inverse_roots(torch.stack([tall[place].mT @ tall[place] for place in places]))
-        for place, root in zip(places, roots, strict=True):
+        roots = _inverse_roots(torch.cat([tall[place].mT @ tall[place] for place in places]))
+        for place, root in zip(places, roots.split([len(tall[place]) for place in places]), strict=True):
             found[place] = tall[place] @ root
     return [a if b.shape == a.shape else a.mT for a, b in zip(found, matrices, strict=True)]
 
 
-def _inverse_roots(gram: Float[Tensor, "n people r r"]) -> Float[Tensor, "n people r r"]:
+def _inverse_roots(gram: Float[Tensor, "n r r"]) -> Float[Tensor, "n r r"]:
     values, vectors = torch.linalg.eigh(gram.double())
     floor = LEAST * values[..., -1:] + torch.finfo(torch.float32).tiny
     roots: Tensor = (vectors * values.maximum(floor).rsqrt().unsqueeze(-2)) @ vectors.mT

@@ -66,7 +66,7 @@ def personalize(
     progress.lap("finetune")
     row = Row(PROMPT.format(noun=noun), weights=weights, seed=options.seed)
     used = recognisers_of(bundle, recognisers)
-    report = partial(on_progress, "likeness")
+    report = partial(progress.report, "likeness")
     likeness = measure_likeness(bundle, photos, row, used, on_step=report, should_stop=should_stop)
     if likeness:
         progress.lap("likeness")

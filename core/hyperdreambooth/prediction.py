@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from core.errors import BundleError
+from core.hyperdreambooth.appearance import embeddings_of
 from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork
 from core.hyperdreambooth.model.latents import resize, to_pixels
@@ -43,7 +44,9 @@ def identify(bundle: Bundle, pictures: UInt8[Tensor, "n h w 3"]) -> Float[Tensor
 
 
 def face_pixels(bundle: Bundle, network: HyperNetwork, pictures: UInt8[Tensor, "n h w 3"]) -> Tensor:
-    """Pictures as the hypernetwork takes them: [-1, 1], at its own resolution, on the bundle's device."""
+    """Pictures as the hypernetwork takes them: [-1, 1], at its own resolution, or as a recogniser's numbers."""
+    if network.config.embedding:
+        return embeddings_of(pictures).to(bundle.device)
     return to_pixels(resize(pictures, network.config.resolution)).to(bundle.device)
 
 

@@ -2,10 +2,8 @@
 
     v = v(negative prompt, u) + scale (v(prompt, w) - v(negative prompt, u))
 
-``w`` are the subject's weights; ``u`` are the same, or none, as the bundle's ``sampling.unconditional`` says.
-
-A row's picture depends on its own prompt, weights and seed: its noise is drawn on the CPU from its own seed, and
-adapters of other rows do not touch it. (Matrix libraries may still round differently for another batch size.)
+``w`` are the subject's weights; ``u`` are the same, or none, as the bundle's ``sampling.unconditional`` says. The steps
+themselves are in ``batching``.
 """
 
 from __future__ import annotations
@@ -16,15 +14,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from core.errors import InvalidInput, JobCanceled
+from core.errors import JobCanceled
+from core.hyperdreambooth.batching import DenoisingLoop, Drawing
 from core.hyperdreambooth.formats.lidb_weights import LidbWeights, merged_factors
-from core.hyperdreambooth.model.adapters import stack
 from core.hyperdreambooth.model.bundle import Bundle
-from core.hyperdreambooth.model.denoising import predict
 from core.hyperdreambooth.model.latents import decode_latents
 from core.hyperdreambooth.model.lidb import Factors, LayerFactors
-from core.hyperdreambooth.model.prompts import encode_tokens, tokenize
 from core.hyperdreambooth.records import Row
+
+Open = Callable[[LidbWeights, Bundle], LayerFactors]
+"""Weights to merged factors."""
 
 
 def generate(
@@ -36,8 +35,9 @@ def generate(
     width: int | None = None,
     on_step: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    merge: Open = merged_factors,
 ) -> UInt8[Tensor, "n h w 3"]:
-    """Pictures of all rows, in passes of at most ``bundle.config.sampling.batch``.
+    """Pictures of all rows, in passes of at most ``bundle.config.sampling.batch``. ``merge`` opens their weights.
 
     Raises:
         InvalidInput: a size that the autoencoder and the UNet cannot halve often enough.
@@ -46,7 +46,7 @@ def generate(
     limit = bundle.config.sampling.batch
     taken = steps or bundle.config.sampling.steps
     passes = [rows[start : start + limit] for start in range(0, len(rows), limit)]
-    factors = factors_of(bundle, rows)
+    factors = factors_of(bundle, rows, merge)
     pictures = []
     for number, part in enumerate(passes):
 
@@ -63,12 +63,12 @@ def generate(
     return torch.cat(pictures)
 
 
-def factors_of(bundle: Bundle, rows: Sequence[Row[LidbWeights]]) -> list[LayerFactors]:
+def factors_of(bundle: Bundle, rows: Sequence[Row[LidbWeights]], merge: Open = merged_factors) -> list[LayerFactors]:
     """Each row's merged factors at its strength, zeros for a row without weights; the same weights are merged once."""
     done: dict[int, LayerFactors] = {}
     for row in rows:
         if id(row.weights) not in done:
-            done[id(row.weights)] = zeros(bundle) if row.weights is None else merged_factors(row.weights, bundle)
+            done[id(row.weights)] = zeros(bundle) if row.weights is None else merge(row.weights, bundle)
     return [_scaled(done[id(row.weights)], row.strength) for row in rows]
 
 
@@ -81,15 +81,13 @@ def _scaled(factors: LayerFactors, strength: float | None) -> LayerFactors:
 
 def zeros(bundle: Bundle) -> LayerFactors:
     """Merged factors of rank 1 that change nothing, for rows without a subject in a batch with others."""
+    device = bundle.device
     return {
-        target.name: Factors(
-            torch.zeros(target.n, 1, device=bundle.device), torch.zeros(1, target.m, device=bundle.device)
-        )
+        target.name: Factors(torch.zeros(target.n, 1, device=device), torch.zeros(1, target.m, device=device))
         for target in bundle.targets
     }
 
 
-@torch.inference_mode()
 def sample_latents(
     bundle: Bundle,
     rows: Sequence[Row[LidbWeights]],
@@ -100,34 +98,11 @@ def sample_latents(
     on_step: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """One pass of the sampler. ``factors`` are merged, one for each row; ``size`` is height and width in pixels."""
-    scheduler = type(bundle.scheduler).from_config(bundle.scheduler.config)
-    scheduler.set_timesteps(steps, device=bundle.device)
-    both = bundle.config.sampling.unconditional == "subject"
-    stacked = stack([*factors, *factors] if both else [*factors])  # rows beyond the factors are the base model's
-    texts = [row.prompt for row in rows] + [row.negative_prompt for row in rows]
-    embeddings = encode_tokens(bundle, tokenize(bundle, texts), stacked)
-    default = bundle.config.sampling.guidance_scale
-    scales = [default if row.guidance_scale is None else row.guidance_scale for row in rows]
-    guidance = torch.tensor(scales, device=bundle.device).view(-1, 1, 1, 1)
-    latents: Tensor = _noise(bundle, [row.seed for row in rows], size) * scheduler.init_noise_sigma
-    for number, timestep in enumerate(scheduler.timesteps):
-        if on_step is not None:
-            on_step(number)
-        twice = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
-        conditioned, without = predict(bundle, twice, timestep.expand(len(twice)), embeddings, stacked).chunk(2)
-        guided = without + guidance * (conditioned - without)
-        latents = scheduler.step(guided, timestep, latents).prev_sample
-    if on_step is not None:
-        on_step(steps)
-    return latents
-
-
-def _noise(bundle: Bundle, seeds: Sequence[int], size: tuple[int, int]) -> Float[Tensor, "n c h w"]:
-    factor = bundle.pixels_per_latent
-    multiple = factor * 2 ** (len(bundle.unet.config.block_out_channels) - 1)
-    if size[0] % multiple or size[1] % multiple:
-        raise InvalidInput(f"height and width must be multiples of {multiple} for this base model", field="height")
-    shape = (bundle.unet.config.in_channels, size[0] // factor, size[1] // factor)
-    drawn = [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
-    noise: Tensor = torch.stack(drawn).to(bundle.device, bundle.unet.dtype)
-    return noise
+    report = on_step or (lambda _step: None)
+    loop, drawing = DenoisingLoop(bundle), Drawing(bundle, rows, factors, steps=steps, size=size)
+    loop.drawings.append(drawing)
+    while not drawing.done:
+        report(drawing.step)
+        loop.step()
+    report(steps)
+    return drawing.latents

@@ -11,8 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Annotated
 
-from core.records import Job, JobState, Preview, Record
+from pydantic import Field
+
+from core.records import Count, Job, JobState, Moment, Preview, Record
 
 MOST_EVENTS = 400
 """More than a stream holds: it is cut in blocks of a hundred."""
@@ -53,13 +56,15 @@ class Event(Record):
 
     id: str
     type: EventType
-    version: int
-    at: float
+    version: Count
+    at: Moment
     state: JobState
-    attempt: int = 0
+    attempt: Count = 0
     stage: str = ""
-    step: int = 0
-    total: int = 0
+    step: Count = 0
+    total: Count = 0
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seconds_left: Moment | None = None
     preview: Preview | None = None
 
 
@@ -78,7 +83,8 @@ def order_of(event_id: str) -> tuple[int, int]:
 
 
 def read_event(event_id: str, fields: Mapping[str, str]) -> Event:
-    """An event from the fields of its entry in the stream."""
+    """An event from the fields of its entry in the stream. Raises ValueError and KeyError for what is none."""
+    order_of(event_id)
     return Event(
         id=event_id,
         type=_type_of(fields["event"], JobState(fields["state"])),
@@ -89,6 +95,8 @@ def read_event(event_id: str, fields: Mapping[str, str]) -> Event:
         stage=fields["stage"],
         step=int(fields["step"]),
         total=int(fields["total"]),
+        share=float(fields.get("share") or 0.0),
+        seconds_left=float(fields["seconds_left"]) if fields.get("seconds_left") else None,
         preview=Preview.model_validate_json(fields["preview"]) if fields.get("preview") else None,
     )
 
@@ -106,6 +114,8 @@ def last_event(job: Job) -> Event:
         stage=job.stage,
         step=job.step,
         total=job.total,
+        share=job.share,
+        seconds_left=job.seconds_left,
     )
 
 

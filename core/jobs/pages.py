@@ -10,7 +10,8 @@ from itertools import islice
 
 from core.errors import BrokerUnavailable
 from core.jobs.archive import Entry, JobArchive
-from core.jobs.ledger import Ledger, QueuedJob
+from core.jobs.ledger import Ledger
+from core.jobs.redis_records import QueuedJob
 from core.records import Job, JobKind, JobState
 
 MOST_NAMES = 10_000

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from core.errors import (
@@ -21,16 +23,21 @@ from core.errors import (
     JobOver,
     ObjectNotFound,
     QueueFull,
+    ServiceBusy,
     SubjectNotFound,
 )
-from core.ids import is_id
-from core.jobs import pages
+from core.ids import is_id, is_test
+from core.jobs import pages, pictures
 from core.jobs.archive import Accepted, JobArchive
-from core.jobs.ledger import Ledger, QueuedJob
+from core.jobs.ledger import TESTS, Ledger
 from core.jobs.pages import JobFilter, Page
+from core.jobs.pictures import PictureFilter, PicturePage
+from core.jobs.redis_records import QueuedJob
+from core.log import log_context
 from core.queue.notifications import Notifier
-from core.records import GenerateRequest, GenerateResult, Job, JobKind
+from core.records import GenerateResult, Job, JobKind, JobState, Request
 from core.storage import keys
+from core.tracing import trace_id
 
 _log = logging.getLogger(__name__)
 
@@ -61,28 +68,35 @@ class JobService:
         notifier: Notifier,
         subjects: JobSubjects,
         on_end: Sequence[Callable[[Job], None]] = (),
+        work_of: Callable[[Request], float] = lambda _: 0.0,
     ) -> None:
-        """`on_end` is called with each job that is over, in this order, and again when a process died in between."""
+        """`on_end` is called with each job that is over, in this order, and again when a process died in between.
+
+        `work_of` tells the work of a request, by which tenants take turns; 0: not known.
+        """
         self._archive = archive
         self._ledger = ledger
         self._notifier = notifier
         self._subjects = subjects
         self._on_end = on_end
+        self._work_of = work_of
 
     def accept(self, accepted: Accepted, store_all: Callable[[], None], undo: Callable[[], None] = lambda: None) -> Job:
         """Make the request durable, store what belongs to it, queue it and notify a worker.
 
         When one step fails, all of it is undone. `store_all` checks once more that the subjects are there: a deletion
-        that began meanwhile either finds the job, or is seen by it. Raises QueueFull, and what `store_all` raises.
+        that began meanwhile either finds the job, or is seen by it. Raises QueueFull, ServiceBusy, and what
+        `store_all` raises.
         """
+        accepted = accepted.model_copy(update={"work": self._work_of(accepted.request)})
         try:
             self._archive.put_accepted(accepted)
             store_all()
             return self._enqueue(accepted, bounded=True)
         except HyperDreamBoothError:
             with contextlib.suppress(HyperDreamBoothError):
-                self._drop(accepted)
                 undo()
+                self._drop(accepted)
             raise
 
     def admit(self, item: Accepted) -> None:
@@ -95,20 +109,32 @@ class JobService:
         try:
             self._subjects.check(item.tenant, item.request.subject_ids)
         except SubjectNotFound:
-            self._archive.erase(item.tenant, item.job_id)
+            self._archive.erase(item.tenant, [item.job_id])
             self._archive.unmark(item.tenant, item.request.subject_ids, item.job_id)
             raise
         self._enqueue(item, bounded=False)
 
     def restore(self, tenant: str, job_id: str) -> None:
         """Queue what was accepted and Redis does not know, and notify a worker; nothing when it is not pending."""
-        if accepted := self._archive.accepted(tenant, job_id):
+        accepted = self._archive.accepted(tenant, job_id)
+        if accepted is None:
+            return
+        self._archive.mark(accepted)  # whoever accepted it may have died before
+        try:
+            self._subjects.check(tenant, accepted.request.subject_ids)
+        except SubjectNotFound:  # its deletion has not seen the marks
+            self.erase(tenant, {job_id: accepted.request.subject_ids})
+        else:
+            self._ledger.drop_unreadable(f"{tenant}/{job_id}")
             self._enqueue(accepted, bounded=False)
 
-    def refuse_when_full(self, kind: JobKind) -> None:
-        """Raises QueueFull. Before anything is written; this also finds out in time whether Redis is there."""
-        if self._ledger.queued(kind) >= self._ledger.limits.queue_limit:
-            raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
+    def refuse_when_full(self, tenant: str, kind: JobKind) -> None:
+        """Raises QueueFull, ServiceBusy. Before anything is written; this also finds out whether Redis is there."""
+        limits = self._ledger.limits
+        if self._ledger.waiting(tenant, kind) >= limits.queue_limit:
+            raise self._full("share")
+        if self._ledger.queued(TESTS if is_test(tenant) else kind) >= limits.queue_total:
+            raise self._full("full")
 
     def get(self, tenant: str, job_id: str) -> Job:
         """The job's record: from Redis while it is known there, then from the store. Raises JobNotFound."""
@@ -144,8 +170,12 @@ class JobService:
         """The newest jobs of those that match, at most `limit`, older than the job `after`; see pages.page."""
         return pages.page(self._archive, self._ledger, tenant, matching, limit=limit, after=after)
 
+    def pictures(self, tenant: str, matching: PictureFilter, *, limit: int, after: str = "") -> PicturePage:
+        """The newest pictures of those that match, at most `limit`, older than the picture `after`."""
+        return pictures.page(self._archive, self._ledger, tenant, matching, limit=limit, after=after)
+
     def position(self, job: Job) -> int | None:
-        """How many jobs are before this one in its queue; None when it is not queued."""
+        """How many jobs are before this one, as turns are now; None when it is not queued."""
         return self._ledger.position(job)
 
     def image(self, tenant: str, image_id: str) -> bytes:
@@ -158,8 +188,10 @@ class JobService:
             images = job.result.images if isinstance(job.result, GenerateResult) else ()
             if job.preview:
                 images = (*job.preview.before, job.preview.image)
-            return self._archive.read(next(image.key for image in images if image.id == image_id))
-        except (JobNotFound, ObjectNotFound, StopIteration):
+            if all(image.id != image_id for image in images):
+                raise missing
+            return self._archive.picture(job, image_id)
+        except (JobNotFound, ObjectNotFound):
             raise missing from None
 
     def cancel(self, tenant: str, job_id: str) -> Job:
@@ -171,10 +203,13 @@ class JobService:
             answer = self._ledger.cancel(job.ref)
         if answer in ("over", "unknown"):
             raise JobOver(f"Job {job_id} is already over.")
-        job = self.get(tenant, job_id)
         if answer == "canceled":
-            self.settle(job)
-        return job
+            ended = self._ledger.get(job.ref)
+            if ended is None:  # emptied since: it is canceled all the same, and must not be queued again
+                ended = job.model_copy(update={"state": JobState.CANCELED, "finished_at": time.time()})
+            self.settle(ended)
+            return ended
+        return self.get(tenant, job_id)
 
     def settle(self, job: Job) -> None:
         """Write down how the job ended, do what follows from it, and drop what it no longer needs.
@@ -182,7 +217,9 @@ class JobService:
         Whoever ended the job calls this; if it dies on the way, the maintenance does, since the request is only dropped
         at the end. Repeating it changes nothing.
         """
-        if self._subjects.erase_deleted(job):
+        if accepted := self._archive.accepted(job.tenant, job.id):
+            job = accepted.about(job)  # who else may be erased, or get the weights, is not for Redis to say
+        if not job.state.is_final or self._subjects.erase_deleted(job):
             return
         first = self._archive.put_outcome(job)
         if first.fence != job.fence:  # it had ended before, and Redis had lost that
@@ -191,8 +228,8 @@ class JobService:
         for note in self._on_end:
             note(first)
         self._archive.drop_other_attempts(first)
+        self._ledger.expire(job.ref)  # before the last of it: a record without an end would stay
         self._archive.drop_accepted(job.tenant, job.id)
-        self._ledger.expire(job.ref)
         self._subjects.erase_deleted(job)  # deleted meanwhile: what was just written goes as well
 
     def is_deleted(self, job: Job) -> bool:
@@ -202,12 +239,17 @@ class JobService:
     def erase(self, tenant: str, subjects_of: Mapping[str, Sequence[str]]) -> None:
         """Erase jobs, given with the subjects of each. First the claims, so that no worker can commit."""
         self._ledger.erase([f"{tenant}/{job_id}" for job_id in subjects_of])
+        self._archive.erase(tenant, list(subjects_of))
         for job_id, subject_ids in subjects_of.items():
-            self._archive.erase(tenant, job_id)
             self._archive.unmark(tenant, subject_ids, job_id)
 
     def notify(self, kind: JobKind, ref: str) -> None:
-        """Notify a worker of a job; if that fails, the maintenance does it later."""
+        """Let a worker know that there is work, such as this job; if that fails, the maintenance does it later.
+
+        Jobs of test keys are looked for.
+        """
+        if is_test(ref):
+            return
         try:
             self._notifier.notify(kind.value, ref)
         except BrokerUnavailable:
@@ -227,22 +269,36 @@ class JobService:
         return self._ledger.live(tenant)
 
     def check(self) -> dict[str, str]:
-        """Whether Redis and the store answer: "ok" or the error's code under "redis" and "store". Never raises."""
+        """Whether Redis and the store answer and take writes: "ok" or the error's code under each. Never raises."""
         return {"redis": _probe(self._ledger.ping), "store": _probe(self._archive.ping)}
 
     def _drop(self, accepted: Accepted) -> None:
-        """Leave nothing of a request that was not accepted. The request goes first: it must not be restored."""
-        self._archive.drop_accepted(accepted.tenant, accepted.job_id)
+        """Leave nothing of a request that was not accepted. The request goes last: until then the rest is found."""
         self._archive.unmark(accepted.tenant, accepted.request.subject_ids, accepted.job_id)
         self._archive.unlist(accepted.tenant, accepted.job_id)
+        self._archive.drop_accepted(accepted.tenant, accepted.job_id)
 
     def _enqueue(self, accepted: Accepted, *, bounded: bool) -> Job:
-        job, request = accepted.as_job(), accepted.request
-        group, rows = (request.batch_group, request.n) if isinstance(request, GenerateRequest) else ("", 1)
-        if self._ledger.accept(job, batch_group=group, rows=rows, bounded=bounded) == "full":
-            raise QueueFull("Too many jobs are waiting; try again later.", retry_after=10.0)
-        self.notify(job.kind, job.ref)
+        job = accepted.as_job()
+        answer = self._ledger.accept(job, accepted.demand, bounded=bounded)
+        if answer in ("full", "share"):
+            raise self._full(answer)
+        if answer != "silent":
+            self.notify(job.kind, job.ref)
         return job
+
+    def _full(self, answer: str) -> QueueFull | ServiceBusy:
+        if answer == "full":
+            return ServiceBusy("Too many jobs are waiting; try again later.", retry_after=10.0)
+        limit = self._ledger.limits.queue_limit
+        return QueueFull(
+            f"{limit} of your jobs are waiting, as many as may: wait for one, or cancel one.", retry_after=10.0
+        )
+
+
+def logged(job: Job, traceparent: str = "") -> AbstractContextManager[None]:
+    """What is logged inside has the ids of this job, of its request and of its trace, and no other's."""
+    return log_context(job_id=job.id, request_id=job.request_id, trace_id=trace_id(traceparent))
 
 
 def _probe(ping: Callable[[], None]) -> str:

@@ -51,6 +51,15 @@ def check_photo(image: Image.Image, choice: Choice | None = None) -> PhotoCheck:
     return _check(faces[number], PhotoCheck(places=places, number=number))
 
 
+def check_crop(aligned: Image.Image) -> PhotoCheck:
+    """Whom a photo shows that was accepted before, from the aligned face that was kept of it; there are no reasons.
+
+    Raises BundleError: the recogniser cannot be read.
+    """
+    appearance = load_dlib_recogniser()(aligned.convert("RGB"))
+    return PhotoCheck(covers=load_covers()(appearance.features), appearance=appearance)
+
+
 def find_face(image: Image.Image) -> Face:
     """The one face of a photo that is good enough to personalize with. EXIF orientation must have been applied.
 

@@ -49,20 +49,21 @@ class PhotoCheck:
         return first.error(first.detail)
 
 
-def compare_photos(checks: Sequence[PhotoCheck]) -> list[PhotoCheck]:
+def compare_photos(checks: Sequence[PhotoCheck], kept: Sequence[PhotoCheck] = ()) -> list[PhotoCheck]:
     """The checks of photos that were sent as one person's, and in them what the photos say of each other.
 
-    A photo of another person gets a reason, one that may be of another person a warning.
+    A photo of another person gets a reason, one that may be of another person a warning. ``kept`` are the checks of
+    photos that the person has already (see `check_crop`): who is meant stands then, however many others are sent.
     """
-    if len(checks) < 2:
+    if len(kept) + len(checks) < 2:
         return list(checks)
-    found = compare([each.appearance for each in checks], [bool(each.covers) for each in checks])
-    compared = list(checks)
+    compared = [*kept, *checks]
+    found = compare([each.appearance for each in compared], [bool(each.covers) for each in compared], len(kept))
     for number in found.others:
         compared[number] = replace(compared[number], reasons=(*compared[number].reasons, _OTHER))
     for number in found.unsure:
         compared[number] = replace(compared[number], warnings=(*compared[number].warnings, _UNSURE))
-    return compared
+    return compared[len(kept) :]
 
 
 _OTHER = Reason(

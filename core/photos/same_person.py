@@ -22,8 +22,10 @@ class Comparison:
     unsure: tuple[int, ...] = ()
 
 
-def compare(appearances: Sequence[Appearance | None], covered: Sequence[bool]) -> Comparison:
+def compare(appearances: Sequence[Appearance | None], covered: Sequence[bool], known: int = 0) -> Comparison:
     """Each photo against those of the person whom most photos show; of two photos the first one counts.
+
+    The first ``known`` photos are of the person: with any of these the others are not asked.
 
     A photo shows another person when it is farther than `DIFFERENT` from every photo of that person, and may do so when
     it is farther than `SAME`. None stands for a photo without a usable face, which is left out.
@@ -32,10 +34,11 @@ def compare(appearances: Sequence[Appearance | None], covered: Sequence[bool]) -
     if len(seen) < 2:
         return Comparison()
     apart = _distances([a for a in appearances if a is not None], [covered[number] for number in seen])
-    first = int(apart.sum(1).argmin())
+    numbers = np.array(seen)
+    first = numbers < known if seen[0] < known else numbers == numbers[apart.sum(1).argmin()]
     same = _reached(apart, first)
     nearest = np.where(same, apart + np.diag(np.full(len(seen), np.inf)), np.inf).min(1)
-    unsure = same & (nearest > SAME) & (np.arange(len(seen)) != first)
+    unsure = same & (nearest > SAME) & ~first
     return Comparison(
         tuple(number for number, fits in zip(seen, same, strict=True) if not fits),
         tuple(number for number, doubtful in zip(seen, unsure, strict=True) if doubtful),
@@ -49,9 +52,9 @@ def _distances(appearances: list[Appearance], covered: list[bool]) -> Float[np.n
     return less
 
 
-def _reached(apart: Float[np.ndarray, "n n"], first: int) -> Bool[np.ndarray, " n"]:
-    """Which can be reached from the first in steps of at most `DIFFERENT`."""
-    same: Bool[np.ndarray, " n"] = np.arange(len(apart)) == first
+def _reached(apart: Float[np.ndarray, "n n"], first: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Which can be reached from the first ones in steps of at most `DIFFERENT`."""
+    same = first
     for _ in apart:
         same = same | (apart[:, same] <= DIFFERENT).any(1)
     return same

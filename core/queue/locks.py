@@ -1,9 +1,13 @@
 """Locks with an end: one process of all those that share a Redis does something, the others leave it alone meanwhile.
 
 hdb:turn:{name}     one process does `name` just now, or did it a moment ago
+hdb:done            hash: when each `name` was last done to its end
 """
 
 from __future__ import annotations
+
+import time
+from typing import Any
 
 from redis import Redis
 
@@ -24,6 +28,17 @@ class Locks:
         """
         with redis_errors():
             return bool(self._redis.set(f"hdb:turn:{name}", "1", px=round(seconds * 1000), nx=True))
+
+    def note_done(self, name: str) -> None:
+        """What the lock is for was done just now."""
+        with redis_errors():
+            self._redis.hset("hdb:done", name, f"{time.time():.3f}")
+
+    def done_at(self) -> dict[str, float]:
+        """When each of what was noted was last done, in seconds since 1970."""
+        with redis_errors():
+            noted: Any = self._redis.hgetall("hdb:done")
+        return {name: float(at) for name, at in noted.items() if at.replace(".", "", 1).isdecimal()}
 
     def release(self, name: str) -> None:
         """Let others have it."""

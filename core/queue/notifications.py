@@ -12,13 +12,15 @@ from redis.exceptions import RedisError
 from core.errors import BrokerUnavailable
 from core.settings import Settings
 
-QUEUES = ("interactive", "train")
-TASKS = {
-    "personalize": ("worker.tasks.personalize", "train"),
-    "generate": ("worker.tasks.generate", "interactive"),
-}
-"""For each kind of job the name of the Celery task that a notification starts, and its queue."""
-
+NOTIFICATIONS = "interactive"
+"""The Celery queue of all notifications, and the list in Redis that it is."""
+QUEUES = (NOTIFICATIONS, "train")
+"""What workers listen to: earlier versions notify of personalizing jobs in the second one."""
+ENOUGH_NOTIFICATIONS = 64
+"""So many on their way are enough, however many jobs are accepted."""
+TASKS = {"personalize": "worker.tasks.personalize", "generate": "worker.tasks.generate"}
+"""The Celery task that a notification starts, by the kind of job that was its occasion: workers of earlier versions
+claim one of that kind, those of this one take whatever the ledger says."""
 
 MAX_TASKS_PER_CHILD = 500
 """Notifications after which a worker process is replaced, as a guard against slow leaks."""
@@ -28,7 +30,10 @@ class Notifier(Protocol):
     """Notifies a worker that there is work. A lost notification delays a job, and loses nothing."""
 
     def notify(self, kind: str, ref: str) -> None:
-        """Notify a worker of the job `ref` ("tenant/id") of this kind. Raises BrokerUnavailable, within a second."""
+        """Let a worker know that there is work, such as the job `ref` ("tenant/id").
+
+        Raises BrokerUnavailable, within a second.
+        """
 
 
 class CeleryNotifier:
@@ -40,9 +45,8 @@ class CeleryNotifier:
 
     def notify(self, kind: str, ref: str) -> None:
         """See Notifier."""
-        task, queue = TASKS[kind]
         try:
-            self._app.send_task(task, args=[ref], queue=queue, ignore_result=True)
+            self._app.send_task(TASKS[kind], args=[ref], queue=NOTIFICATIONS, ignore_result=True)
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable("The queue cannot be reached; try again in a moment.") from error
 
@@ -58,6 +62,7 @@ def celery_app(settings: Settings, *, producer: bool = False) -> Celery:
         broker_transport_options=_transport(settings, producer=producer),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a Redis that cannot write answers with an error: a worker outlives it
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1},
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         task_default_queue=QUEUES[0],

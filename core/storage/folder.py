@@ -6,12 +6,13 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.errors import ObjectNotFound, StoreUnavailable
 from core.storage.keys import check_key, check_prefix
 
+_BLOCK = 4096
 _TRIES = 10
 """Of what another process may undo meanwhile."""
 
@@ -59,6 +60,11 @@ class FolderStore:
             file.unlink()
             self._prune(file.parent)
 
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """See Store."""
+        for key in keys:
+            self.delete(key)
+
     def delete_prefix(self, prefix: str) -> None:
         """See Store."""
         folder = self.root / check_prefix(prefix, folder=True)
@@ -72,11 +78,16 @@ class FolderStore:
             self._prune(folder.parent)
 
     def ping(self) -> None:
-        """See Store."""
+        """See Store: a file of a disk's block is written, beside what keys can name."""
         with _as_unavailable():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(f"no access to {self.root}")
+            probe = self.root / f".{secrets.token_hex(8)}.probe"
+            try:
+                probe.write_bytes(bytes(_BLOCK))
+            finally:
+                probe.unlink(missing_ok=True)
 
     def _walk(self, folder: str, prefix: str, after: str) -> Iterator[str]:
         """The keys in a folder ("" or ending in a slash), sorted; each folder is read when its turn has come."""

@@ -25,7 +25,9 @@ keys/{key}.json                                an API key's hash, and whose it i
 idempotency/{day}/{tenant}/{digest}.json       the response to a creating request, for a day (tenants/idempotency.py)
 idempotency/{day}/{tenant}/about/{subject}/{digest}   an empty marker: that response is about the subject
 bundles/{fingerprint}-{basis}.json             what exports need to know of a base model (subjects/export_layouts.py)
+bundles/model-{digest}.json                    what prompts and sizes a bundle takes (models.py)
 usage/{day}/{tenant}/{facts}                   an empty object: a job ended; its name says how (tenants/usage.py)
+{tenant}/packs/{pack}.json                     a list of prompts (batches/packs.py)
 {tenant}/webhooks/{webhook}.json               an address of a tenant, and the secret that messages are signed with
 deliveries/{tenant}/{webhook}/{message}.json   a message to it, and how the attempts went (webhooks/)
 undelivered/{tenant}/{webhook}/{message}       an empty marker: that delivery is not over
@@ -52,9 +54,23 @@ LATE_BATCHES = "batches/late/"
 BUNDLES = "bundles/"
 DELIVERIES = "deliveries/"
 UNDELIVERED = "undelivered/"
+UNREADABLE = "unreadable/"
+_ASIDE = ".unreadable"
 RESERVED = frozenset(
     {"pending", "erasures", "erasing", "keys", "idempotency", "usage", "bundles"}
-    | {"batches", "webhooks", "deliveries", "undelivered", "bells", "queued", "running", "turn"}
+    | {
+        "batches",
+        "webhooks",
+        "deliveries",
+        "undelivered",
+        "unreadable",
+        "bells",
+        "queued",
+        "running",
+        "turn",
+        "failing",
+        "none",
+    }
 )
 """Names that no tenant may have: they stand beside the tenants in the store, or in Redis."""
 
@@ -89,9 +105,14 @@ def job_list(tenant: str) -> str:
     return f"{tenant}/job-list/"
 
 
+def jobs(tenant: str) -> str:
+    """The prefix of what a tenant's jobs made."""
+    return f"{tenant}/jobs/"
+
+
 def job(tenant: str, job_id: str) -> str:
     """The prefix of what a job made."""
-    return f"{tenant}/jobs/{job_id}/"
+    return f"{jobs(tenant)}{job_id}/"
 
 
 def attempt(tenant: str, job_id: str, fence: int) -> str:
@@ -107,6 +128,22 @@ def outcome(tenant: str, job_id: str) -> str:
 def pending(tenant: str, job_id: str) -> str:
     """What was accepted."""
     return f"{PENDING}{tenant}/{job_id}.json"
+
+
+def aside(key: str) -> str:
+    """Where a record goes that cannot be read: into the folder of its subject or job, so that it is erased with it."""
+    first, _, rest = key.partition("/")
+    if f"{first}/" == PENDING:
+        tenant, _, name = rest.partition("/")
+        return f"{job(tenant, name.removesuffix('.json'))}accepted.json{_ASIDE}"
+    if first not in RESERVED and rest.startswith(("subjects/", "jobs/")):
+        return f"{key}{_ASIDE}"
+    return f"{UNREADABLE}{key}"
+
+
+def is_aside(key: str) -> bool:
+    """Whether it is a record that cannot be read."""
+    return key.endswith(_ASIDE)
 
 
 def erasure(tenant: str, subject_id: str) -> str:
@@ -142,6 +179,21 @@ def usage(day: str, tenant: str) -> str:
 def layout(fingerprint: str, basis: str) -> str:
     """What exports need to know of a base model."""
     return f"{BUNDLES}{fingerprint}-{basis}.json"
+
+
+def packs(tenant: str) -> str:
+    """The prefix of a tenant's packs."""
+    return f"{tenant}/packs/"
+
+
+def pack(tenant: str, pack_id: str) -> str:
+    """A pack's document."""
+    return f"{packs(tenant)}{pack_id}.json"
+
+
+def model(digest: str) -> str:
+    """What prompts and sizes a bundle takes."""
+    return f"{BUNDLES}model-{digest}.json"
 
 
 def webhooks(tenant: str) -> str:
@@ -207,6 +259,16 @@ def subject_batches(tenant: str, subject_id: str) -> str:
 def image_id(job_id: str, index: int) -> str:
     """The public id of a job's image: the same whenever it is run. A personalizing job's previews are its images."""
     return f"img_{job_id.removeprefix('job_')}-{index}"
+
+
+def picture(tenant: str, image: str, fence: int) -> str:
+    """Where the attempt `fence` at an image's job has put the image."""
+    return f"{attempt(tenant, job_of_image(image), fence)}{image.rpartition('-')[2]}.png"
+
+
+def weights(tenant: str, job_id: str, fence: int, stage: str) -> str:
+    """Where an attempt has put weights: `stage` is `preview` or `refined`."""
+    return f"{attempt(tenant, job_id, fence)}{stage}.lidb"
 
 
 def job_of_image(image: str) -> str:

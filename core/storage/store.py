@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 
@@ -28,8 +28,11 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove; no error when there is nothing."""
 
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Remove all of these, with as few requests as the store allows; no error for those that are not there."""
+
     def delete_prefix(self, prefix: str) -> None:
         """Remove every key that starts with `prefix`, which ends in a slash."""
 
     def ping(self) -> None:
-        """Raises StoreUnavailable when the store cannot be reached."""
+        """Raises StoreUnavailable when the store cannot be reached, or takes no writes: it is full, or read-only."""

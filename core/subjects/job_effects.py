@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.errors import SubjectNotFound
-from core.records import Job, JobKind, JobState, PersonalizeRequest, PersonalizeResult, Request, Subject, SubjectStatus
+from core.jobs.archive import Accepted
+from core.records import Job, JobKind, JobState, PersonalizeRequest, PersonalizeResult, Subject, SubjectStatus
 from core.subjects.deletion import SubjectDeletion
 from core.subjects.documents import SubjectDocuments
 
@@ -31,13 +32,25 @@ class SubjectJobEffects:
         """Raises SubjectNotFound when one of them is not there, or is being deleted."""
         self._documents.check(tenant, subject_ids)
 
-    def have_documents(self, tenant: str, request: Request) -> bool:
-        """Whether all subjects of a request are in the store."""
+    def is_whole(self, accepted: Accepted) -> bool:
+        """Whether all that belongs to a request is in the store.
+
+        With photos come their consent and their names in the document, written last: the document names the job then.
+        """
+        tenant, request = accepted.tenant, accepted.request
+        if isinstance(request, PersonalizeRequest):
+            subject = self._documents.find(tenant, request.subject_id)
+            return subject is not None and subject.job_id == accepted.job_id
         return all(self._documents.exists(tenant, subject_id) for subject_id in request.subject_ids)
 
-    def drop_unfinished(self, tenant: str, request: Request) -> None:
-        """Remove a subject whose creation was not finished."""
-        if isinstance(request, PersonalizeRequest):
+    def drop_unfinished(self, accepted: Accepted) -> None:
+        """Remove a subject whose creation was not finished, or the photos that were not added."""
+        tenant, request = accepted.tenant, accepted.request
+        if not isinstance(request, PersonalizeRequest):
+            return
+        if self._documents.exists(tenant, request.subject_id):
+            self._documents.drop_photos_of(accepted.as_job())
+        else:
             self._documents.drop(tenant, request.subject_id)
 
     def is_deleted(self, job: Job) -> bool:

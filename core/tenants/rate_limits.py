@@ -16,29 +16,31 @@ from redis.asyncio import Redis
 from core.queue.connection import CoalescedScript
 
 _TAKE = """
--- for each call its key, limit, window in microseconds
+-- for each call its key, limit, window in microseconds, and how much of the limit it takes
 -- -> for each {taken (1 or 0), left, microseconds to wait, microseconds until it is empty}
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local function take(key, limit, window)
+local function take(key, limit, window, count)
   local each, slack = window / limit, limit  -- each take may be rounded by a microsecond
   local empty = math.max(tonumber(redis.call('GET', key) or '0') or 0, now)
-  local after = empty + each
+  local after = empty + each * count
   if after - now > window + slack then return { 0, 0, math.ceil(after - window - now), math.ceil(empty - now) } end
   redis.call('SET', key, string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
   return { 1, math.floor((window + slack - (after - now)) / each), 0, math.ceil(after - now) }
 end
 local answers = {}
-for i = 1, #ARGV, 3 do answers[#answers + 1] = take(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])) end
+for i = 1, #ARGV, 4 do
+  answers[#answers + 1] = take(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]))
+end
 return answers
 """
 _GIVE_BACK = """
--- for each call its key, limit, window in microseconds -> for each whether there was anything
+-- for each call the same -> for each whether there was anything
 local answers = {}
-for i = 1, #ARGV, 3 do
+for i = 1, #ARGV, 4 do
   local empty = tonumber(redis.call('GET', ARGV[i]) or '0') or 0
   if empty > 0 then
-    redis.call('SET', ARGV[i], string.format('%.0f', empty - ARGV[i + 2] / ARGV[i + 1]), 'KEEPTTL')
+    redis.call('SET', ARGV[i], string.format('%.0f', empty - ARGV[i + 2] / ARGV[i + 1] * ARGV[i + 3]), 'KEEPTTL')
   end
   answers[#answers + 1] = empty > 0 and 1 or 0
 end
@@ -48,7 +50,7 @@ return answers
 
 @dataclass(frozen=True)
 class Rate:
-    """At most `limit` requests in `window` seconds, on average; the name is in the answers' headers."""
+    """At most `limit` requests (or pictures) in `window` seconds, on average; the name is in the answers' headers."""
 
     name: str
     limit: int
@@ -77,15 +79,15 @@ class RateLimits:
         self._take = CoalescedScript(connect, _TAKE)
         self._give_back = CoalescedScript(connect, _GIVE_BACK)
 
-    async def take(self, tenant: str, rate: Rate) -> RateStatus:
-        """Count one request if it is granted."""
-        granted, left, wait, reset = await self._take(*_arguments(tenant, rate))
+    async def take(self, tenant: str, rate: Rate, count: float = 1) -> RateStatus:
+        """Count a request, which takes `count` of the limit, if it is granted."""
+        granted, left, wait, reset = await self._take(*_arguments(tenant, rate, count))
         return RateStatus(rate, bool(granted), left, math.ceil(wait / 1e6), math.ceil(reset / 1e6))
 
-    async def give_back(self, tenant: str, rate: Rate) -> None:
-        """Uncount one request."""
-        await self._give_back(*_arguments(tenant, rate))
+    async def give_back(self, tenant: str, rate: Rate, count: float = 1) -> None:
+        """Uncount a request."""
+        await self._give_back(*_arguments(tenant, rate, count))
 
 
-def _arguments(tenant: str, rate: Rate) -> tuple[str, int, int]:
-    return f"hdb:{tenant}:rate:{rate.name}", rate.limit, rate.window * 1_000_000
+def _arguments(tenant: str, rate: Rate, count: float) -> tuple[str, int, int, str]:
+    return f"hdb:{tenant}:rate:{rate.name}", rate.limit, rate.window * 1_000_000, repr(count)

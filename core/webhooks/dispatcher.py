@@ -11,12 +11,12 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 from anyio import CapacityLimiter, Event, to_thread
 from anyio.abc import TaskGroup
+from prometheus_client import Counter, Gauge, Histogram
 
 from core.errors import BrokerUnavailable, HyperDreamBoothError
 from core.records import DeliveryState
@@ -26,18 +26,29 @@ from core.webhooks.schedule import Due, Schedule
 from core.webhooks.sender import Sender
 from core.webhooks.signing import headers
 
-MAX_AT_ONCE = 16
+MAX_AT_ONCE = 128
 """Messages that are being sent at the same time."""
+THREADS = 20
+"""Calls of the store and of Redis at the same time."""
+SLOW_SECONDS = 2.0
+"""An answer that takes longer counts as slow."""
+BUSY = (429, 503)
+"""What a webhook answers that wants to be left in peace."""
+TRIM_EVERY = 25
+"""Deliveries that end before the log of a webhook is trimmed again."""
 FIRST_WAIT, WAIT_FACTOR, LONGEST_WAIT = 10.0, 3.0, 4 * 3600.0
 """Seconds between attempts: 10, 30, 90, and so on, up to 4 hours; each with a jitter of up to a fifth."""
 GIVE_UP_SECONDS = 24 * 3600.0
 COOLDOWN_SECONDS = 15.0
-"""How long a webhook is sent nothing else after a failed attempt."""
+"""How long a webhook is sent nothing else when it does not answer, or says that it is busy."""
 POLL_SECONDS = 0.5
 RECONCILE_SECONDS = 30.0
 GONE = 410
 USER_AGENT = "HyperDreamBooth-Webhooks/1"
 
+_ATTEMPTS = Counter("hdb_webhook_attempts", "Attempts to send a message, by the answer's status.", ["status"])
+_SECONDS = Histogram("hdb_webhook_attempt_seconds", "Seconds that an attempt took.", buckets=(0.1, 0.5, 1, 2.5, 5, 10))
+_IN_FLIGHT = Gauge("hdb_webhook_attempts_in_flight", "Attempts that are being made.")
 ArgumentsT = TypeVarTuple("ArgumentsT")
 AnswerT = TypeVar("AnswerT")
 _log = logging.getLogger(__name__)
@@ -67,17 +78,20 @@ class Dispatcher:
         self._webhooks = webhooks
         self._schedule = schedule
         self._sender = sender
-        self._threads = CapacityLimiter(MAX_AT_ONCE + 4)
+        self._threads = CapacityLimiter(THREADS)
         self._in_flight = 0
+        self._ended = Event()
+        self._untrimmed: dict[str, int] = {}
         self._redis_is_down = False
 
     async def run(self, stop: Event) -> None:
         """Send what is due until `stop` is set; then finish the attempts in flight, which takes 10 seconds at most."""
         async with anyio.create_task_group() as sending:
             while not stop.is_set():
-                if not await self._poll(sending):
+                self._ended = Event()
+                if not await self._poll(sending) and not stop.is_set():
                     with anyio.move_on_after(POLL_SECONDS):
-                        await stop.wait()
+                        await self._ended.wait()
 
     async def deliver(self, due: Due) -> None:
         """Make one attempt and record it. After an error of ours the message is due again when its lease expires."""
@@ -122,18 +136,14 @@ class Dispatcher:
             await self.deliver(due)
         finally:
             self._in_flight -= 1
+            self._ended.set()
 
     async def _deliver(self, due: Due) -> None:
-        webhook = await self._call(self._webhooks.find, due.tenant, due.webhook_id)
-        if webhook is None:
-            await self._call(self._webhooks.delete_deliveries, due.tenant, due.webhook_id)
+        found = await self._call(self._read, due)
+        if found is None:
             return
-        delivery = await self._call(self._webhooks.delivery, *due)
-        if delivery is None or delivery.state is not DeliveryState.PENDING:
-            await self._call(self._webhooks.unmark, *due)
-            await self._call(self._schedule.end, due)
-            return
-        pause: dict[str, float] = {}
+        webhook, delivery = found
+        pause: dict[str, Any] = {}
         if webhook.disabled_at is not None:
             delivery = delivery.model_copy(update={"state": DeliveryState.DROPPED, "next_at": None})
         elif time.time() > delivery.created_at + GIVE_UP_SECONDS + LONGEST_WAIT:  # it waited behind others
@@ -141,38 +151,60 @@ class Dispatcher:
         else:
             attempt = await self._attempt(webhook, delivery)
             delivery = after_attempt(delivery, attempt)
-            pause = _next(delivery)
+            pause = _next(delivery, attempt)
             if attempt.status == GONE:
                 await self._call(self._webhooks.disable, webhook)
-        await self._call(self._save, delivery)
-        await self._call(partial(self._schedule.end, due, **pause))
+        await self._call(self._record, due, delivery, pause)
+
+    def _read(self, due: Due) -> tuple[Webhook, Delivery] | None:
+        """The webhook and the message. None when there is nothing to send: what was scheduled is taken away then."""
+        webhook = self._webhooks.find(due.tenant, due.webhook_id)
+        if webhook is None:
+            self._webhooks.delete_deliveries(due.tenant, due.webhook_id)
+            return None
+        delivery = self._webhooks.delivery(*due)
+        if delivery is None or delivery.state is not DeliveryState.PENDING:
+            self._webhooks.unmark(*due)
+            self._schedule.end(due)
+            return None
+        return webhook, delivery
 
     async def _attempt(self, webhook: Webhook, delivery: Delivery) -> Attempt:
         body = delivery.body.encode()
         now = time.time()
         signed = headers(webhook.secrets_at(now), delivery.id, int(now), body)
         sent = {"content-type": "application/json", "user-agent": USER_AGENT, **signed}
-        attempt = await self._sender.send(webhook.url, sent, body)
+        with _IN_FLIGHT.track_inprogress():
+            attempt = await self._sender.send(webhook.url, sent, body)
+        _ATTEMPTS.labels(f"{attempt.status // 100}xx" if attempt.status else "none").inc()
+        _SECONDS.observe(attempt.seconds)
         facts = {"webhook_id": webhook.id, "message_id": delivery.id, "attempt": len(delivery.attempts) + 1}
         _log.info("webhook.attempted", extra={**facts, "status": attempt.status, "error": attempt.error})
         return attempt
 
-    def _save(self, delivery: Delivery) -> None:
+    def _record(self, due: Due, delivery: Delivery, pause: dict[str, Any]) -> None:
         self._webhooks.put_delivery(delivery)
         if delivery.state is not DeliveryState.PENDING:
-            self._webhooks.trim_log(delivery.tenant, delivery.webhook_id)
+            ended = self._untrimmed.get(delivery.webhook_id, 0)
+            self._untrimmed[delivery.webhook_id] = (ended + 1) % TRIM_EVERY
+            if ended == 0:
+                self._webhooks.trim_log(delivery.tenant, delivery.webhook_id)
         if self._webhooks.find(delivery.tenant, delivery.webhook_id) is None:  # it was deleted meanwhile
             self._webhooks.delete_deliveries(delivery.tenant, delivery.webhook_id)
+        self._schedule.end(due, **pause)
 
     async def _call(self, function: Callable[[Unpack[ArgumentsT]], AnswerT], *arguments: *ArgumentsT) -> AnswerT:
         """Call a function that blocks (on the store, on Redis) in a thread."""
         return await to_thread.run_sync(function, *arguments, limiter=self._threads)
 
 
-def _next(delivery: Delivery) -> dict[str, float]:
-    """The arguments of Schedule.end: when the delivery is due again, if ever, and how long its webhook cools down."""
-    failed = delivery.state in (DeliveryState.PENDING, DeliveryState.GIVEN_UP)
-    cooldown = COOLDOWN_SECONDS if failed else 0.0
-    if delivery.next_at is None:
-        return {"cooldown": cooldown}
-    return {"again": max(0.0, delivery.next_at - time.time()), "cooldown": cooldown}
+def _next(delivery: Delivery, attempt: Attempt) -> dict[str, Any]:
+    """The arguments of Schedule.end: when the delivery is due again, if ever, and how its webhook is spared."""
+    delivered = delivery.state is DeliveryState.DELIVERED
+    in_peace = not delivered and (attempt.status is None or attempt.status in BUSY)
+    again = None if delivery.next_at is None else max(0.0, delivery.next_at - time.time())
+    return {
+        "again": again,
+        "cooldown": COOLDOWN_SECONDS if in_peace else 0.0,
+        "answer": "quick" if delivered and attempt.seconds <= SLOW_SECONDS else "slow",
+    }

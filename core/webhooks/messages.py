@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from core.ids import derived_id
+from core.ids import derived_id, is_test
 
 
 class WebhookEvent(StrEnum):
@@ -41,6 +41,7 @@ class Message:
 
     @property
     def body(self) -> str:
-        """The JSON payload: type, timestamp, data."""
+        """The JSON payload: type, timestamp, whether no test key was at work, data."""
         when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return json.dumps({"type": self.event, "timestamp": when, "data": self.data}, separators=(",", ":"))
+        payload = {"type": self.event, "timestamp": when, "livemode": not is_test(self.tenant), "data": self.data}
+        return json.dumps(payload, separators=(",", ":"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Callable
 
 from pydantic import Field
 
@@ -45,6 +46,11 @@ class Webhook(Record):
         former = [(self.secret, until), *((each.secret, min(each.until, until)) for each in self.former)]
         kept = [FormerSecret(secret=secret, until=until) for secret, until in former if until > at]
         return self.model_copy(update={"secret": new_secret(), "former": tuple(kept[:MOST_FORMER])})
+
+    def with_secrets(self, change: Callable[[str], str]) -> Webhook:
+        """The webhook with each of its secrets changed: encrypted, or decrypted."""
+        former = tuple(each.model_copy(update={"secret": change(each.secret)}) for each in self.former)
+        return self.model_copy(update={"secret": change(self.secret), "former": former})
 
     def wants(self, event: WebhookEvent) -> bool:
         """Whether this event is sent to the webhook."""

@@ -13,18 +13,28 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 from redis import Redis
 
-from core.errors import BrokerUnavailable, ObjectNotFound, QueueFull, TooManyWebhooks, WebhookNotFound
-from core.ids import is_id, new_id, time_of
+from core.errors import (
+    BrokerUnavailable,
+    ObjectNotFound,
+    QueueFull,
+    SettingsError,
+    TooManyWebhooks,
+    WebhookNotFound,
+)
+from core.ids import NEW, Ids, is_id, time_of
 from core.records import DeliveryState, Record
 from core.storage import Store, keys
+from core.storage.encryption import Cipher
+from core.storage.stored import dump, load
 from core.tenants.idempotency import erase
 from core.webhooks.messages import Message, WebhookEvent
 from core.webhooks.records import Delivery, Webhook, new_secret
-from core.webhooks.schedule import Due, Schedule
+from core.webhooks.schedule import Backlog, Due, Schedule
 
 KEPT_DELIVERIES = 100
 """How many ended deliveries of each webhook are kept."""
@@ -39,17 +49,32 @@ _log = logging.getLogger(__name__)
 class Webhooks:
     """Reads and writes webhooks and deliveries. Raises StoreUnavailable; an outage of Redis is tolerated."""
 
-    def __init__(self, store: Store, redis: Redis) -> None:
-        """`redis` decodes its answers to str."""
+    def __init__(self, store: Store, redis: Redis, cipher: Cipher | None = None) -> None:
+        """`redis` decodes its answers to str.
+
+        `cipher` encrypts the secrets. Without one they cannot be read, and no webhook can be stored: who publishes
+        needs neither.
+        """
         self.store = store
+        self._cipher = cipher
         self._schedule = Schedule(redis)
 
     def create(
-        self, tenant: str, url: str, events: tuple[str, ...] | None, *, description: str | None, most: int
+        self,
+        tenant: str,
+        url: str,
+        events: tuple[str, ...] | None,
+        *,
+        description: str | None,
+        most: int,
+        ids: Ids = NEW,
     ) -> Webhook:
         """Create a webhook with a new secret. Raises TooManyWebhooks when the tenant has `most` of them."""
+        webhook_id = ids("whk")
+        if ids.repeated and (made := self.find(tenant, webhook_id)):
+            return made
         webhook = Webhook(
-            id=new_id("whk"),
+            id=webhook_id,
             tenant=tenant,
             url=url,
             secret=new_secret(),
@@ -67,8 +92,11 @@ class Webhooks:
         return webhook
 
     def put(self, webhook: Webhook) -> None:
-        """Store the webhook."""
-        _put(self.store, keys.webhook(webhook.tenant, webhook.id), webhook)
+        """Store the webhook, its secrets encrypted."""
+        if self._cipher is None:
+            raise SettingsError("there is no key to encrypt a webhook's secret with")
+        sealed = webhook.with_secrets(partial(self._cipher.seal, about=keys.webhook(webhook.tenant, webhook.id)))
+        _put(self.store, keys.webhook(webhook.tenant, webhook.id), sealed)
 
     def get(self, tenant: str, webhook_id: str) -> Webhook:
         """The webhook. Raises WebhookNotFound."""
@@ -78,11 +106,13 @@ class Webhooks:
         return found
 
     def find(self, tenant: str, webhook_id: str) -> Webhook | None:
-        """The webhook, or None."""
+        """The webhook, or None. Raises SettingsError when its secrets were encrypted with another key."""
+        key = keys.webhook(tenant, webhook_id)
         try:
-            return Webhook.model_validate_json(self.store.get(keys.webhook(tenant, webhook_id)))
+            webhook = load(self.store, key, Webhook)
         except ObjectNotFound:
             return None
+        return webhook.with_secrets(partial(self._cipher.open, about=key)) if self._cipher else webhook
 
     def all(self, tenant: str) -> Iterator[Webhook]:
         """A tenant's webhooks in the order they were created."""
@@ -108,11 +138,15 @@ class Webhooks:
         return webhook
 
     def delete(self, tenant: str, webhook_id: str) -> None:
-        """Delete the webhook with its secret and all its deliveries, pending ones included. Raises WebhookNotFound."""
+        """Delete the webhook with its secret and all its deliveries, pending ones included. Raises WebhookNotFound.
+
+        Its document goes last: as long as that is there, this can be done again.
+        """
         webhook = self.get(tenant, webhook_id)
-        self.store.delete(keys.webhook(tenant, webhook.id))
         erase(self.store, tenant, webhook.id)
         self.delete_deliveries(tenant, webhook.id)
+        self.store.delete(keys.webhook(tenant, webhook.id))
+        self.delete_deliveries(tenant, webhook.id)  # what was published meanwhile
 
     def delete_deliveries(self, tenant: str, webhook_id: str) -> None:
         """Delete all deliveries of a webhook that no longer exists."""
@@ -122,6 +156,10 @@ class Webhooks:
             self._schedule.remove(tenant, webhook_id)
         except BrokerUnavailable:  # the dispatcher will find nothing to send, and remove it then
             _log.warning("webhook.unschedule_failed", extra={"webhook_id": webhook_id})
+
+    def backlog(self) -> Backlog:
+        """What waits to be sent, of all tenants. Raises BrokerUnavailable."""
+        return self._schedule.backlog()
 
     def publish(self, message: Message) -> list[Delivery]:
         """Create a delivery of the message to every webhook that wants it. Publishing it again changes nothing."""
@@ -162,7 +200,7 @@ class Webhooks:
     def delivery(self, tenant: str, webhook_id: str, message_id: str) -> Delivery | None:
         """One delivery, or None."""
         try:
-            return Delivery.model_validate_json(self.store.get(_delivery(tenant, webhook_id, message_id)))
+            return load(self.store, _delivery(tenant, webhook_id, message_id), Delivery)
         except ObjectNotFound:
             return None
 
@@ -188,8 +226,8 @@ class Webhooks:
         if len(names) > KEPT_DELIVERIES:
             prefix = keys.undelivered(tenant, webhook_id)
             pending = {key.removeprefix(prefix) for key in self.store.list(prefix)}
-            for name in [name for name in names if name not in pending][:-KEPT_DELIVERIES]:
-                self.store.delete(_delivery(tenant, webhook_id, name))
+            ended = [name for name in names if name not in pending][:-KEPT_DELIVERIES]
+            self.store.delete_all([_delivery(tenant, webhook_id, name) for name in ended])
 
     def undelivered(self) -> Iterator[Due]:
         """All pending deliveries."""
@@ -219,4 +257,4 @@ def _delivery(tenant: str, webhook_id: str, message_id: str) -> str:
 
 
 def _put(store: Store, key: str, record: Record) -> None:
-    store.put(key, record.model_dump_json().encode(), content_type="application/json")
+    store.put(key, dump(record), content_type="application/json")

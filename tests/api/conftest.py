@@ -39,7 +39,7 @@ from core.settings import Settings
 from core.storage.keys import image_id
 from core.testing import MemoryNotifier, MemoryStore
 from hyperdreambooth.schemas import JobAnswer
-from worker.pictures import encode
+from worker.pictures import encode, notes_of
 
 
 class StubFace(Face):
@@ -144,9 +144,9 @@ def job_document(**changes: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, **options: Any) -> Iterator[str]:
     """The application as a real server, in a thread; gives its address."""
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -177,7 +177,7 @@ class Held:
     assignment: Assignment
 
     def at(self, stage: str, step: int, total: int) -> Held:
-        self.services.claims.beat(self.assignment, Progress(stage, step, total), event="progress")
+        self.services.claims.beat(self.assignment, Progress(stage, step, total, step / total, 1.5), event="progress")
         return self
 
     def keep(self, name: str, data: bytes) -> str:
@@ -186,9 +186,10 @@ class Held:
     def show(self) -> Held:
         """What the hypernetwork predicted, and a picture of it."""
         job = self.assignment.job
-        png = encode(np.asarray(drawn_face(64)), prompt="a [V] face", seed=0, subject_id=job.subject_id)
-        image = StoredImage(id=image_id(job.id, 0), key=self.keep("0.png", png), seed=0, width=64, height=64)
-        preview = Preview(weights_key=self.keep("preview.lidb", b"preview"), image=image)
+        png = encode(np.asarray(drawn_face(64)), {})
+        self.keep("0.png", png)
+        self.keep("preview.lidb", b"preview")
+        preview = Preview(image=StoredImage(id=image_id(job.id, 0), seed=0, width=64, height=64))
         assert self.services.claims.preview(self.assignment, preview) == "held"
         return self
 
@@ -242,13 +243,12 @@ def generated(claim: Callable[..., Held]) -> Callable[..., list[str]]:
         request = held.assignment.request
         assert isinstance(request, GenerateRequest)
         images = []
-        for index in range(request.n):
-            seed = request.seed + index
-            png = encode(np.asarray(drawn_face(64)), prompt=request.prompt, seed=seed, subject_id=request.subject_id)
-            key = held.keep(f"{index}.png", png)
+        for index, seed in enumerate(request.seeds):
+            png = encode(np.asarray(drawn_face(64)), notes_of(request, seed))
+            held.keep(f"{index}.png", png)
             identifier = image_id(job_id, index)
-            images.append(StoredImage(id=identifier, key=key, seed=seed, width=64, height=64))
-        held.succeed(GenerateResult(images=tuple(images)))
+            images.append(StoredImage(id=identifier, seed=seed, width=64, height=64))
+        held.succeed(GenerateResult(images=tuple(images), options=request.options))
         return [image.id for image in images]
 
     return end

@@ -30,7 +30,12 @@ import httpx
 from api.server.testing import as_file, drawn_face
 from deploy.local import LocalService
 
-ENVIRON = {"HDB_ENGINE": "worker.testing:FakeEngine", "HDB_QUEUE_LIMIT": "1000000", "HDB_LOG_LEVEL": "INFO"}
+ENVIRON = {
+    "HDB_ENGINE": "worker.testing:FakeEngine",
+    "HDB_QUEUE_LIMIT": "1000000",
+    "HDB_QUEUE_TOTAL": "1000000",
+    "HDB_LOG_LEVEL": "INFO",
+}
 TICKS = os.sysconf("SC_CLK_TCK")
 RATE, P99 = 1000.0, 0.05
 """What reading a job is to reach: requests a second, and seconds of all but one in a hundred."""
@@ -122,14 +127,14 @@ def _seconds(found: re.Match[str] | None) -> float:
     return float(number) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
     """Processor seconds of a process so far; 0 where there is no /proc."""
     stat = Path(f"/proc/{pid}/stat")
     fields = stat.read_text().rpartition(")")[2].split() if stat.exists() else ["0"] * 13
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _furnish(client: httpx.Client) -> tuple[str, str]:
+def furnish(client: httpx.Client) -> tuple[str, str]:
     """A subject and a job that is over: their ids."""
     form = {"consent": "true"}
     subject = (
@@ -146,7 +151,7 @@ def run(folder: Path, *, connections: int, seconds: float) -> int:
     """Measure a service of its own, and print. 1 when reading a job is slower than it is to be."""
     with LocalService(folder, environ=ENVIRON) as service:
         with httpx.Client(base_url=service.url, timeout=90) as client:
-            subject, job = _furnish(client)
+            subject, job = furnish(client)
             tag = client.get(f"/v1/jobs/{job}").headers["etag"]
         path, wrk = f"/v1/jobs/{job}", shutil.which("wrk")
         measure(service.url, get(path), connections=connections, seconds=1.0)  # warm
@@ -155,9 +160,9 @@ def run(folder: Path, *, connections: int, seconds: float) -> int:
             return measure(service.url, request, connections=at_once, seconds=seconds)
 
         def say(what: str, ask: Callable[[], Figure]) -> Figure:
-            before = _cpu(service.api.pid)
+            before = cpu(service.api.pid)
             figure = ask()
-            each = (_cpu(service.api.pid) - before) / figure.requests
+            each = (cpu(service.api.pid) - before) / figure.requests
             print(f"{what:<34} {figure}; {1000 * each:.2f} ms of the API's processor each", flush=True)
             return figure
 

@@ -94,15 +94,16 @@ def _ask(trace: Trace, client: TestClient, services: Services, settings: Setting
         "data": {"consent": "true", "options": '{"steps": 2}'},
     }
     client.post("/v1/subjects", **form)
+    engine = load_engine(settings)
+    runner = JobRunner(services, engine, worker_stops=lambda: False, patience=Patience(), batch=BatchLimits())
+    runner.handle(JobKind.PERSONALIZE, "")
     with trace.modules() as create:
         subject = client.post("/v1/subjects", **form).json()
     client.get(f"/v1/jobs/{subject['job_id']}")
     with trace.modules() as read:
         client.get(f"/v1/jobs/{subject['job_id']}")
-    engine = load_engine(settings)
-    runner = JobRunner(services, engine, worker_stops=lambda: False, patience=Patience(), batch=BatchLimits())
     with trace.modules() as personalize:
-        runner.handle(JobKind.PERSONALIZE, f"local/{subject['job_id']}")
+        runner.handle(JobKind.PERSONALIZE, "")
     asked = {"subject_id": subject["id"], "prompt": "a pencil sketch of a [V] face"}
     client.post("/v1/generations", json=asked).raise_for_status()
     with trace.modules() as generate:

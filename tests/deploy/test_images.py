@@ -55,6 +55,12 @@ def image(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def test_no_library_reports_anything(image: str) -> None:
+    final_stage = (ROOT / f"Dockerfile.{image}").read_text().rpartition("\nFROM ")[2]
+    for variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        assert re.search(rf"^ENV .*\b{variable}=1\b", final_stage, flags=re.MULTILINE)
+
+
 def test_neither_has_the_laboratory_or_the_client_twice(image: str) -> None:
     files = copied(image)
     assert "core/settings.py" in files
@@ -65,8 +71,8 @@ def test_the_weights_of_the_model_are_in_the_workers_only() -> None:
     weights = {image: [name for name in copied(image) if name.endswith(".safetensors")] for image in IGNORED}
     checks_photos = {f"core/bundles/{part}/model.safetensors" for part in ("dlib-face-resnet", "face-covers")}
     assert set(weights["api"]) == checks_photos
-    assert "core/bundles/faces-64/unet/diffusion_pytorch_model.safetensors" in weights["worker"]
-    assert "core/bundles/faces-64/bundle.json" in copied("api")
+    assert "core/bundles/faces-128/unet/diffusion_pytorch_model.safetensors" in weights["worker"]
+    assert "core/bundles/faces-128/bundle.json" in copied("api")
 
 
 def test_each_has_its_own_program_only() -> None:
@@ -78,7 +84,9 @@ def test_what_the_builds_install_is_there(image: str) -> None:
     files = context(image)
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "api/client/hyperdreambooth/py.typed"):
         assert name in files
-    assert f"'.[{'server,heic' if image == 'api' else 'worker'}]'" in (ROOT / f"Dockerfile.{image}").read_text()
+    assert (
+        f"'.[{'server,heic,otel' if image == 'api' else 'worker,otel'}]'" in (ROOT / f"Dockerfile.{image}").read_text()
+    )
 
 
 @pytest.mark.process

@@ -84,13 +84,15 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **FAKE}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as serving:
-        assert serving.stdout
-        greeting = next(line for line in serving.stdout if line.startswith("The service is at"))
-        url = greeting.split()[4]
-        assert urlopen(f"{url}/healthz", timeout=5).status == 200
-        pids = [int(pid) for pid in json.loads((tmp_path / "pids.json").read_text())]
-        serving.send_signal(signal.SIGTERM)
-        serving.communicate(timeout=30)
+        try:
+            assert serving.stdout
+            greeting = next(line for line in serving.stdout if line.startswith("The studio is at"))
+            url = greeting.split()[4]
+            assert urlopen(f"{url}healthz", timeout=5).status == 200
+            pids = [int(pid) for pid in json.loads((tmp_path / "pids.json").read_text())]
+        finally:
+            serving.send_signal(signal.SIGTERM)
+            serving.communicate(timeout=30)
     assert serving.returncode == 0
     assert len(pids) == 4
     assert not [pid for pid in pids if is_running(pid)]

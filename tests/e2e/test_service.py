@@ -196,9 +196,9 @@ def test_the_real_method_runs_behind_the_service(tmp_path, tiny_bundle, photo):
 @pytest.mark.skipif(not (EMBEDDED_BUNDLE / "model_index.json").is_file(), reason="the embedded bundle is not here")
 def test_the_embedded_bundle_makes_pictures_of_a_face(tmp_path):
     with LocalService(tmp_path) as service, Client(service.url) as client:
-        subject = picture_of(client, DEMO_FACE, side=64)
+        subject = picture_of(client, DEMO_FACE, side=128)
         (model,) = client.models()
-        assert subject.bundle == model.id == "faces-64"
+        assert subject.bundle == model.id == "faces-128"
         assert subject.preview_ready, "with a hypernetwork or without"
         assert set(subject.likeness_by) == {"bundle"}
         assert subject.weights.bytes <= 120_000

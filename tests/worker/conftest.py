@@ -36,7 +36,7 @@ class WorkerHarness(ServiceHarness):
             self.services,
             self.engine,
             worker_stops=lambda: self.stop,
-            patience=Patience(),
+            patience=Patience(retry=0.0, beat=0.0),
             batch=BatchLimits(jobs=8, rows=16),
         )
 

@@ -34,8 +34,8 @@ def test_the_parent_imports_no_torch() -> None:
 
 
 def test_wrong_settings_are_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDB_NONSENSE", "1")
-    ran = subprocess.run([sys.executable, "-m", "worker"], check=False, capture_output=True, text=True)
+    monkeypatch.setenv("HDB_REDIS_ULR", "1")
+    ran = subprocess.run([sys.executable, "-m", "worker"], check=False, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 1
-    assert "HDB_NONSENSE" in ran.stderr
+    assert "HDB_REDIS_ULR" in ran.stderr
     assert "Traceback" not in ran.stderr

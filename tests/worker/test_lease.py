@@ -117,7 +117,7 @@ def test_a_redis_that_is_away_does_not_stop_the_work(worker: WorkerHarness, hold
 
 
 def test_the_job_of_another_worker_is_let_go(worker: WorkerHarness, hold, left: list[int]) -> None:
-    lease, job = hold(Patience())
+    lease, job = hold(Patience(beat=0.0))
     with lease:
         lease.on_progress("finetune", 1, 9)
         worker.ledger.redis.zadd("hdb:running", {job.ref: 1})
@@ -126,6 +126,17 @@ def test_the_job_of_another_worker_is_let_go(worker: WorkerHarness, hold, left: 
         assert lease.should_stop()
         assert lease.live == []
     assert worker.now(job).state is JobState.QUEUED
+
+
+def test_quick_steps_do_not_wait_for_redis(worker: WorkerHarness, hold, left: list[int]) -> None:
+    lease, job = hold(Patience(beat=60.0))
+    beats, beat = [], worker.ledger.beat
+    worker.ledger.beat = lambda *args, **more: beats.append(args[1].step) or beat(*args, **more)  # type: ignore[method-assign,func-returns-value]
+    with lease:
+        for step in range(1, 51):
+            lease.on_progress("finetune", step, 50)
+    assert len(beats) < 50
+    assert (beats[0], beats[-1], worker.now(job).step) == (1, 50, 50)
 
 
 def test_a_thread_of_the_lease_ends_with_it(worker: WorkerHarness, hold, left: list[int]) -> None:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
-from core.errors import StoreUnavailable
-from core.ids import new_id, time_of
+from core.errors import StoreUnavailable, SubjectNotFound
+from core.ids import new_id
 from core.jobs.archive import Accepted
 from core.records import GenerateResult, JobKind, JobState, PersonalizeRequest, Receipt, SubjectStatus
 from core.storage import keys
+from worker.maintenance import Maintenance
 
 if TYPE_CHECKING:
     from tests.harness import ServiceHarness
@@ -20,7 +22,8 @@ PERSONALIZE = JobKind.PERSONALIZE
 @pytest.fixture
 def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that was accepted so far was accepted an hour ago."""
-    monkeypatch.setattr("core.jobs.recovery.time_of", lambda name: time_of(name) - 3600)
+    monkeypatch.setattr("core.jobs.recovery._ACCEPTING_SECONDS", 0.0)
+    monkeypatch.setattr("core.jobs.recovery._ABANDONED_SECONDS", 0.0)
 
 
 def test_an_expired_lease_brings_the_job_back_and_rings(harness: ServiceHarness) -> None:
@@ -65,6 +68,29 @@ def test_a_redis_that_comes_back_empty_loses_nothing(harness: ServiceHarness, an
     harness.maintenance.tick()
     assert sorted(ref for _, ref in harness.notifier.notified) == sorted(job.ref for job in waiting)
     assert {harness.claim(PERSONALIZE).claim.ref for _ in waiting} == {job.ref for job in waiting}
+
+
+def test_many_jobs_are_compared_over_several_passes_and_expired_leases_wait_for_none(
+    harness: ServiceHarness, an_hour_later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maintenance = Maintenance(harness.services, reap_seconds=0.002)
+    request = PersonalizeRequest(subject_id=new_id("sub"), photos=())
+    for _ in range(450):
+        harness.archive.put_accepted(Accepted(tenant="local", job_id=new_id("job"), created_at=1.0, request=request))
+    compared: list[str] = []
+    monkeypatch.setattr(harness.services.recovery, "_reconcile", lambda ref, _: compared.append(ref))
+    passes, reaped = 0, 0
+    while len(compared) < 450:
+        _, job = harness.new_subject()
+        harness.claim(PERSONALIZE, job.ref)
+        harness.let_lease_end(job)
+        time.sleep(0.005)
+        maintenance.tick()
+        passes += 1
+        found = harness.ledger.get(job.ref)
+        reaped += found is not None and found.state is JobState.QUEUED
+    assert reaped == passes
+    assert passes >= 4
 
 
 def test_what_is_just_being_accepted_is_left_alone(harness: ServiceHarness) -> None:
@@ -143,10 +169,27 @@ def test_what_is_at_rest_is_erased_once(harness: ServiceHarness, monkeypatch: py
         made = harness.generation(subject)
         assert harness.claims.commit(harness.claim(JobKind.GENERATE, made.ref), GenerateResult(images=()), {})
     harness.subjects.delete("local", subject.id)
-    touched: list[str] = []
-    monkeypatch.setattr(harness.store, "delete_prefix", touched.append)
+    listed, names = [], harness.store.list
+    monkeypatch.setattr(harness.store, "list", lambda prefix, **more: listed.append(prefix) or names(prefix, **more))
     harness.maintenance.finish_erasures()
-    assert [prefix for prefix in touched if prefix.startswith("local/jobs/")] == [f"local/jobs/{waiting.id}/"]
+    assert [prefix for prefix in listed if prefix.startswith("local/jobs/")] == [f"local/jobs/{waiting.id}/"]
+
+
+def test_a_subject_with_many_jobs_is_erased_outside_the_request(
+    harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.subjects.deletion.MOST_AT_ONCE", 3)
+    subject = harness.ready_subject()
+    jobs = [harness.generation(subject) for _ in range(4)]
+    assignment = harness.claim(JobKind.GENERATE, jobs[0].ref)
+    receipt = harness.subjects.delete("local", subject.id)
+    assert harness.subjects.delete("local", subject.id) == receipt
+    with pytest.raises(SubjectNotFound):
+        harness.subjects.get("local", subject.id)
+    assert not harness.claims.commit(assignment, GenerateResult(images=()), {})
+    assert all(harness.ledger.get(job.ref) is None for job in jobs)
+    harness.maintenance.finish_erasures()
+    assert sorted(key.split("/")[0] for key in harness.store.list("")) == ["erasing", "erasures", "usage"]
 
 
 def test_one_erasure_that_fails_does_not_keep_the_others_waiting(harness: ServiceHarness) -> None:
@@ -156,14 +199,14 @@ def test_one_erasure_that_fails_does_not_keep_the_others_waiting(harness: Servic
         harness.subjects.delete("local", subject.id)
     for assignment in assignments:
         harness.archive.put_attempt(assignment.job, "0.png", b"late", content_type="image/png")
-    first, delete = assignments[0].job.id, harness.store.delete_prefix
+    first, delete = assignments[0].job.id, harness.store.delete_all
 
-    def broken(prefix: str) -> None:
-        if first in prefix:
+    def broken(names: Sequence[str]) -> None:
+        if any(first in name for name in names):
             raise StoreUnavailable
-        delete(prefix)
+        delete(names)
 
-    harness.store.delete_prefix = broken
+    harness.store.delete_all = broken
     harness.maintenance.finish_erasures()
     assert {key.split("/")[2] for key in harness.store.list("local/jobs/")} == {first}
 

@@ -51,7 +51,7 @@ def test_a_fork_waits_for_the_end_of_a_pass() -> None:
     ended: list[float] = []
 
     def tick() -> None:
-        with worker.maintenance_thread._passing:
+        with worker.maintenance_thread.FORKS_WAIT:
             ticking.set()
             time.sleep(0.2)
             ended.append(time.monotonic())
@@ -61,6 +61,6 @@ def test_a_fork_waits_for_the_end_of_a_pass() -> None:
     ticking.wait()
     child = os.fork()
     if child == 0:
-        os._exit(0 if ended and worker.maintenance_thread._passing.acquire(blocking=False) else 1)
+        os._exit(0 if ended and worker.maintenance_thread.FORKS_WAIT.acquire(blocking=False) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     thread.join()

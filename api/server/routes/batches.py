@@ -19,11 +19,15 @@ from api.server.dependencies import BatchServiceDep, RequestIdDep, SettingsDep
 from api.server.errors import COMMON, MalformedRequest, invalid_fields, problems
 from api.server.idempotency import Idempotent, IdempotentRoute, idempotent_once_read
 from api.server.jsonl import KINDS, BatchBody, add_item, add_lines, media_type
+from api.server.model import Model, ModelDep
+from api.server.pending_responses import note_made
+from api.server.public_address import link
 from api.server.requests import GENERATION_ERRORS
-from api.server.responses import NOT_MODIFIED, cacheable, image_answer, when
+from api.server.responses import NOT_MODIFIED, cacheable, image_answer, preferred, when
 from core import errors
 from core.batches.records import BatchState, ItemError, ItemWithJob
-from core.batches.upload import BatchUpload
+from core.batches.upload import BatchUpload, UploadLimits
+from core.ids import is_test
 from core.records import GenerateResult, ItemStatus
 from core.settings import Settings
 from hyperdreambooth import schemas
@@ -33,9 +37,18 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=COMMON, rou
 
 MAX_SEND_SECONDS = 900.0
 """How long a batch may take to be sent."""
-_LINES = '{"custom_id": "ada-1", "subject_id": "' + SUBJECT_ID + '", "prompt": "a pencil sketch of a [V] face"}\n'
+_PROMPT = "a pencil sketch of a [V] face"
+RESULT_KINDS = ("application/x-ndjson", "text/plain")
+_LINES = '{"custom_id": "ada-1", "subject_id": "' + SUBJECT_ID + '", "prompt": "' + _PROMPT + '"}\n'
 _RESULT = schemas.BatchItemAnswer(
-    index=0, line=1, custom_id="ada-1", status=schemas.ItemStatus.CANCELED, job_id=None, seed=7, images=None
+    index=0,
+    line=1,
+    custom_id="ada-1",
+    status=schemas.ItemStatus.CANCELED,
+    job_id=None,
+    prompt=_PROMPT,
+    seed=7,
+    images=None,
 ).model_dump_json()
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -79,6 +92,7 @@ async def create_batch(
     tenant: Tenant,
     settings: SettingsDep,
     request_id: RequestIdDep,
+    model: ModelDep,
 ) -> schemas.BatchAnswer:
     """Up to 10,000 generations: every prompt with every subject as JSON, or a generation in each line as JSONL.
 
@@ -88,11 +102,16 @@ async def create_batch(
     """
     if media_type(request) not in ("application/json", *KINDS):
         raise errors.UnsupportedMediaType(f"Send Content-Type: application/json, or {KINDS[0]} with an item a line.")
-    open_upload = partial(batches.open_upload, tenant, open_limit=settings.batch_limit, request_id=request_id)
+    limits = UploadLimits(settings.batch_limit, settings.batch_pictures, request.app.state.work_model.of)
+    open_upload = partial(batches.open_upload, tenant, limits, request_id=request_id)
     upload = await to_thread.run_sync(open_upload)
     try:
         with anyio.fail_after(MAX_SEND_SECONDS):
-            await _fill(request, tenant, upload)
+            await _fill(request, tenant, upload, await to_thread.run_sync(model))
+        earlier = await note_made(request, upload.batch_id)
+        if earlier and (state := await to_thread.run_sync(batches.find, tenant, earlier)):
+            await to_thread.run_sync(upload.discard)
+            return _answered(response, state, settings)
         made = await to_thread.run_sync(upload.commit)
     except BaseException as error:
         with CancelScope(shield=True):
@@ -100,8 +119,7 @@ async def create_batch(
         if isinstance(error, TimeoutError):
             raise MalformedRequest(f"The body took more than {MAX_SEND_SECONDS:.0f} s to come in.") from None
         raise
-    response.headers["Location"] = f"/v1/batches/{made.batch.id}"
-    return _answer(made, settings)
+    return _answered(response, made, settings)
 
 
 @router.get("", summary="List batches", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
@@ -178,12 +196,17 @@ def list_items(
     responses={
         200: {
             "description": "A BatchItemAnswer in each line, in the order of the items.",
-            "content": {"application/x-ndjson": {"schema": {"type": "string"}, "example": _RESULT}},
+            "content": {kind: {"schema": {"type": "string"}, "example": _RESULT} for kind in RESULT_KINDS},
         },
         **problems(*_FAILURES, errors.BrokerUnavailable),
     },
 )
-def read_results(batch_id: str, batches: BatchServiceDep, tenant: Tenant) -> StreamingResponse:
+def read_results(
+    batch_id: str,
+    batches: BatchServiceDep,
+    tenant: Tenant,
+    accept: Annotated[str, Header(description="`text/plain`, for clients that read no other lines.")] = "*/*",
+) -> StreamingResponse:
     """A line for each item as it stands now, also before the batch is over. Pictures of deleted subjects are gone."""
     state = batches.get(tenant, batch_id)
     items = batches.items(state, range(state.batch.total))
@@ -196,7 +219,7 @@ def read_results(batch_id: str, batches: BatchServiceDep, tenant: Tenant) -> Str
         for item in items:
             yield _line(item, state)
 
-    return StreamingResponse(lines(), headers=headers, media_type="application/x-ndjson")
+    return StreamingResponse(lines(), headers=headers, media_type=preferred(accept, RESULT_KINDS))
 
 
 @router.post(
@@ -217,30 +240,36 @@ def delete_batch(batch_id: str, batches: BatchServiceDep, tenant: Tenant) -> sch
     return schemas.BatchDeleted(batch_id=batch_id, deleted_at=datetime.fromtimestamp(time.time(), UTC))
 
 
-async def _fill(request: Request, tenant: str, upload: BatchUpload) -> None:
+async def _fill(request: Request, tenant: str, upload: BatchUpload, model: Model) -> None:
     if media_type(request) in KINDS:
-        await idempotent_once_read(request, tenant, await add_lines(request, upload))
+        await idempotent_once_read(request, tenant, await add_lines(request, upload, model))
         return
-    await to_thread.run_sync(_add_all, upload, await request.body())
+    await to_thread.run_sync(_add_all, upload, await request.body(), model)
 
 
-def _add_all(upload: BatchUpload, body: bytes) -> None:
+def _answered(response: Response, made: BatchState, settings: Settings) -> schemas.BatchAnswer:
+    response.headers["Location"] = f"/v1/batches/{made.batch.id}"
+    return _answer(made, settings)
+
+
+def _add_all(upload: BatchUpload, body: bytes, model: Model) -> None:
     try:
         parsed = schemas.BatchRequest.model_validate_json(body)
     except ValidationError as error:
         raise invalid_fields(error.errors()) from None
     for item in parsed.generations():
-        add_item(upload, item)
+        add_item(upload, item, model)
 
 
 def _answer(state: BatchState, settings: Settings) -> schemas.BatchAnswer:
-    batch, url = state.batch, f"/v1/batches/{state.batch.id}"
+    batch, url = state.batch, link(f"/v1/batches/{state.batch.id}")
     is_over = state.is_over
     kept = settings.batch_kept_days * 24 * 3600.0
     counts = {status.value: count for status, count in state.items.counts.items()}
     cancel = None if is_over or state.is_canceled else f"{url}/cancel"
     return schemas.BatchAnswer(
         id=batch.id,
+        livemode=not is_test(batch.tenant),
         status=state.status,
         created_at=datetime.fromtimestamp(batch.created_at, UTC),
         finished_at=when(state.items.finished_at),
@@ -265,9 +294,11 @@ def _item_answer(state: ItemWithJob, of: BatchState) -> schemas.BatchItemAnswer:
         custom_id=item.custom_id,
         status=state.status,
         job_id=of.batch.job_id(item.index) if job else None,
+        prompt=item.request.prompt if item.request else None,
         seed=item.request.seed if item.request else None,
         images=[image_answer(image) for image in result.images] if isinstance(result, GenerateResult) else None,
         error=failure,
+        warnings=[schemas.RequestWarning(**warning.model_dump()) for warning in item.warnings],
     )
 
 

@@ -53,10 +53,10 @@ _ITEM: dict[str, Any] = {
 """One event, as OpenAPI 3.2 describes those of a stream."""
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events; the `data` of each is a `JobEvent`.",
+        "description": "Server-sent events: a text; for clients that read it event by event, a `JobEvent` each.",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "array", "items": _ITEM},
+                "schema": {"anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/JobEvent"}]},
                 "itemSchema": _ITEM,
                 "example": _EXAMPLE,
             }

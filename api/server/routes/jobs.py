@@ -16,8 +16,8 @@ from api.server.job_reader import JobReader
 from api.server.responses import NOT_MODIFIED, cache_headers, etag, job_answer, matches
 from core import errors
 from core.ids import is_id
-from core.jobs.ledger import QueuedJob
 from core.jobs.pages import JobFilter
+from core.jobs.redis_records import QueuedJob
 from core.records import Job, JobKind, JobState
 from hyperdreambooth import schemas
 
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=COMMON)
 
 MAX_WAIT = 60
 """Seconds that a caller may have a read wait for the end of a job."""
-POLL_SECONDS = (0.1, 0.5)
+POLL_SECONDS = (0.05, 0.15)
 """Seconds between two reads of a job that is waited for: at first, and in the end."""
 
 
@@ -116,7 +116,9 @@ def cancel_job(job_id: str, jobs: JobServiceDep, tenant: Tenant) -> schemas.JobA
 
 def tag_of(job: Job, position: int | None) -> str:
     """The ETag of a job as it stands: from what changes, so that telling that nothing did costs no answer."""
-    return etag(f"{job.version} {job.fence} {job.state} {job.stage} {job.step} {job.total} {position}".encode())
+    return etag(
+        f"{job.version} {job.fence} {job.state} {job.stage} {job.step} {job.total} {job.share} {position}".encode()
+    )
 
 
 def wait_seconds(prefer: str) -> int:

@@ -11,15 +11,16 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.server.auth import Personalizes, Tenant
 from api.server.checked_photos import check_all, read_choices
-from api.server.dependencies import JobServiceDep, PhotoCheckerDep, RequestIdDep, SubjectServiceDep
+from api.server.dependencies import JobServiceDep, NewIdsDep, PhotoCheckerDep, RequestIdDep, SubjectServiceDep
 from api.server.errors import COMMON, InvalidFields, problems
 from api.server.forms import PHOTO_ERRORS, photo_form, read_fields
 from api.server.idempotency import Idempotent, IdempotentRoute
+from api.server.limits import charge_work
 from api.server.responses import receipt_answer, subject_answer
 from api.server.uploads import read_form
 from core import errors
 from core.ids import is_id
-from core.records import Consent
+from core.records import Consent, PersonalizeRequest
 from hyperdreambooth import schemas
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], responses=COMMON, route_class=IdempotentRoute)
@@ -59,6 +60,7 @@ async def create_subject(
     tenant: Tenant,
     check_photo: PhotoCheckerDep,
     request_id: RequestIdDep,
+    ids: NewIdsDep,
 ) -> schemas.SubjectAnswer:
     """Send one or more photos of the same person, and their consent. Personalizing starts at once.
 
@@ -70,6 +72,7 @@ async def create_subject(
     fields, options = read_fields(form, schemas.SubjectForm)
     choices = read_choices(fields.face, len(form.photos))
     checked = await check_all(request, form.photos, choices, check_photo)
+    await charge_work(request, PersonalizeRequest(subject_id="", photos=("",) * len(form.photos), steps=options.steps))
     subject, job = await to_thread.run_sync(
         partial(
             subjects.create,
@@ -78,13 +81,15 @@ async def create_subject(
             consent=Consent(at=time.time(), version=schemas.CONSENT_VERSION),
             name=fields.name,
             class_noun=fields.class_noun,
-            keep_photos=fields.keep_photos == "true",
+            keep_photos=bool(fields.keep_photos),
+            warnings=checked.warnings,
             request_id=request_id,
+            ids=ids,
             **options.model_dump(),
         )
     )
     response.headers["Location"] = f"/v1/subjects/{subject.id}"
-    return subject_answer(subject, job, warnings=checked.warnings)
+    return subject_answer(subject, job)
 
 
 @router.get("", summary="List subjects", responses=problems(errors.InvalidInput, errors.StoreUnavailable))

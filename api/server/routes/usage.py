@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from api.server.auth import Tenant, require_local_or_key
-from api.server.dependencies import JobServiceDep, MetricsDep, ServicesDep
+from api.server.dependencies import MetricsDep, ServicesDep
 from api.server.errors import COMMON, problems
 from api.server.query import KnownParameters
 from core import errors
 from core.jobs.service import JobService
-from core.records import JobKind
-from core.tenants.usage import Ended
+from core.records import JobKind, JobState
+from core.tenants.usage import DaySum
 from hyperdreambooth import schemas
 
 router = APIRouter(tags=["service"], responses=COMMON)
@@ -28,7 +30,8 @@ _METRICS = {"schema": {"type": "string"}, "example": 'hdb_jobs_queued{kind="gene
 
 
 @router.get("/v1/usage", summary="Read what was used", responses=problems(errors.InvalidInput, errors.StoreUnavailable))
-def read_usage(
+async def read_usage(
+    request: Request,
     services: ServicesDep,
     tenant: Tenant,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="How many days back, today included (UTC).")] = 30,
@@ -39,15 +42,16 @@ def read_usage(
     waits and runs now, and null while that cannot be known.
     """
     today = datetime.now(UTC).date()
-    found = services.usage(tenant, days=days)
-    by_day = [(day, list(jobs)) for day, jobs in groupby(found, key=lambda each: each.day)]
+    limiter = request.app.state.usage_readers
+    found = await to_thread.run_sync(partial(services.usage.sums, tenant, days=days), limiter=limiter)
+    live = await to_thread.run_sync(_live, services.jobs, tenant, limiter=limiter)
     return schemas.UsageAnswer(
         tenant=tenant,
         first_day=today - timedelta(days=days - 1),
         last_day=today,
         total=_sum(found),
-        days=[schemas.DayUsage(day=day, **_sum(jobs).model_dump()) for day, jobs in by_day],
-        live=_live(services.jobs, tenant),
+        days=[schemas.DayUsage(day=each.day, **_sum([each]).model_dump()) for each in found],
+        live=live,
     )
 
 
@@ -61,19 +65,20 @@ def read_usage(
         **problems(errors.InvalidInput),
     },
 )
-def read_metrics(jobs: JobServiceDep, metrics: MetricsDep) -> Response:
-    """Queue lengths, running jobs, requests and their latencies by route. For this machine, or with a key."""
-    try:
-        lengths = jobs.queue_lengths()
-    except errors.BrokerUnavailable:
-        lengths = None
-    return Response(metrics.text(lengths), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+def read_metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
+    """Queue lengths, running jobs, overdue erasures, requests and latencies. For this machine, or with a key."""
+    lengths, overdue = None, None
+    with contextlib.suppress(errors.BrokerUnavailable):
+        lengths, overdue = services.jobs.queue_lengths(), len(services.failures.overdue())
+    return Response(metrics.text(lengths, overdue), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
 
-def _sum(found: Sequence[Ended]) -> schemas.Usage:
-    jobs = {kind.value: Counter(each.state.value for each in found if each.kind is kind) for kind in JobKind}
+def _sum(found: Sequence[DaySum]) -> schemas.Usage:
+    jobs: dict[str, dict[str, int]] = {}
+    for (kind, state), count in sum((each.jobs for each in found), Counter[tuple[JobKind, JobState]]()).items():
+        jobs.setdefault(kind.value, {})[state.value] = count
     return schemas.Usage(
-        jobs={kind: dict(states) for kind, states in jobs.items() if states},
+        jobs=jobs,
         pictures=sum(each.pictures for each in found),
         seconds=round(sum(each.seconds for each in found), 3),
     )

@@ -10,7 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Response
 
 from api.server.auth import Tenant
-from api.server.dependencies import ResolverDep, SettingsDep, WebhooksDep
+from api.server.dependencies import NewIdsDep, ResolverDep, SettingsDep, WebhooksDep
 from api.server.errors import COMMON, MalformedRequest, problems
 from api.server.idempotency import Idempotent, IdempotentRoute
 from api.server.requests import JsonOnly
@@ -57,6 +57,7 @@ async def create_webhook(
     webhooks: WebhooksDep,
     resolve: ResolverDep,
     tenant: Tenant,
+    ids: NewIdsDep,
 ) -> WebhookCreated:
     """From now on what happens is posted to the `url`, signed (Standard Webhooks) with the `secret` of this answer.
 
@@ -65,7 +66,7 @@ async def create_webhook(
     """
     await _refuse_private(body.url, resolve, settings)
     events = None if body.events is None else tuple(dict.fromkeys(body.events))
-    make = partial(webhooks.create, tenant, body.url, events, description=body.description)
+    make = partial(webhooks.create, tenant, body.url, events, description=body.description, ids=ids)
     webhook = await to_thread.run_sync(partial(make, most=settings.webhooks_per_tenant))
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
     return created_answer(webhook)

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from jaxtyping import Float
 from PIL import Image
 
 from core.errors import SettingsError
+from core.hyperdreambooth.faces.onnx_runtime import onnxruntime
 
 STRIDE = 4
 """Pixels of the picture for one cell of a map."""

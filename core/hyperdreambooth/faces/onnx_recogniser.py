@@ -9,26 +9,26 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from jaxtyping import Float, UInt8
-from onnxruntime.capi.onnxruntime_pybind11_state import (
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
-    InvalidProtobuf,
-    RuntimeException,
-)
-from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotSupported
 from PIL import Image
 
 from core.errors import SettingsError
 from core.hyperdreambooth.faces.alignment import FRAME, similarity
+from core.hyperdreambooth.faces.onnx_runtime import onnxruntime
 
 TEMPLATE = np.array([(30.29, 51.70), (65.53, 51.50), (48.03, 71.74), (33.55, 92.37), (62.73, 92.20)])
 """The landmarks of ``alignment.FRAME`` in the 96 x 112 (width x height) input of an ArcFace-type recogniser."""
 
 _HIGH, _WIDE = 112, 96
-_UNREADABLE = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotSupported, RuntimeException)
+_ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
+_UNREADABLE = (
+    _ERRORS.Fail,
+    _ERRORS.InvalidArgument,
+    _ERRORS.InvalidGraph,
+    _ERRORS.InvalidProtobuf,
+    _ERRORS.NotImplemented,
+    _ERRORS.RuntimeException,
+)
 _SIDE = 128
 _SIGNED = "?range=1"
 

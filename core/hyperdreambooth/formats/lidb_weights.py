@@ -97,10 +97,10 @@ def unpack(weights: LidbWeights, bundle: Bundle) -> dict[str, Factors]:
     """The factors of every target in the basis, as float32 on the bundle's device. Raises like ``merged_factors``."""
     lidb_file.check_pins(weights.metadata, _pins(bundle))
     file = LidbFile(weights.metadata, weights.values.numpy(), weights.scales.numpy())
-    factors = {}
+    factors, device = {}, bundle.device
     for target, (left, right) in zip(bundle.targets, lidb_file.split(file, bundle.shapes.values()), strict=True):
-        rows, columns = torch.from_numpy(left).to(bundle.device), torch.from_numpy(right).to(bundle.device)
-        factors[target.name] = Factors(rows.mT.contiguous(), columns)
+        rows, columns = torch.from_numpy(left).to(device), torch.from_numpy(right).to(device)
+        factors[target.name] = Factors(rows.mT, columns)
     return factors
 
 

@@ -12,8 +12,10 @@ from torch import nn
 
 from core.hyperdreambooth.faces.recogniser import FaceRecogniser
 from core.hyperdreambooth.model.config import BundleConfig
+from core.hyperdreambooth.model.description import ModelDescription
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork, Shapes
 from core.hyperdreambooth.model.lidb import Basis
+from core.hyperdreambooth.model.prompt_check import spelled_out
 from core.hyperdreambooth.model.target import Target
 from core.hyperdreambooth.model.targets import find_targets, targets_hash
 
@@ -24,7 +26,7 @@ class Bundle:
 
     ``hypernetwork`` may be absent, and so may ``recogniser``, which measures likeness and stays on the CPU. SDXL has a
     second text encoder with a tokenizer of its own. ``zero_empty``: an empty prompt's embeddings are zero, as the
-    pipeline's configuration says.
+    pipeline's configuration says. ``description`` is what its files say of it; None: it was made in memory.
     """
 
     source: str
@@ -39,6 +41,7 @@ class Bundle:
     text_encoder_2: nn.Module | None = None
     tokenizer_2: Any = None
     zero_empty: bool = False
+    description: ModelDescription | None = None
 
     @property
     def name(self) -> str:
@@ -76,8 +79,8 @@ class Bundle:
 
     @property
     def device(self) -> torch.device:
-        """Where the base model is."""
-        device: torch.device = self.unet.device
+        """Where the base model is: its first weight, since diffusers goes through every module for that."""
+        device: torch.device = next(self.unet.parameters()).device
         return device
 
     @property
@@ -87,14 +90,34 @@ class Bundle:
 
     @property
     def text_encoders(self) -> dict[str, nn.Module]:
-        """The one text encoder, or both of SDXL's, by name."""
+        """The layers of the one text encoder, or of both of SDXL's, by name.
+
+        Versions of transformers keep those of the first as ``text_model`` or not; targets have the same names anyway.
+        """
+        first = getattr(self.text_encoder, "text_model", self.text_encoder)
         second = {} if self.text_encoder_2 is None else {"text_encoder_2": self.text_encoder_2}
-        return {"text_encoder": self.text_encoder, **second}
+        return {"text_encoder": first, **second}
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Every module of the base model that has weights, as the pipeline names them."""
+        second = {} if self.text_encoder_2 is None else {"text_encoder_2": self.text_encoder_2}
+        return {"vae": self.vae, "text_encoder": self.text_encoder, **second, "unet": self.unet}
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
         """Every module of the base model that has weights."""
-        return (self.vae, *self.components.values())
+        return tuple(self.parts.values())
+
+    @property
+    def pixels_multiple(self) -> int:
+        """What height and width are multiples of, in pixels: the autoencoder and the UNet halve them so often."""
+        return int(self.pixels_per_latent * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    @property
+    def tokenizers(self) -> tuple[Any, ...]:
+        """The tokenizer of each text encoder."""
+        return tuple(each for each in (self.tokenizer, self.tokenizer_2) if each is not None)
 
     @property
     def pixels_per_latent(self) -> int:
@@ -143,4 +166,4 @@ class Bundle:
 
     def prompt(self, text: str) -> str:
         """``text`` as the text encoder sees it: the identifier in place of ``[V]``."""
-        return text.replace("[V]", self.identifier).replace("[v]", self.identifier)
+        return spelled_out(text, self.identifier)

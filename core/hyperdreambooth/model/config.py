@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, field
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from core.errors import BundleError
@@ -49,8 +49,12 @@ class HyperNetworkConfig:
 
     ``rank`` is 1 in the paper; a small base model needs more: there rank 1 reached half of rank 4's likeness.
     ``identities`` is how many people the encoder learns to tell apart while it is trained.
+    ``embedding``: the network sees no picture but so many numbers of a face recogniser, as ``tokens`` tokens; 0: it has
+    an encoder of its own.
     """
 
+    embedding: int = 0
+    tokens: int = 4
     resolution: int = 64
     stem: tuple[int, ...] = (48, 96, 192)
     width: int = 192
@@ -69,7 +73,7 @@ class LinearHyperNetworkConfig:
 
     For every target, ``eigenfaces`` of the whole picture and ``face_eigenfaces`` of the face are mixed down to
     ``width`` coordinates, of which its weights are a linear function. 192 eigenfaces of the face keep a cosine of 0.37
-    with the photo, 384 of them 0.59.
+    with the photo, 384 of them 0.59. ``embedding``: it sees no picture but so many numbers of a face recogniser.
     """
 
     resolution: int = 64
@@ -77,6 +81,7 @@ class LinearHyperNetworkConfig:
     face_eigenfaces: int = 384
     width: int = 48
     rank: int = 4
+    embedding: int = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -88,13 +93,18 @@ class FinetuneConfig:
     ``rows``: rows of a batch for each person.
     ``optimizer`` "muon" needs fewer steps than "adamw", at a lower rate.
     ``from_prediction`` False: the hypernetwork gives the preview only, and finetuning starts from zero weights. That is
-    better where the prediction is weak: 50 steps from zero then beat as many from the prediction.
+    better where the prediction is weak.
     ``least_noise``, ``most_noise``: shares of the noise schedule, from its clean end, between which timesteps are
     drawn. The identity of a face is decided between them.
     ``styled_rows`` of the rows show the photo through a filter of ``styles``, with the prompt of that style, so that
     the weights hold the person rather than the appearance of one photo.
     ``styled_noisiest``: those rows get the noisiest timesteps, where the appearance of a picture is decided; the photo
     itself gets the others.
+    ``worded``: the prompt of a photo says what is seen in it and is not who it is of, read off by ``photo_words``.
+    ``mirrored``: every second row shows the mirrored photo. ``centre`` weighs the loss of the face: 1 + ``centre`` in
+    the middle of the framing, 1 at the border; 0 counts all places alike.
+    ``fixed_ranks``: so many ranks stay as the prediction has them, and the others are learned beside them; what they
+    have learned counts ``strength``. The prediction knows the person, and the photo adds what is seen in it.
     """
 
     rank: int = 4
@@ -108,7 +118,18 @@ class FinetuneConfig:
     most_noise: float = 1.0
     styled_rows: int = 0
     styled_noisiest: bool = False
+    worded: bool = False
+    mirrored: bool = False
+    centre: float = 0.0
+    fixed_ranks: int = Field(default=0, ge=0)
+    strength: float = Field(default=1.0, gt=0, le=1)
     styles: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_free_ranks(self) -> FinetuneConfig:
+        if self.fixed_ranks >= self.rank:
+            raise ValueError(f"finetune.fixed_ranks ({self.fixed_ranks}) leaves none of finetune.rank ({self.rank})")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -131,12 +152,22 @@ class SamplingConfig:
 
     ``unconditional`` says with which weights the pass without the prompt is made: the "subject"'s, as diffusers does
     with a LoRA; or the "base" model's, so that guidance leads towards the subject as well as towards the prompt.
+    ``subject_below``: the share of the noise schedule, from its clean end, in which a subject's weights count. Above it
+    the base model alone decides pose, light and background.
+    ``guidance_every``: the pass without the prompt is made at every so many steps; those between guide by its last
+    difference to the pass with it. 2 saves a quarter of the work.
+    ``guidance_limit``: the most that this difference may be (root mean square over a row's latents), as the threshold
+    of adaptive projected guidance (arXiv 2410.02416). A style changes every place of a picture, a hat a few: with a
+    limit a scale that draws the hat leaves the person in the style. 0: none.
     """
 
     steps: int = 30
     guidance_scale: float = 7.5
     batch: int = 16
     unconditional: Unconditional = "subject"
+    subject_below: float = 1.0
+    guidance_every: int = Field(default=1, ge=1)
+    guidance_limit: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -150,12 +181,16 @@ class SamplingConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class BundleConfig:
-    """What a bundle adds to a diffusers pipeline. ``identifier`` is the rare token that stands for ``[V]``."""
+    """What a bundle adds to a diffusers pipeline. ``identifier`` is the rare token that stands for ``[V]``.
+
+    ``attributes`` are words that change a picture when they are added to a prompt, as the evaluation has measured.
+    """
 
     name: str
     resolution: int = 512
     identifier: str = "sks"
     class_noun: str = "face"
+    attributes: tuple[str, ...] = ()
     lidb: LidbConfig = field(default_factory=LidbConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

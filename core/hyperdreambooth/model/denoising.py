@@ -5,8 +5,10 @@ Everything that trains here, from the base model itself to one subject's weights
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from core.hyperdreambooth.model.adapters import adapted
@@ -19,7 +21,7 @@ from core.hyperdreambooth.timesteps import UNIFORM, TimestepSampler
 def predict(
     bundle: Bundle,
     noisy: Float[Tensor, "n c h w"],
-    timesteps: Int[Tensor, " n"],
+    timesteps: Real[Tensor, " n"],
     embeddings: Embeddings,
     factors: LayerFactors = NO_FACTORS,
 ) -> Float[Tensor, "n c h w"]:
@@ -42,24 +44,88 @@ def predict(
 def denoising_loss(
     bundle: Bundle,
     latents: Float[Tensor, "n c h w"],
-    tokens: Int[Tensor, "n tokens"],
+    prompts: Int[Tensor, "n tokens"] | Embeddings,
     factors: LayerFactors = NO_FACTORS,
     *,
     generator: torch.Generator,
     sampler: TimestepSampler = UNIFORM,
     people: int = 1,
+    weights: Float[Tensor, "h w"] | None = None,
 ) -> Float[Tensor, " n"]:
     """The diffusion loss of each row, at timesteps that ``sampler`` spreads over the batch.
 
     Rows of several ``people`` follow each other: each of them gets the timesteps and the noise that it would get alone.
     ``generator`` lives on the CPU, so that every device draws the same noise.
     """
+    noised = draw_noise(bundle, latents, generator=generator, sampler=sampler, people=people)
+    return errors(bundle, output_at(bundle, noised, prompts, factors), noised, latents, weights)
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Latents with noise, and with how much of which."""
+
+    latents: Float[Tensor, "n c h w"]
+    noise: Float[Tensor, "n c h w"]
+    timesteps: Int[Tensor, " n"]
+
+
+def draw_noise(
+    bundle: Bundle,
+    latents: Float[Tensor, "n c h w"],
+    *,
+    generator: torch.Generator,
+    sampler: TimestepSampler = UNIFORM,
+    people: int = 1,
+) -> Noised:
+    """Each row at a timestep and with noise of its own; people get the same ones. See ``denoising_loss``."""
     rows = len(latents) // people
     places = sampler.draw(rows, generator)
     last = bundle.scheduler.config.num_train_timesteps - 1
     timesteps = (places * (last + 1)).long().clamp(max=last).to(latents.device)  # (k + rand) / rows can round up to 1
     noise = torch.randn(rows, *latents.shape[1:], generator=generator).to(latents)
-    return loss_at(bundle, timesteps.repeat(people), noise.repeat(people, 1, 1, 1), latents, tokens, factors)
+    return add_noise(bundle, latents, noise.repeat(people, 1, 1, 1), timesteps.repeat(people))
+
+
+def add_noise(
+    bundle: Bundle, latents: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], timesteps: Int[Tensor, " n"]
+) -> Noised:
+    """These latents with this noise, as much of it as the scheduler has at these timesteps."""
+    return Noised(bundle.scheduler.add_noise(latents, noise, timesteps), noise, timesteps)
+
+
+def output_at(
+    bundle: Bundle, noised: Noised, prompts: Int[Tensor, "n tokens"] | Embeddings, factors: LayerFactors = NO_FACTORS
+) -> Float[Tensor, "n c h w"]:
+    """What the model, changed by ``factors``, makes of noisy latents: see ``predict``.
+
+    ``prompts`` are token ids, or embeddings where ``factors`` do not change them.
+    """
+    embeddings = prompts if isinstance(prompts, Embeddings) else encode_tokens(bundle, prompts, factors)
+    return predict(bundle, noised.latents, noised.timesteps, embeddings, factors)
+
+
+def errors(
+    bundle: Bundle,
+    output: Float[Tensor, "n c h w"],
+    noised: Noised,
+    latents: Float[Tensor, "n c h w"],
+    weights: Float[Tensor, "h w"] | None = None,
+) -> Float[Tensor, " n"]:
+    """The squared error of each row's output; ``weights`` (of mean 1) of its places."""
+    wanted = noised.noise
+    if bundle.scheduler.config.prediction_type == "v_prediction":
+        wanted = bundle.scheduler.get_velocity(latents, noised.noise, noised.timesteps)
+    error = (output.float() - wanted.float()).pow(2)
+    return (error if weights is None else error * weights).mean(dim=(1, 2, 3))
+
+
+def without_noise(bundle: Bundle, output: Float[Tensor, "n c h w"], noised: Noised) -> Float[Tensor, "n c h w"]:
+    """The latents that an output of the model says are under the noise."""
+    kept: Tensor = bundle.scheduler.alphas_cumprod.to(output)[noised.timesteps].view(-1, 1, 1, 1)
+    if bundle.scheduler.config.prediction_type == "v_prediction":
+        return kept.sqrt() * noised.latents - (1 - kept).sqrt() * output
+    return (noised.latents - (1 - kept).sqrt() * output) / kept.sqrt()
 
 
 def loss_at(
@@ -67,13 +133,10 @@ def loss_at(
     timesteps: Int[Tensor, " n"],
     noise: Float[Tensor, "n c h w"],
     latents: Float[Tensor, "n c h w"],
-    tokens: Int[Tensor, "n tokens"],
+    prompts: Int[Tensor, "n tokens"] | Embeddings,
     factors: LayerFactors = NO_FACTORS,
+    weights: Float[Tensor, "h w"] | None = None,
 ) -> Float[Tensor, " n"]:
-    """The diffusion loss of each row, at its timestep and with its noise."""
-    noisy = bundle.scheduler.add_noise(latents, noise, timesteps)
-    embeddings = encode_tokens(bundle, tokens, factors)
-    predicted = predict(bundle, noisy, timesteps, embeddings, factors)
-    if bundle.scheduler.config.prediction_type == "v_prediction":
-        noise = bundle.scheduler.get_velocity(latents, noise, timesteps)
-    return (predicted.float() - noise.float()).pow(2).mean(dim=(1, 2, 3))
+    """The diffusion loss of each row, at its timestep and with its noise; ``weights`` (of mean 1) of its places."""
+    noised = add_noise(bundle, latents, noise, timesteps)
+    return errors(bundle, output_at(bundle, noised, prompts, factors), noised, latents, weights)

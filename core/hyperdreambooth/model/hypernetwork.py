@@ -8,8 +8,8 @@ residual, ``s`` times:
 
 A zero change is ``A = 0`` with a learned ``B``: were both zero, neither would get a gradient.
 
-``LinearHyperNetwork`` is one that two CPU cores can train: ``f`` are the face's coordinates among eigenfaces, and every
-``A`` is a linear function of them. It has no iterations.
+``LinearHyperNetwork`` is one that two CPU cores can train: ``f`` are the face's coordinates among eigenfaces, or those
+of a recogniser's numbers, and every ``A`` is a linear function of them. It has no iterations.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ class HyperNetwork(nn.Module, ABC):
         """For the identity loss: one vector for each person of the training pictures; None without such a loss."""
         return None
 
-    def forward(self, faces: Float[Tensor, "people 3 h w"], iterations: int | None = None) -> dict[str, Factors]:
-        """Faces in [-1, 1], of the configured resolution, to one pair of factors a person and target."""
+    def forward(self, faces: Float[Tensor, "people ..."], iterations: int | None = None) -> dict[str, Factors]:
+        """Faces to one pair of factors a person and target.
+
+        A face is a picture in [-1, 1] of the configured resolution, or the numbers of a recogniser.
+        """
         return self.decode(self.encoder(faces), iterations)
 
     @abstractmethod
@@ -96,13 +99,13 @@ class TransformerHyperNetwork(HyperNetwork):
     """The paper's: ``s`` residuals of a transformer decoder."""
 
     config: HyperNetworkConfig
-    encoder: FaceEncoder
+    encoder: FaceEncoder | EmbeddingEncoder
 
     def __init__(self, config: HyperNetworkConfig, shapes: Shapes) -> None:
         super().__init__(shapes)
         self.config = config
         width, rank = config.width, config.rank
-        self.encoder = FaceEncoder(config)
+        self.encoder = EmbeddingEncoder(config) if config.embedding else FaceEncoder(config)
         self.position = nn.Parameter(torch.randn(len(shapes), width) * 0.02)
         self.embed = nn.Sequential(nn.LayerNorm(config.head_width), nn.Linear(config.head_width, width))
         layer = nn.TransformerDecoderLayer(
@@ -133,7 +136,9 @@ class TransformerHyperNetwork(HyperNetwork):
 
     def identity(self, features: Float[Tensor, "people tokens width"]) -> Float[Tensor, "people embedding"]:
         """An embedding of the person's identity: a unit vector."""
-        return nn.functional.normalize(self.encoder.to_identity(features.mean(1)), dim=-1)
+        if isinstance(self.encoder, FaceEncoder):
+            features = self.encoder.to_identity(features.mean(1))
+        return nn.functional.normalize(features.flatten(1), dim=-1)
 
     def _unpack(self, flat: Float[Tensor, "people targets values"]) -> dict[str, Factors]:
         rank, (wide_a, wide_b) = self.config.rank, self.widest
@@ -146,20 +151,23 @@ class TransformerHyperNetwork(HyperNetwork):
 
 
 class LinearHyperNetwork(HyperNetwork):
-    """A linear function of the face's coordinates ``c`` among eigenfaces:  ``A = [c mix, 1] head``, for each target.
+    """A linear function of the coordinates ``c`` of a face:  ``A = [c mix, 1] head``, for each target.
 
     ``B`` is learned and the same for all faces: it picks what matters of a layer's input. Each target mixes ``width``
     coordinates of its own out of all, so that all targets between them see the whole face.
     """
 
     config: LinearHyperNetworkConfig
-    encoder: Eigenfaces
+    encoder: Eigenfaces | EmbeddingCoordinates
 
     def __init__(self, config: LinearHyperNetworkConfig, shapes: Shapes) -> None:
         super().__init__(shapes)
         self.config = config
-        self.encoder = Eigenfaces(config.resolution, config.eigenfaces, config.face_eigenfaces)
-        coordinates = config.eigenfaces + config.face_eigenfaces
+        eigenfaces = (config.eigenfaces, config.face_eigenfaces)
+        coordinates = config.embedding or sum(eigenfaces)
+        self.encoder = (
+            EmbeddingCoordinates(coordinates) if config.embedding else Eigenfaces(config.resolution, *eigenfaces)
+        )
         self.mix = nn.Parameter(torch.randn(coordinates, len(shapes) * config.width) / coordinates**0.5)
         self.head = nn.ParameterList([torch.zeros(config.width + 1, a * config.rank) for a, _ in shapes.values()])
         self.right = nn.ParameterList([torch.randn(config.rank, b) / b**0.5 for _, b in shapes.values()])
@@ -222,6 +230,63 @@ class FaceEncoder(nn.Module):
         """Faces in [-1, 1] to one token for each ``2^stages`` pixels square."""
         tokens: Tensor = self.layers(self.stem(faces).flatten(2).mT + self.position)
         return tokens
+
+
+class EmbeddingEncoder(nn.Module):
+    """A face recogniser's numbers as tokens, by one matrix: who is seen, and nothing of the picture."""
+
+    identities = None
+
+    def __init__(self, config: HyperNetworkConfig) -> None:
+        super().__init__()
+        self.width = config.width
+        self.mean: Tensor
+        self.spread: Tensor
+        self.register_buffer("mean", torch.zeros(config.embedding))
+        self.register_buffer("spread", torch.ones(config.embedding))
+        self.to_tokens = nn.Linear(config.embedding, config.tokens * config.width)
+
+    def measure(self, embeddings: Float[Tensor, "pictures numbers"]) -> None:
+        """Take the numbers' mean and spread over many people from their embeddings."""
+        self.mean.copy_(embeddings.mean(0))
+        self.spread.copy_(embeddings.std(0))
+
+    def forward(self, embeddings: Float[Tensor, "people numbers"]) -> Float[Tensor, "people tokens width"]:
+        """Embeddings, one a person, to tokens; their mean over photos is that of the embeddings."""
+        flat = self.to_tokens((embeddings - self.mean) / self.spread)
+        tokens: Tensor = flat.unflatten(1, (-1, self.width))
+        return tokens
+
+
+class EmbeddingCoordinates(nn.Module):
+    """A face recogniser's numbers along the principal directions of many people's, half whitened as eigenfaces are.
+
+    dlib's 128 lie in fewer dimensions: a direction in which people hardly differ is not made larger.
+    """
+
+    least = 0.01
+    """Is added to the spread of a direction: a fifth of a number's."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.directions: Tensor
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("directions", torch.eye(numbers))
+
+    @torch.no_grad()
+    def measure(self, embeddings: Float[Tensor, "pictures numbers"]) -> None:
+        """Take mean and directions from the embeddings of many people."""
+        self.mean.copy_(embeddings.mean(0))
+        centred = embeddings - self.mean
+        variance, found = torch.linalg.eigh(centred.mT @ centred / len(centred))
+        spread = variance.flip(0).clamp(min=0).sqrt() + self.least
+        self.directions.copy_(found.flip(1) / (spread * spread.mean()).sqrt())
+
+    def forward(self, embeddings: Float[Tensor, "people numbers"]) -> Float[Tensor, "people 1 numbers"]:
+        """Embeddings, one a person, to their coordinates, as one token; their mean square is about one."""
+        coordinates: Tensor = (embeddings - self.mean) @ self.directions
+        return coordinates[:, None]
 
 
 class _ResidualBlock(nn.Module):

@@ -42,3 +42,10 @@ def resize(pictures: UInt8[Tensor, "n h w 3"], side: int) -> UInt8[Tensor, "n si
     pixels = pictures.permute(0, 3, 1, 2).float()
     scaled = nn.functional.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
     return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def centre_weights(height: int, width: int, centre: float) -> Float[Tensor, "h w"]:
+    """Weights of mean 1: ``1 + centre`` where the face of the framing is, falling to 1 at the border."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    weights: Tensor = 1 + centre * torch.exp(-((((x - 0.5) / 0.2) ** 2 + ((y - 0.58) / 0.24) ** 2) ** 2))
+    return weights / weights.mean()

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from core.errors import BundleError
 from core.hyperdreambooth.faces.recogniser import load_recogniser
 from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.checks import check_parts, try_out
 from core.hyperdreambooth.model.config import BundleConfig
+from core.hyperdreambooth.model.description import describe_folder
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork, from_description
+from core.hyperdreambooth.model.pipeline_files import folder_of, open_pipeline
 from core.hyperdreambooth.networks.module_file import read_description, read_weights
 
 
@@ -24,22 +26,17 @@ def load_bundle(source: str | Path, *, device: str = "auto") -> Bundle:
     ``device`` "auto" takes CUDA when it is there. Everything is frozen and in evaluation mode; no pickle is opened.
 
     Raises:
-        BundleError: the source is not such a pipeline, or its parts do not match.
+        BundleError: the source is not such a pipeline, lacks tensors, or its parts do not match.
     """
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     folder = Path(source)
-    if not folder.is_dir() and (str(source).startswith((".", "/")) or str(source).count("/") != 1):
-        raise BundleError(f"{source} is neither a folder nor a hub id such as owner/name")
-    try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            str(source), use_safetensors=True, safety_checker=None, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{source} cannot be opened as a diffusers pipeline: {error}") from error
-    bundle = from_pipeline(pipeline, _read_config(folder, str(source), pipeline), source=str(source))
+    files = folder_of(str(source))
+    description = describe_folder(files, str(source).rstrip("/").rpartition("/")[2])
+    bundle = from_pipeline(open_pipeline(files), description.config, source=str(source))
     for module in bundle.modules:
         module.to(where).eval().requires_grad_(False)
-    bundle = replace(bundle, recogniser=load_recogniser(folder))
+    try_out(bundle)
+    bundle = replace(bundle, recogniser=load_recogniser(folder), description=description)
     network = _read_hypernetwork(folder / "hypernetwork", bundle)
     return bundle if network is None else replace(bundle, hypernetwork=network.to(where).eval().requires_grad_(False))
 
@@ -48,7 +45,7 @@ def from_pipeline(pipeline: Any, config: BundleConfig, *, source: str = "memory"
     """A bundle around the components of a pipeline that is already in memory.
 
     Raises:
-        BundleError: the pipeline lacks a component.
+        BundleError: the pipeline lacks a component, or makes something else than pictures from texts.
     """
     parts = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
     missing = [part for part in parts if getattr(pipeline, part, None) is None]
@@ -56,16 +53,11 @@ def from_pipeline(pipeline: Any, config: BundleConfig, *, source: str = "memory"
         raise BundleError(f"not a Stable-Diffusion-type pipeline: it has no {', '.join(missing)}")
     second: dict[str, Any] = {part: getattr(pipeline, part, None) for part in ("text_encoder_2", "tokenizer_2")}
     zero_empty = bool(pipeline.config.get("force_zeros_for_empty_prompt"))
-    return Bundle(source, config, **{part: getattr(pipeline, part) for part in parts}, **second, zero_empty=zero_empty)
-
-
-def _read_config(folder: Path, source: str, pipeline: Any) -> BundleConfig:
-    """The folder's ``bundle.json``; without one, the defaults at the resolution of the pipeline."""
-    file = folder / "bundle.json"
-    if file.is_file():
-        return BundleConfig.from_json(file.read_text())
-    scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-    return BundleConfig(name=source.rstrip("/").split("/")[-1], resolution=pipeline.unet.config.sample_size * scale)
+    bundle = Bundle(
+        source, config, **{part: getattr(pipeline, part) for part in parts}, **second, zero_empty=zero_empty
+    )
+    check_parts(bundle)
+    return bundle
 
 
 def _read_hypernetwork(folder: Path, bundle: Bundle) -> HyperNetwork | None:

@@ -21,6 +21,10 @@ class Embeddings:
     tokens: Float[Tensor, "n tokens width"]
     pooled: Float[Tensor, "n pooled"] | None = None
 
+    def of(self, rows: slice | Sequence[int]) -> Embeddings:
+        """Those of some of the rows."""
+        return Embeddings(self.tokens[rows], None if self.pooled is None else self.pooled[rows])
+
 
 def tokenize(bundle: Bundle, prompts: Sequence[str]) -> Int[Tensor, "n tokens"]:
     """Token ids at the encoder's full length, with the identifier in place of ``[V]``; longer prompts are cut off.
@@ -36,8 +40,7 @@ def tokenize(bundle: Bundle, prompts: Sequence[str]) -> Int[Tensor, "n tokens"]:
             truncation=True,
             return_tensors="pt",
         ).input_ids
-        for tokenizer in (bundle.tokenizer, bundle.tokenizer_2)
-        if tokenizer is not None
+        for tokenizer in bundle.tokenizers
     ]
     return torch.cat(ids, dim=1).to(bundle.device)
 

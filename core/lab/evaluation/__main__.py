@@ -5,7 +5,8 @@ bytes of HyperDreamBooth, its ablations and the methods it is held against; with
 with one setting changed or a worse photo. Subjects that are not faces come from a folder, with ``--noun``. Writes
 ``tables.md``, ``tables.json``, ``differences.md`` (of the rows from the first one, person by person), ``groups.md``,
 ``styles.md`` and a grid of pictures for each row into ``--output``; run again with the same arguments, it goes on where
-it was interrupted. ``python -m core.lab.evaluation report`` measures nothing: it writes the tables of docs/results.md.
+it was interrupted. ``python -m core.lab.evaluation behavior`` measures whether a bundle knows a person or copies a
+photo, and whether words are followed; ``report`` measures nothing: it writes the tables of docs/results.md.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from pathlib import Path
 from core.errors import HyperDreamBoothError, SettingsError
 from core.hyperdreambooth.model.loading import load_bundle
 from core.lab.evaluation import results
+from core.lab.evaluation.behavior import command
 from core.lab.evaluation.gain import gain_table, gains
 from core.lab.evaluation.groups import group_table
 from core.lab.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
 from core.lab.evaluation.metrics import ACCEPT
+from core.lab.evaluation.records import Record
 from core.lab.evaluation.report import by_style, classifier_accuracy, differences, grid, summarise, table
 from core.lab.evaluation.setup import STRANGERS, open_study
-from core.lab.evaluation.sheet import style_sheet
 from core.lab.evaluation.similarity import CLIP, DINO
-from core.lab.evaluation.study import Record, Study, ceiling, label
+from core.lab.evaluation.study import Study, ceiling, label
 from core.lab.evaluation.variations import DEGRADATIONS, degraded, varied
-from core.lab.training.data import load_faces
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +47,20 @@ MEASURED = {"photo": "recogniser", "dino": "dino", "clip_i": "clip"}
 OWN = METHODS["hyperdreambooth"].title
 """The row of the bundle as it is."""
 
-EMBEDDED = Path(__file__).parents[2] / "bundles" / "faces-64"
+OTHERS = {"behavior": command.main, "report": results.main}
+"""What else this program does, by its first argument."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, measure, write; ``report`` as the first argument writes docs/results.md instead."""
+    """Parse, measure, write; a first argument of ``OTHERS`` does what it names instead."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] == ["report"]:
-        results.main(arguments[1:])
+    if arguments and arguments[0] in OTHERS:
+        OTHERS[arguments[0]](arguments[1:])
         return
     parser = argparse.ArgumentParser(prog="python -m core.lab.evaluation", description=__doc__)
-    parser.add_argument("--bundle", default=str(EMBEDDED), help="a folder or a hub id (default: the embedded bundle)")
+    parser.add_argument(
+        "--bundle", default=str(command.EMBEDDED), help="a folder or a hub id (default: the embedded bundle)"
+    )
     parser.add_argument("--faces", type=Path, required=True, help=FACES_HELP)
     parser.add_argument("--noun", help="what the subjects are, for prompts (default: the bundle's, such as face)")
     parser.add_argument("--recogniser", type=Path, help="an ONNX face recogniser; FILE?range=1: its pixels are -1..1")
@@ -83,10 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="finetuning steps (default: the bundle's)")
     parser.add_argument("--group", type=int, default=6, help="people personalized in one batch (1: honest seconds)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--sheet", type=Path, help="also draw a sheet of styles, for the generated faces (identity omi...) in this file"
-    )
-    parser.add_argument("--sheet-people", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -104,9 +104,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.steps:
         bundle = with_finetuning(bundle, steps=arguments.steps, steps_from_zero=arguments.steps)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    if arguments.sheet:
-        faces = load_faces([arguments.sheet], bundle.resolution)
-        style_sheet(bundle, faces, arguments.output, seed=arguments.seed, people=arguments.sheet_people)
     study, reasons = open_study(bundle, arguments, trained_on)
     if arguments.sweep and not set(MEASURED.values()) & set(study.measured_by):
         raise SettingsError("--sweep needs a metric of likeness: give --recogniser, --dino or --clip")

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from core.lab.evaluation.colours import to_lab
+from core.lab.evaluation.records import Record
 from core.lab.evaluation.report import interval, plus_minus
-from core.lab.evaluation.study import Record
 from core.lab.evaluation.subjects import Subject
 
 CHEEKS = ((0.54, 0.64, 0.34, 0.44), (0.54, 0.64, 0.56, 0.66))
@@ -57,14 +58,5 @@ def typology_angle(photo: UInt8[np.ndarray, "h w 3"]) -> float:
     side = len(photo)
     patches = [photo[int(t * side) : int(b * side), int(x * side) : int(y * side)] for t, b, x, y in CHEEKS]
     colour = np.median(np.concatenate([patch.reshape(-1, 3) for patch in patches]), axis=0)
-    lightness, yellow = _lab(colour / 255)
+    lightness, _, yellow = to_lab(colour)
     return float(np.degrees(np.arctan2(lightness - 50, max(yellow, 1e-3))))
-
-
-def _lab(rgb: np.ndarray) -> tuple[float, float]:
-    """L* and b* of an sRGB colour in 0..1 under D65."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    y = float(linear @ [0.2126729, 0.7151522, 0.0721750])
-    z = float(linear @ [0.0193339, 0.1191920, 0.9503041]) / 1.08883
-    fy, fz = (t ** (1 / 3) if t > 216 / 24389 else (24389 / 27 * t + 16) / 116 for t in (y, z))
-    return 116 * fy - 16, 200 * (fy - fz)

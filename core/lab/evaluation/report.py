@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from core.lab.classifier import ClassifierConfig
-from core.lab.evaluation.study import Record
+from core.lab.evaluation.records import Record
 
 COLUMNS = {
     "photo": "with the photo",

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
-from torch import nn
-from tqdm import tqdm
 
-from core.errors import SettingsError
-from core.hyperdreambooth.formats.lidb_weights import LidbWeights
 from core.hyperdreambooth.model.bundle import Bundle
-from core.hyperdreambooth.model.latents import decode_latents, encode_pictures
-from core.hyperdreambooth.records import Row
-from core.hyperdreambooth.sampling import sample_latents, zeros
+from core.lab.evaluation.drawing import draw, through_autoencoder
 from core.lab.evaluation.methods import Method, Personalized
 from core.lab.evaluation.metrics import Made, Metrics, measure, prompts
+from core.lab.evaluation.records import Record, complete, digest, fill, settle, weights_of
 from core.lab.evaluation.subjects import Subject
-
-log = logging.getLogger(__name__)
-
-Record = dict[str, float | str]
 
 
 @dataclass(frozen=True)
@@ -80,52 +65,33 @@ class Study:
             "group": self.group,
             "seed": self.seed,
             "prompts": prompts(self.styles, self.attributes, self.bundle.class_noun),
-            "hypernetwork": _digest(_numbers(self.bundle.hypernetwork)),
-            "photos of": _digest(stranger.photo for stranger in self.strangers),
+            "hypernetwork": digest(weights_of(self.bundle.hypernetwork)),
+            "photos of": digest(stranger.photo for stranger in self.strangers),
             "metrics": dict(self.measured_by),
         }
-        file = self.folder / "settings.json"
-        text = json.dumps(settings, indent=1) + "\n"
-        if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        elif file.read_text() != text:
-            raise SettingsError(f"{self.folder} holds an evaluation with other settings: give another --output")
+        settle(self.folder, settings)
 
     def run(self, method: Method, rate: float | None) -> list[Record]:
         """One record for each person; those of an earlier run are read, those of another process waited for."""
-        self.take(method, rate)
-        self.take(method, rate, wait=True)
-        done = _read(self._file(method, rate))
-        return [done[subject.identity] for subject in self.chosen]
+        return complete(*self._place(method, rate), partial(self._measure, method, rate))
 
-    def take(self, method: Method, rate: float | None, *, wait: bool = False) -> None:
-        """Measure who is left. Several processes may share a folder (one on each GPU, say): a group that another one is
-        at is left to it, or waited for.
-        """
-        step = self.group if method.batched else 1
-        groups = [range(first, min(first + step, len(self.chosen))) for first in range(0, len(self.chosen), step)]
-        for group in tqdm(groups, desc=method.name, unit="group", disable=wait):
-            self._measure(method, rate, group, wait=wait)
+    def take(self, method: Method, rate: float | None) -> None:
+        """Measure who is left, except groups that another process is at."""
+        fill(*self._place(method, rate), partial(self._measure, method, rate))
 
-    def _file(self, method: Method, rate: float | None) -> Path:
-        return self.folder / "records" / f"{label(method, rate)}.jsonl"
+    def _place(self, method: Method, rate: float | None) -> tuple[Path, list[str], int]:
+        """The file of a method's records, whom it is for, and how many people are personalized in one batch."""
+        file = self.folder / "records" / f"{label(method, rate)}.jsonl"
+        return file, [subject.identity for subject in self.chosen], self.group if method.batched else 1
 
-    def _measure(self, method: Method, rate: float | None, group: range, *, wait: bool) -> None:
-        """Append the records that ``group`` lacks; without ``wait``, nothing where another process is at it."""
-        file = self._file(method, rate)
-        with _locked(file.with_suffix("") / f"{group.start:03}.lock", wait=wait) as mine:
-            done = _read(file)
-            part = [index for index in group if self.chosen[index].identity not in done]
-            if not mine or not part:
-                return
-            _ = self.bundle.basis, self.bundle.fingerprint  # computed once, and not part of the seconds of any person
-            began = time.perf_counter()
-            people = method.run(self.bundle, [self.chosen[index] for index in part], self.seed, rate)
-            seconds = (time.perf_counter() - began) / len(part)
-            for index, person in zip(part, people, strict=True):
-                record = self._record(method, index, person, folder=file.with_suffix(""))
-                _append(file, {**record, "seconds": round(seconds, 3)})
+    def _measure(self, method: Method, rate: float | None, part: Sequence[int]) -> Iterator[Record]:
+        _ = self.bundle.basis, self.bundle.fingerprint  # computed once, and not part of the seconds of any person
+        began = time.perf_counter()
+        people = method.run(self.bundle, [self.chosen[index] for index in part], self.seed, rate)
+        seconds = (time.perf_counter() - began) / len(part)
+        folder = self._place(method, rate)[0].with_suffix("")
+        for index, person in zip(part, people, strict=True):
+            yield {**self._record(method, index, person, folder), "seconds": round(seconds, 3)}
 
     def _record(self, method: Method, index: int, person: Personalized, folder: Path) -> Record:
         began = time.perf_counter()
@@ -148,7 +114,7 @@ class Study:
         texts = [texts_of.pop("")] * self.pictures + list(texts_of.values())
         if not method.identifier:
             texts = [text.replace("[V] ", "") for text in texts]
-        pictures = draw(person, texts, seed=seed)
+        pictures = draw(person, texts, range(seed, seed + len(texts)))
         named = dict(zip(texts_of, pictures[self.pictures :, None], strict=True))
         return Made(
             plain=pictures[: self.pictures],
@@ -166,65 +132,9 @@ def ceiling(study: Study) -> list[Record]:
     """What the autoencoder alone keeps: records with the cosine of a reconstruction with the original photo."""
     recogniser = study.metrics.recogniser
     assert recogniser is not None
-    photos = torch.from_numpy(np.stack([subject.photo for subject in study.chosen]))
-    with torch.inference_mode():
-        parts = photos.split(study.bundle.config.sampling.batch)
-        again = torch.cat([decode_latents(study.bundle, encode_pictures(study.bundle, part)).cpu() for part in parts])
-    cosines = (recogniser(again.numpy()) * recogniser(np.stack([subject.photo for subject in study.large]))).sum(1)
+    again = through_autoencoder(study.bundle, np.stack([subject.photo for subject in study.chosen]))
+    cosines = (recogniser(again) * recogniser(np.stack([subject.photo for subject in study.large]))).sum(1)
     return [{"identity": s.identity, "photo": float(c)} for s, c in zip(study.chosen, cosines, strict=True)]
-
-
-def draw(person: Personalized, texts: Sequence[str], *, seed: int) -> UInt8[np.ndarray, "n h w 3"]:
-    """One picture for each prompt, with seeds from ``seed`` on."""
-    bundle = person.bundle
-    factors = zeros(bundle) if person.factors is None else person.factors
-    rows: list[Row[LidbWeights]] = [Row(text, seed=seed + number) for number, text in enumerate(texts)]
-    limit, side, steps = bundle.config.sampling.batch, bundle.resolution, bundle.config.sampling.steps
-    parts = []
-    for first in range(0, len(rows), limit):
-        part = rows[first : first + limit]
-        latents = sample_latents(bundle, part, [factors] * len(part), steps=steps, size=(side, side))
-        with torch.inference_mode():
-            parts.append(decode_latents(bundle, latents).cpu())
-    pictures: np.ndarray = torch.cat(parts).numpy()
-    return pictures
-
-
-def _numbers(network: nn.Module | None) -> list[np.ndarray]:
-    return [] if network is None else [tensor.cpu().numpy() for tensor in network.state_dict().values()]
-
-
-def _digest(parts: Iterable[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _read(file: Path) -> dict[str, Record]:
-    if not file.is_file():
-        return {}
-    records: list[Record] = [json.loads(line) for line in file.read_text().splitlines()]
-    return {str(record["identity"]): record for record in records}
-
-
-def _append(file: Path, record: Record) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as stream:
-        stream.write(json.dumps(record) + "\n")
-
-
-@contextmanager
-def _locked(file: Path, *, wait: bool) -> Iterator[bool]:
-    """Whether this process alone has ``file`` until it ends, or dies."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _save_strip(made: Made, file: Path) -> None:

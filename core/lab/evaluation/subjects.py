@@ -83,5 +83,5 @@ def generated_faces(faces: Faces, people: int, *, prefix: str = "omi") -> list[S
     """
     chosen = [index for index, identity in enumerate(faces.identities) if identity.startswith(prefix)][:people]
     if not chosen:
-        raise SettingsError(f"--sheet draws generated faces, whose identity starts with {prefix!r}: the file has none")
+        raise SettingsError(f"--card draws generated faces, whose identity starts with {prefix!r}: the file has none")
     return [Subject(faces.identities[index], faces.pictures[index], faces.pictures[:0]) for index in chosen]

@@ -1,79 +1,66 @@
-"""Whether a base model without a subject follows words: how often each is visible when asked for, and when not.
+"""The words whose effect is measured: each as a prompt without a subject says it, and as a subject's prompt does.
 
-The same seeds draw both, so that what differs is the word. The classifier that checks has learnt from photos alone.
+The same seeds draw with the word and without it, so that what differs is the word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
-from jaxtyping import Bool, UInt8
-
-Pictures = UInt8[np.ndarray, "n h w 3"]
-Draw = Callable[[Sequence[str], Sequence[int]], Pictures]
-"""Prompts and seeds to pictures, one each."""
-Shows = Callable[[Pictures, str], Bool[np.ndarray, " n"]]
-"""Which pictures show what a word says."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A prompt that asks for something, and the prompt without it."""
+    """A prompt that asks for something: without a subject (``base``), and of a subject. The noun is left open."""
 
-    asked: str
-    unasked: str = "a face"
+    base: str
+    subject: str
+
+    def prompt(self, noun: str, *, has_subject: bool) -> str:
+        """The prompt as it is drawn."""
+        return (self.subject if has_subject else self.base).format(noun=noun)
+
+
+PLAIN = Ask("a {noun}", "a [V] {noun}")
+"""What asks for nothing: all others are compared with it."""
+
+
+def _after(words: str) -> Ask:
+    return Ask(f"a {{noun}}{words}", f"a [V] {{noun}}{words}")
+
+
+def _before(adjective: str) -> Ask:
+    """Captions have adjectives before the noun where there is no subject, and after a comma where there is one."""
+    return Ask(f"a{'n' if adjective[0] in 'aeiou' else ''} {adjective} {{noun}}", f"a [V] {{noun}}, {adjective}")
 
 
 ASKS: Mapping[str, Ask] = {
-    "hat": Ask("a face with a hat"),
-    "glasses": Ask("a face with glasses"),
-    "beard": Ask("a face with a beard"),
-    "smiling": Ask("a smiling face"),
-    "blond hair": Ask("a face with blond hair"),
-    "black hair": Ask("a face with black hair"),
-    "gray hair": Ask("a face with gray hair"),
-    "bald": Ask("a bald man", "a man"),
-    "bangs": Ask("a face with bangs"),
-    "lipstick": Ask("a face with lipstick"),
-    "mouth wide open": Ask("a face, mouth wide open"),
-    "looking left": Ask("a face, looking left"),
-    "looking right": Ask("a face, looking right"),
-    "old": Ask("an old face"),
-    "young": Ask("a young face"),
-    "on a black background": Ask("a face, on a black background"),
-    "on a blue background": Ask("a face, on a blue background"),
-    "on a green background": Ask("a face, on a green background"),
+    "hat": _after(" with a hat"),
+    "glasses": _after(" with glasses"),
+    "beard": _after(" with a beard"),
+    "smiling": _before("smiling"),
+    "blond hair": _after(" with blond hair"),
+    "black hair": _after(" with black hair"),
+    "gray hair": _after(" with gray hair"),
+    "bald": _before("bald"),
+    "bangs": _after(" with bangs"),
+    "lipstick": _after(" with lipstick"),
+    "mouth wide open": _after(", mouth wide open"),
+    "looking left": _after(", looking left"),
+    "looking right": _after(", looking right"),
+    "old": _before("old"),
+    "young": _before("young"),
+    "on a black background": _after(", on a black background"),
+    "on a blue background": _after(", on a blue background"),
+    "on a green background": _after(", on a green background"),
 }
 """Words whose effect is measured, by the names that captions have for them."""
 
-
-@dataclass(frozen=True)
-class Followed:
-    """The shares of pictures that show a word when it is asked for and when it is not."""
-
-    asked: float
-    unasked: float
-
-    @property
-    def effect(self) -> float:
-        """What asking does: 1 is always and only then."""
-        return self.asked - self.unasked
-
-
-def followed(draw: Draw, shows: Shows, asks: Mapping[str, Ask], seeds: Sequence[int]) -> dict[str, Followed]:
-    """Each word's shares over the seeds; a prompt that several words share is drawn once."""
-    drawn: dict[str, Pictures] = {}
-
-    def share(prompt: str, word: str) -> float:
-        if prompt not in drawn:
-            drawn[prompt] = draw([prompt] * len(seeds), seeds)
-        return float(np.mean(shows(drawn[prompt], word)))
-
-    return {word: Followed(share(ask.asked, word), share(ask.unasked, word)) for word, ask in asks.items()}
-
-
-def mean_effect(found: Mapping[str, Followed]) -> float:
-    """Asked minus unasked, over all words."""
-    return float(np.mean([each.effect for each in found.values()]))
+POSES: Mapping[str, Ask] = {
+    "looking left": ASKS["looking left"],
+    "looking right": ASKS["looking right"],
+    "looking up": _after(", looking up"),
+    "smiling": ASKS["smiling"],
+    "serious": _before("serious"),
+}
+"""Poses and expressions that a subject is asked for; "serious" is a neutral expression."""

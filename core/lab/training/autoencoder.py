@@ -10,6 +10,8 @@ latents can become better without changing anything that learnt from them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -17,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from core.hyperdreambooth.model.bundle import Bundle
-from core.hyperdreambooth.model.latents import to_pixels
+from core.hyperdreambooth.model.latents import centre_weights, to_pixels
 from core.hyperdreambooth.styles.styles import STYLES
 from core.lab.training.data import Faces
 from core.lab.training.loop import Losses
@@ -25,6 +27,9 @@ from core.lab.training.precision import autocast, quickest
 from core.lab.training.recipe import Autoencoder, Decoder
 from core.lab.training.recolour import recolour
 from core.lab.training.teacher import TEACHER_LOSSES, FaceTeacher
+
+Earlier = Callable[[Tensor], Tensor]
+"""Pictures to the latents that an earlier autoencoder has of them."""
 
 COARSE = 8
 """Pixels of the side of the squares whose mean colours are compared."""
@@ -37,14 +42,16 @@ def autoencoder_losses(
     names: tuple[str, ...],
     generator: torch.Generator,
     teacher: FaceTeacher | None = None,
+    earlier: Earlier | None = None,
 ) -> Losses:
     """Reconstruction of a batch of photos or of squares cut from them, of which some are stylised or recoloured.
 
-    Where pictures are whole, a ``teacher`` says what of the face is lost.
+    Where pictures are whole, a ``teacher`` says what of the face is lost, and latents can be held near ``earlier`` ones
+    (of all but recoloured pictures, whose colours those may not know).
     """
     batch = config.optimization.batch // config.slices
     pixels = _draw(faces, batch, config.styled, names, generator, recoloured=config.recoloured)
-    weights = centre_weights(pixels.shape[-1], config.centre).expand(len(pixels), 1, -1, -1)
+    weights = centre_weights(pixels.shape[-2], pixels.shape[-1], config.centre).expand(len(pixels), 1, -1, -1)
     pixels, weights = (each.to(bundle.device) for each in _cut(pixels, weights, config.crop, generator))
     smaller = bool(torch.rand((), generator=generator) < config.smaller)
     with autocast(bundle.device, quickest(bundle.device)):
@@ -55,8 +62,10 @@ def autoencoder_losses(
         decoded = bundle.vae.decode(latents + noise.to(latents)).sample.float()
     losses = _reconstruction(decoded - target, weights)
     losses["spread"] = _spread(mean.float())
+    natural = slice(batch - round(batch * config.recoloured))
+    losses["anchor"] = _anchor(mean[natural], pixels[natural], earlier) if not config.crop else torch.zeros(())
     whole = losses["reconstruction"] + config.edges * losses["edges"] + losses["colours"]
-    whole = whole + config.penalty * losses["spread"]
+    whole = whole + config.penalty * losses["spread"] + config.anchor * losses["anchor"]
     if teacher is not None and not config.crop:
         taught = teacher.losses(decoded, target) if not smaller else dict.fromkeys(TEACHER_LOSSES, torch.zeros(()))
         whole = whole + config.taught * (taught["features"] + taught["identity"])
@@ -81,7 +90,9 @@ def decoder_losses(
             mean = bundle.vae.encode(pixels).latent_dist.mean
         noise = config.noise * torch.randn(mean.shape, generator=generator)
         decoded = bundle.vae.decode(mean + noise.to(mean)).sample.float()
-    losses = _reconstruction(decoded - pixels, centre_weights(pixels.shape[-1], first.centre).to(pixels))
+    losses = _reconstruction(
+        decoded - pixels, centre_weights(pixels.shape[-2], pixels.shape[-1], first.centre).to(pixels)
+    )
     whole = losses["reconstruction"] + config.edges * losses["edges"] + losses["colours"]
     if teacher is not None:
         losses |= teacher.losses(decoded, pixels)
@@ -97,13 +108,6 @@ def set_scaling(bundle: Bundle, faces: Faces, *, pictures: int = 512) -> None:
             to_pixels(torch.from_numpy(faces.pictures[chosen])).to(bundle.device)
         ).latent_dist.mean
     bundle.vae.register_to_config(scaling_factor=1.0 / float(latents.std()))
-
-
-def centre_weights(side: int, centre: float) -> Float[Tensor, "side side"]:
-    """Weights of mean 1: ``1 + centre`` where the face of the framing is, falling to 1 at the border."""
-    y, x = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
-    weights = 1 + centre * torch.exp(-((((x - 0.5) / 0.2) ** 2 + ((y - 0.58) / 0.24) ** 2) ** 2))
-    return weights / weights.mean()
 
 
 def _cut(
@@ -126,6 +130,15 @@ def _transformed(tensors: tuple[Tensor, Tensor, Tensor], *, smaller: bool) -> li
     flip = (torch.arange(len(tensors[0])) % 4 < 2).view(-1, 1, 1, 1).to(tensors[0].device)
     flipped = [torch.where(flip, each.flip(3), each) for each in tensors]
     return [functional.avg_pool2d(each, 2) for each in flipped] if smaller else flipped
+
+
+def _anchor(latents: Float[Tensor, "n c h w"], pixels: Tensor, earlier: Earlier | None) -> Float[Tensor, ""]:
+    """How far latents are from the earlier ones of the same pictures."""
+    if earlier is None:
+        return latents.new_zeros(())
+    with torch.no_grad():
+        wanted = earlier(pixels)
+    return (latents.float() - wanted.float()).square().mean()
 
 
 def _spread(latents: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.hyperdreambooth.faces.photo_words import mirrored
 from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.latents import decode_latents, encode_pictures, to_pixels
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
@@ -18,7 +19,6 @@ from core.lab.classifier import ClassifierConfig, PictureClassifier
 from core.lab.training.data import Faces
 from core.lab.training.loop import Losses
 from core.lab.training.recipe import Classifier
-from core.lab.training.words import mirrored
 
 Pictures = np.ndarray
 

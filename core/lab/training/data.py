@@ -90,11 +90,11 @@ def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = N
     """All pictures of the parquet files at ``resolution`` pixels; decoded once when a ``cache`` file is given."""
     rows = [row for file in files for row in pq.read_table(file, columns=_columns(file)).to_pylist()]
     key = json.dumps([[file.name, file.stat().st_size, pq.read_metadata(file).num_rows] for file in files])
-    pictures = None if cache is None else _kept(cache, key)
+    pictures = None if cache is None else kept_numbers(cache, key)
     if pictures is None:
         pictures = np.stack([decode_picture(row["image"], resolution) for row in rows])
         if cache is not None:
-            _keep(cache, key, pictures)
+            keep_numbers(cache, key, pictures)
     return Faces(pictures, tuple(str(row["identity"]) for row in rows), tuple(words_of(row) for row in rows))
 
 
@@ -123,7 +123,7 @@ class LatentCache:
         styles = rng.integers(len(names), size=(len(faces), styled))
         mirrored = rng.random((len(faces), styled)) < 0.5
         key = json.dumps([len(faces), int(faces.pictures.sum(dtype=np.int64)), styled, seed, names, _checksum(bundle)])
-        kept = _kept(file, key)
+        kept = kept_numbers(file, key)
         if kept is not None:
             stored = torch.from_numpy(kept)
         else:
@@ -136,7 +136,7 @@ class LatentCache:
                 ],
                 dim=1,
             )
-            _keep(file, key, stored.numpy())
+            keep_numbers(file, key, stored.numpy())
         return cls(stored[:, :2], stored[:, 2:], styles, mirrored, names)
 
     def __add__(self, others: LatentCache) -> LatentCache:
@@ -150,8 +150,8 @@ class LatentCache:
         )
 
 
-def _kept(file: Path, key: str) -> np.ndarray | None:
-    """What ``_keep`` put there under the same key."""
+def kept_numbers(file: Path, key: str) -> np.ndarray | None:
+    """What ``keep_numbers`` put there under the same key."""
     stamp = file.with_suffix(".json")
     if not (file.is_file() and stamp.is_file() and stamp.read_text() == key):
         return None
@@ -159,7 +159,7 @@ def _kept(file: Path, key: str) -> np.ndarray | None:
     return found
 
 
-def _keep(file: Path, key: str, numbers: np.ndarray) -> None:
+def keep_numbers(file: Path, key: str, numbers: np.ndarray) -> None:
     """The stamp comes last: a file without one is not whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
     stamp = file.with_suffix(".json")

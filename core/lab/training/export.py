@@ -26,6 +26,7 @@ from core.hyperdreambooth.records import Row
 from core.hyperdreambooth.sampling import generate, sample_latents, zeros
 from core.hyperdreambooth.styles.styles import STYLES
 from core.lab.training.data import Faces
+from core.lab.training.portable import make_portable
 
 PROMPTS = (
     "a face",
@@ -50,6 +51,7 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
         module.float()
     for name in bundle.text_encoders:
         _open_in_fp32(folder / name / "config.json")
+    make_portable(folder)
     (folder / "bundle.json").write_text(bundle.config.to_json())
     if bundle.recogniser is not None:
         bundle.recogniser.save(folder)
@@ -61,8 +63,7 @@ def export_bundle(bundle: Bundle, folder: Path) -> None:
 
 def _pipeline(bundle: Bundle) -> Any:
     parts: dict[str, Any] = {
-        "vae": bundle.vae,
-        **bundle.components,
+        **bundle.parts,
         "tokenizer": bundle.tokenizer,
         "scheduler": bundle.scheduler,
         "feature_extractor": None,

@@ -9,10 +9,12 @@ compares the changes themselves, ``A B`` in the basis, which is what the paper's
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.errors import BundleError
 from core.hyperdreambooth.model.bundle import Bundle
-from core.hyperdreambooth.model.denoising import denoising_loss
+from core.hyperdreambooth.model.denoising import Noised, draw_noise, errors, output_at, without_noise
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork
 from core.hyperdreambooth.model.lidb import LayerFactors
 from core.hyperdreambooth.timesteps import TimestepSampler
@@ -21,6 +23,7 @@ from core.lab.training.precision import autocast
 from core.lab.training.preoptimize import ReferenceWeights
 from core.lab.training.recipe import HyperNetworkTraining
 from core.lab.training.rows import Rows
+from core.lab.training.teacher import FaceTeacher
 
 MARGIN, SCALE = 0.2, 16.0
 """CosFace (arXiv 1801.09414): additive cosine margin and scale, lower than the paper's for a 64 px encoder."""
@@ -35,28 +38,56 @@ def hypernetwork_losses(
     generator: torch.Generator,
     *,
     precision: torch.dtype | None = None,
+    teacher: FaceTeacher | None = None,
 ) -> Losses:
-    """The loss above of some rows, with an auxiliary loss that teaches the encoder to tell people apart.
-
-    ``precision`` None is float32.
+    """The loss above of some rows, with two auxiliary ones: one teaches the encoder to tell people apart; the other is
+    what ``teacher`` sees, who needs the network to be given its numbers. ``precision`` None is float32.
     """
     with autocast(bundle.device, precision):
         features = network.encoder(rows.faces)
         factors = network.decode(features)
         identity = identity_loss(network, features, rows.labels)
-        each = denoising_loss(
-            bundle,
-            rows.latents,
-            rows.tokens,
-            bundle.basis.merge(factors),
-            generator=generator,
-            sampler=TimestepSampler(
-                config.least_noise, config.noisiest, most_noise=config.most_noise, cleanest=config.cleanest
-            ),
+        sampler = TimestepSampler(
+            config.least_noise, config.noisiest, most_noise=config.most_noise, cleanest=config.cleanest
         )
+        noised = draw_noise(bundle, rows.latents, generator=generator, sampler=sampler)
+        output = output_at(bundle, noised, rows.tokens, bundle.basis.merge(factors))
+        each = errors(bundle, output, noised, rows.latents)
+    taught = _taught(bundle, output, noised, rows, config, teacher)
     distance = reference_distance(factors, references, rows.seen)
-    loss = each.mean() + config.beta * distance + config.identity * identity
-    return {"loss": loss, "diffusion": each[: len(rows.faces)].mean(), "distance": distance, "identity": identity}
+    loss = each.mean() + config.beta * distance + config.identity * identity + config.taught * taught
+    return {
+        "loss": loss,
+        "diffusion": each[: len(rows.faces)].mean(),
+        "distance": distance,
+        "identity": identity,
+        "taught": taught,
+    }
+
+
+def _taught(
+    bundle: Bundle,
+    output: Tensor,
+    noised: Noised,
+    rows: Rows,
+    config: HyperNetworkTraining,
+    teacher: FaceTeacher | None,
+) -> Float[Tensor, ""]:
+    """How far the teacher's numbers of the first photos are from those that the network was given.
+
+    Pictures in a style are left out: their faces are not as it knows them.
+    """
+    if not config.taught:
+        return torch.zeros(())
+    if teacher is None:
+        raise BundleError("hypernetwork.taught needs data.teacher, whose numbers the network is given")
+    photos = rows.plain.nonzero().flatten()[: config.taught_rows]
+    if not len(photos):
+        return torch.zeros(())
+    clean = without_noise(bundle, output, noised)
+    made: Tensor = bundle.vae.decode(clean[photos].float() / bundle.vae.config.scaling_factor).sample
+    distance: Tensor = (teacher(made)[0] - rows.faces[photos]).norm(dim=1).mean()
+    return distance
 
 
 def identity_loss(network: HyperNetwork, features: Tensor, labels: Tensor) -> Tensor:

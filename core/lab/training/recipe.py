@@ -42,7 +42,8 @@ class Autoencoder:
     Latents get noise of a spread up to that. Each step shows squares of ``crop`` pixels (0: whole pictures), ``styled``
     and ``recoloured`` are shares of them; ``smaller`` of the steps decode latents at half their size. ``penalty`` holds
     the latents' channels at mean 0 and spread 1; ``edges`` weighs the error of the differences of neighbouring pixels,
-    ``taught`` what the teacher of ``data.teacher`` says. A step's batch comes in ``slices``, one a process.
+    ``taught`` what the teacher of ``data.teacher`` says, ``anchor`` how far latents are from those of the recipe's
+    ``start``. A step's batch comes in ``slices``, one a process.
     """
 
     optimization: Optimization
@@ -57,6 +58,7 @@ class Autoencoder:
     smaller: float = 0.0
     crop: int = 0
     taught: float = 0.0
+    anchor: float = 0.0
     slices: int = 1
 
 
@@ -139,9 +141,15 @@ class HyperNetworkTraining:
     ``warped`` synthetic faces, warped from it (``warp``), which are as likely; a base that learns on would draw them.
     Timesteps are drawn between ``least_noise`` and ``most_noise`` of the schedule; ``cleanest`` of the rows from below
     them, ``noisiest`` of the rows from its last tenth, where the picture is whatever the weights say it is.
+    ``blur``: noise on what a network that sees embeddings is given, as a share of how far a person's photos are apart:
+    people of whom there is one photo are seen nearly as in another one. A step's batch comes in ``slices``.
+    ``taught``: how much it counts what ``data.teacher`` sees in a slice's first ``taught_rows`` personal rows: how far
+    its numbers of what the model makes of the noise are from those that the network was given.
     """
 
     optimization: Optimization
+    taught: float = 0.0
+    taught_rows: int = 12
     least_noise: float = 0.0
     most_noise: float = 1.0
     cleanest: float = 0.0
@@ -154,6 +162,8 @@ class HyperNetworkTraining:
     other_photo: float = 0.3
     identity: float = 0.1
     warped: int = 0
+    blur: float = 0.0
+    slices: int = 1
 
     def __post_init__(self) -> None:
         """Raises BundleError for synthetic faces beside a base that learns on: it would draw them."""
@@ -183,6 +193,7 @@ class _InFolder:
 class Recipe(_InFolder):
     """A whole bundle. ``folder`` receives it, ``work`` (ignored by git) checkpoints, caches and sheets.
 
+    ``start`` is an earlier bundle whose parts these begin with (``inherit``); without one they begin at random.
     Without ``recogniser``, ``decoder``, ``preoptimize`` or ``identity`` there is no such stage. ``identity`` is the
     hypernetwork again, alone, at timesteps of its own.
     """
@@ -202,6 +213,7 @@ class Recipe(_InFolder):
     decoder: Decoder | None = None
     identity: HyperNetworkTraining | None = None
     demo_face: DemoFace | None = None
+    start: str | None = None
     folder: Path = field(default_factory=Path)
 
 

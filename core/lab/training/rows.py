@@ -9,40 +9,59 @@ from random import Random
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from core.hyperdreambooth.faces.photo_words import mirrored
 from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.latents import to_pixels
 from core.hyperdreambooth.model.prompts import tokenize
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
 from core.lab.training.captions import caption
 from core.lab.training.data import Faces, LatentCache
-from core.lab.training.words import mirrored
 
 EVENNESS = 0.3
 """A word that so many pictures have is as likely as their number to this power: 1 is by chance, 0 is all alike."""
 
 
+APART = 0.029
+"""Standard deviation of each of dlib's numbers over photos of one person (0.465 / sqrt(2 x 128))."""
+
+
 @dataclass(frozen=True)
 class Mix:
-    """The shares of a batch: plain photos (the rest is stylised), empty captions, personal rows, other photos."""
+    """The shares of a batch: plain photos (the rest is stylised), empty captions, personal rows, other photos.
+
+    ``blur`` is noise on embeddings, as a share of ``APART``.
+    """
 
     photo: float
     empty: float
     personal: float
     other_photo: float
+    blur: float = 0.0
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One batch. ``personal`` rows come first; ``faces`` are what the hypernetwork sees for them."""
+    """One batch. ``personal`` rows come first; ``faces`` are what the hypernetwork sees for them, ``plain`` those that
+    show a photo as it is.
+    """
 
     latents: Float[Tensor, "n c h w"]
     tokens: Int[Tensor, "n tokens"]
-    faces: Float[Tensor, "personal 3 height width"]
+    faces: Float[Tensor, "personal ..."]
     labels: Int[Tensor, " personal"]
     seen: Int[Tensor, " personal"]
+    plain: Bool[Tensor, " personal"]
+
+
+@dataclass(frozen=True)
+class _Row:
+    latents: Tensor
+    caption: str
+    mirrored: bool
+    plain: bool
 
 
 class RowSource:
@@ -53,8 +72,18 @@ class RowSource:
     hat, and the word is not learnt.
     """
 
-    def __init__(self, bundle: Bundle, faces: Faces, latents: LatentCache, mix: Mix, *, balanced: float = 0.0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        faces: Faces,
+        latents: LatentCache,
+        mix: Mix,
+        *,
+        balanced: float = 0.0,
+        embeddings: Float[np.ndarray, "pictures 2 numbers"] | None = None,
+    ) -> None:
         self.bundle, self.faces, self.latents, self.mix = bundle, faces, latents, mix
+        self.embeddings = None if embeddings is None else torch.from_numpy(embeddings)
         self.balanced = balanced if faces.by_attribute else 0.0
         self._words = list(faces.by_attribute)
         self._likely = [len(pictures) ** EVENNESS for pictures in faces.by_attribute.values()]
@@ -66,14 +95,15 @@ class RowSource:
         pictures, asked = zip(*(self._picture(rng) for _ in range(rows)), strict=True)
         drawn = [self._row(pictures[row], asked[row], rng, row < personal) for row in range(rows)]
         seen = [self._seen(picture, rng) for picture in pictures[:personal]]
-        flipped = [flip for _, _, flip in drawn[:personal]]
+        flipped = [row.mirrored for row in drawn[:personal]]
         device = self.bundle.device
         return Rows(
-            torch.stack([latent for latent, _, _ in drawn]).to(device, torch.float32),
-            tokenize(self.bundle, [text for _, text, _ in drawn]),
-            to_pixels(self._pictures(seen, flipped)).to(device),
+            torch.stack([row.latents for row in drawn]).to(device, torch.float32),
+            tokenize(self.bundle, [row.caption for row in drawn]),
+            self._faces(seen, flipped, generator).to(device),
             torch.from_numpy(self.faces.labels[seen]).to(device) if seen else torch.empty(0, dtype=torch.int64),
             torch.tensor(seen, dtype=torch.int64),
+            torch.tensor([row.plain for row in drawn[:personal]], dtype=torch.bool),
         )
 
     def _picture(self, rng: Random) -> tuple[int, str | None]:
@@ -83,8 +113,8 @@ class RowSource:
             return rng.choice(self.faces.by_attribute[word]), word
         return rng.randrange(len(self.faces)), None
 
-    def _row(self, picture: int, asked: str | None, rng: Random, personal: bool) -> tuple[Tensor, str, bool]:
-        """Latents, caption, and whether the picture is mirrored: then the hypernetwork sees a mirrored one as well."""
+    def _row(self, picture: int, asked: str | None, rng: Random, personal: bool) -> _Row:
+        """Where it is mirrored, the hypernetwork sees a mirrored picture as well."""
         empty = rng.random() < self.mix.empty
         if rng.random() < self.mix.photo:
             flip = rng.random() < 0.5
@@ -99,12 +129,20 @@ class RowSource:
             words, asked = mirrored(words), None if asked is None else mirrored([asked])[0]
         noun = self.bundle.class_noun
         text = caption(words, style, rng, identifier=identifier, class_noun=noun, asked=asked)
-        return latent, "" if empty else text, flip
+        return _Row(latent, "" if empty else text, flip, style is PHOTO)
 
     def _seen(self, picture: int, rng: Random) -> int:
         if rng.random() >= self.mix.other_photo:
             return picture
-        return rng.choice(self.faces.by_identity[self.faces.identities[picture]])
+        others = [other for other in self.faces.by_identity[self.faces.identities[picture]] if other != picture]
+        return rng.choice(others or [picture])
+
+    def _faces(self, seen: list[int], flipped: list[bool], generator: torch.Generator) -> Tensor:
+        """What the hypernetwork sees: pictures in [-1, 1], or embeddings where it sees those."""
+        if self.embeddings is None:
+            return to_pixels(self._pictures(seen, flipped))
+        known = self.embeddings[seen, [int(flip) for flip in flipped]]
+        return known + self.mix.blur * APART * torch.randn(known.shape, generator=generator)
 
     def _pictures(self, seen: list[int], flipped: list[bool]) -> UInt8[Tensor, "n h w 3"]:
         pictures = [self.faces.pictures[i][:, :: -1 if flip else 1] for i, flip in zip(seen, flipped, strict=True)]

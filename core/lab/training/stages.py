@@ -16,16 +16,23 @@ from torch import nn
 from core.errors import BundleError
 from core.hyperdreambooth.faces.recogniser import FaceRecogniser, load_recogniser
 from core.hyperdreambooth.model.bundle import Bundle
-from core.hyperdreambooth.model.hypernetwork import HyperNetwork, LinearHyperNetwork, new_hypernetwork
+from core.hyperdreambooth.model.eigenfaces import Eigenfaces
+from core.hyperdreambooth.model.hypernetwork import (
+    EmbeddingCoordinates,
+    EmbeddingEncoder,
+    HyperNetwork,
+    new_hypernetwork,
+)
 from core.hyperdreambooth.model.latents import to_pixels
-from core.hyperdreambooth.model.loading import from_pipeline
+from core.hyperdreambooth.model.loading import from_pipeline, load_bundle
 from core.lab.classifier import PictureClassifier, load_classifier
 from core.lab.training.architecture import fix_spread, fresh_pipeline
 from core.lab.training.autoencoder import autoencoder_losses, decoder_losses, set_scaling
 from core.lab.training.base import base_losses
 from core.lab.training.classifier import classifier_losses, fresh_classifier, with_accuracy
-from core.lab.training.data import Faces, LatentCache, load_faces
+from core.lab.training.data import Faces, LatentCache, keep_numbers, kept_numbers, load_faces
 from core.lab.training.hypernetwork import hypernetwork_losses
+from core.lab.training.inherit import earlier_latents, inherit
 from core.lab.training.loop import Losses, Optimization, TrainingLoop, save_whole
 from core.lab.training.precision import quickest
 from core.lab.training.preoptimize import REFERENCE_WEIGHTS, preoptimize
@@ -33,12 +40,12 @@ from core.lab.training.process_group import SINGLE_PROCESS, ProcessGroup
 from core.lab.training.recipe import HyperNetworkTraining, Recipe
 from core.lab.training.recogniser import Identities, fresh_identities, recogniser_losses, settle, with_verification
 from core.lab.training.rows import Mix, RowSource
-from core.lab.training.teacher import FaceTeacher
+from core.lab.training.teacher import FaceTeacher, face_embeddings
 
 BASE = ("unet", "text_encoder")
 """The parts of the base model that a hypernetwork's weights change."""
 
-SHARED = ("autoencoder", "decoder", "base")
+SHARED = ("autoencoder", "decoder", "base", "hypernetwork")
 """The stages that all processes of a group train; the first of them trains the others alone."""
 
 STAGES = ("autoencoder", "base", "classifier", "recogniser", "decoder", "preoptimize", "hypernetwork", "identity")
@@ -56,6 +63,8 @@ class TrainingRun:
         with group.in_turn():
             self.faces = self._faces(side, cache=self.work / f"pictures-{side}.npy")
             bundle = from_pipeline(fresh_pipeline(recipe), recipe.bundle, source=str(self.work))
+        if self.earlier is not None:
+            inherit(bundle, self.earlier, seed=recipe.seed)
         for module in (bundle.vae, bundle.unet, bundle.text_encoder):
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classifier = fresh_classifier(recipe.classifier, recipe.data.styles, recipe.seed).to(device)
@@ -128,6 +137,16 @@ class TrainingRun:
         return fresh_identities(self.recipe.recogniser.channels, people, self.recipe.seed).to(self.bundle.device)
 
     @cached_property
+    def earlier(self) -> Bundle | None:
+        """The bundle that the parts begin with, if the recipe names one."""
+        return None if self.recipe.start is None else load_bundle(self.recipe.path(self.recipe.start), device="cpu")
+
+    def _earlier_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self.earlier is None:
+            raise BundleError("autoencoder.anchor holds latents near those of start, and the recipe names none")
+        return earlier_latents(self.earlier.vae, pixels, self.earlier.resolution)
+
+    @cached_property
     def teacher(self) -> FaceTeacher | None:
         """The network that the autoencoder learns from what a face is, if the recipe names one."""
         file = self.recipe.data.teacher
@@ -139,7 +158,8 @@ class TrainingRun:
 
         def losses(generator: torch.Generator) -> dict[str, torch.Tensor]:
             styles = self.recipe.data.styles
-            return dict(autoencoder_losses(self.bundle, self.faces, config, styles, generator, self.teacher))
+            parts = (self.bundle, self.faces, config, styles, generator, self.teacher)
+            return dict(autoencoder_losses(*parts, earlier=self._earlier_latents if config.anchor else None))
 
         self._train("autoencoder", config.optimization, losses, slices=config.slices)
         fix_spread(self.bundle.vae, config)  # the loss does not depend on it, but weight decay does not know that
@@ -216,6 +236,7 @@ class TrainingRun:
 
     def _hypernetwork(self) -> None:
         self._measure_eigenfaces()
+        self._measure_embeddings()
         self._teach("hypernetwork", self.recipe.hypernetwork)
 
     def _identity(self) -> None:
@@ -224,10 +245,11 @@ class TrainingRun:
 
     def _teach(self, stage: str, config: HyperNetworkTraining) -> None:
         self._frozen(self.bundle.unet, self.bundle.text_encoder)
-        rows = self._rows(Mix(config.photo, config.empty, config.personal, config.other_photo), config.warped)
+        mix = Mix(config.photo, config.empty, config.personal, config.other_photo, config.blur)
+        rows = self._rows(mix, config.warped)
         file = self._folder("preoptimize") / REFERENCE_WEIGHTS
         known = load_file(file) if file.is_file() else {}
-        batch = config.optimization.batch
+        batch = config.optimization.batch // config.slices
         if not config.base_rate and self.bundle.device.type == "cpu":  # frozen, a fifth quicker with its channels first
             self.bundle.unet.to(memory_format=torch.contiguous_format)
         self._train(
@@ -241,15 +263,17 @@ class TrainingRun:
                 config,
                 generator,
                 precision=quickest(self.bundle.device),
+                teacher=self.teacher if config.taught else None,
             ),
             base_rate=config.base_rate,
+            slices=config.slices,
         )
         self._finish(stage)
 
     def _measure_eigenfaces(self) -> None:
         """Where the network is linear, once: every second face mirrored, as people have no handedness."""
         network, file = self.network, self._folder("hypernetwork") / "eigenfaces.safetensors"
-        if not isinstance(network, LinearHyperNetwork):
+        if not isinstance(network.encoder, Eigenfaces):
             return
         if not file.is_file():
             faces = to_pixels(torch.from_numpy(self.faces.pictures))
@@ -258,6 +282,27 @@ class TrainingRun:
             file.parent.mkdir(parents=True, exist_ok=True)
             save_whole(network.encoder.state_dict(), file)
         network.encoder.load_state_dict(load_file(file))
+
+    def _measure_embeddings(self) -> None:
+        encoder = getattr(self.network, "encoder", None)
+        if isinstance(encoder, EmbeddingEncoder | EmbeddingCoordinates) and self.embeddings is not None:
+            encoder.measure(torch.from_numpy(self.embeddings).flatten(0, 1))
+
+    @cached_property
+    def embeddings(self) -> np.ndarray | None:
+        """The teacher's numbers of all pictures, where the network sees those; from an earlier run if it left them."""
+        if not getattr(self.recipe.network, "embedding", 0):
+            return None
+        if self.teacher is None:
+            raise BundleError("a network that sees embeddings needs data.teacher, the recogniser that makes them")
+        file = self.work / "embeddings.npy"
+        key = json.dumps([len(self.faces), int(self.faces.pictures.sum(dtype=np.int64))])
+        with self._stage_group.in_turn():
+            known = kept_numbers(file, key)
+            if known is None:
+                known = face_embeddings(self.teacher, self.faces.pictures)
+                keep_numbers(file, key, known)
+        return known
 
     def _train(
         self,
@@ -326,7 +371,8 @@ class TrainingRun:
             side = self.recipe.bundle.resolution
             synthetic = self._faces(2 * side).warped(warped, side, seed=self.recipe.seed)
             faces, latents = faces + synthetic, latents + self._latents(synthetic, "latents-warped.npy")
-        return RowSource(self.bundle, faces, latents, mix, balanced=self.recipe.data.balanced)
+        embeddings = self.embeddings if mix.personal else None
+        return RowSource(self.bundle, faces, latents, mix, balanced=self.recipe.data.balanced, embeddings=embeddings)
 
     def _latents(self, faces: Faces, file: str = "latents.npy") -> LatentCache:
         data = self.recipe.data

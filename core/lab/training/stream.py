@@ -20,6 +20,7 @@ from jaxtyping import Int64, UInt8
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from core.errors import BundleError
+from core.hyperdreambooth.faces.photo_words import mirrored
 from core.hyperdreambooth.model.bundle import Bundle
 from core.hyperdreambooth.model.hypernetwork import HyperNetwork
 from core.hyperdreambooth.model.latents import encode_pictures
@@ -32,7 +33,6 @@ from core.lab.training.precision import autocast
 from core.lab.training.rows import Mix, Rows
 from core.lab.training.shards import Photo, Shard
 from core.lab.training.warp import warp
-from core.lab.training.words import mirrored
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def to_rows(bundle: Bundle, network: HyperNetwork, part: Slice, precision: torch
         latents = encode_pictures(bundle, torch.from_numpy(part.pictures))
     faces = face_pixels(bundle, network, torch.from_numpy(part.faces))
     labels, seen = torch.from_numpy(part.labels), torch.from_numpy(part.seen)
-    return Rows(latents.float(), tokenize(bundle, part.texts), faces, labels.to(bundle.device), seen)
+    plain = torch.zeros(len(faces), dtype=torch.bool)  # for a teacher, whom there is none of here
+    return Rows(latents.float(), tokenize(bundle, part.texts), faces, labels.to(bundle.device), seen, plain)
 
 
 def _row(lane: Lane, t: int, rng: Random) -> tuple[np.ndarray, np.ndarray, str, Photo]:

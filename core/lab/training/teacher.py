@@ -7,14 +7,19 @@ measured by it alone.
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
+
+from core.hyperdreambooth.model.latents import to_pixels
 
 SIDE = 150
 """Pixels of the network's input."""
@@ -41,10 +46,17 @@ class FaceTeacher(nn.Module):
         for name, tensor in load_file(file).items():
             self.register_buffer(name, tensor.float())
 
+    def features(self, pixels: Float[Tensor, "n 3 h w"], before: str) -> Float[Tensor, "n c high wide"]:
+        """What the convolution of this name takes in, for pictures in [-1, 1]."""
+        return self._run(pixels, before)[0]
+
     def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n numbers"], list[Tensor]]:
         """Embeddings (dlib's are 128 numbers) of pictures in [-1, 1], and the features after every residual."""
+        return self._run(pixels)
+
+    def _run(self, pixels: Float[Tensor, "n 3 h w"], before: str | None = None) -> tuple[Tensor, list[Tensor]]:
         x, tags, seen = self._input(pixels), {}, []
-        for kind, *arguments in self.ops:
+        for kind, *arguments in takewhile(lambda operation: before is None or before not in operation, self.ops):
             if kind == "con":
                 weight, bias, stride, padding = arguments
                 x = functional.conv2d(x, self.get_buffer(weight), self.get_buffer(bias).flatten(), stride, padding)
@@ -88,6 +100,18 @@ class FaceTeacher(nn.Module):
         grid = torch.stack(torch.meshgrid(2 * x - 1, 2 * y - 1, indexing="xy"), -1)
         cut = functional.grid_sample(pixels, grid.expand(len(pixels), -1, -1, -1), align_corners=False)
         return ((cut + 1) * 127.5 - self.get_buffer("mean").view(1, 3, 1, 1)) / 256
+
+
+@torch.inference_mode()
+def face_embeddings(
+    teacher: FaceTeacher, pictures: UInt8[np.ndarray, "n h w 3"], batch: int = 32
+) -> Float[np.ndarray, "n 2 numbers"]:
+    """The teacher's numbers of aligned pictures and of their mirror images."""
+    parts = []
+    for start in tqdm(range(0, len(pictures), batch), desc="embeddings", unit="batch"):
+        pixels = to_pixels(torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch])))
+        parts.append(torch.stack([teacher(pixels)[0], teacher(pixels.flip(3))[0]], dim=1).numpy())
+    return np.concatenate(parts)
 
 
 def _added(one: Tensor, other: Tensor) -> Tensor:

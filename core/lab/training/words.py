@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from core.hyperdreambooth.styles.styles import Style
 
@@ -16,8 +16,6 @@ SLIGHTLY = 7.0
 
 CLOSED = 0.03
 """The gap between the lips, over the width of the mouth, up to which a mouth is said to be closed."""
-
-_SIDES = {"left": "right", "right": "left"}
 
 _BACKGROUND_STAYS = frozenset({"photo", "oil painting", "cartoon", "pixel art portrait"})
 _COLOURS_STAY = _BACKGROUND_STAYS | {"watercolor painting"}
@@ -43,11 +41,6 @@ def words_of(columns: Mapping[str, object]) -> Words:
         if "smiling" not in found and columns.get("source") in {"celeba", "lfw"}:
             found.append("serious")
     return tuple(dict.fromkeys(found))
-
-
-def mirrored(words: Iterable[str]) -> Words:
-    """The words of the mirrored picture: left and right change places."""
-    return tuple(" ".join(_SIDES.get(part, part) for part in word.split(" ")) for word in words)
 
 
 def visible_in(words: Sequence[str], style: Style) -> Words:

@@ -53,7 +53,7 @@ def test_generate_writes_pictures_and_prints_where(hdb, subject_id, at_once):
     assert done.status == 0
     assert "[V]" in done.err, "the prompt had none, and the service says so"
     files = [Path(line) for line in done.out.splitlines()]
-    assert len(files) == 2
+    assert [file.name for file in files] == ["a-pencil-sketch-5.webp", "a-pencil-sketch-6.webp"]
     for file in files:
         with Image.open(file) as picture:
             assert (file.parent, picture.format) == (Path("out"), "WEBP")
@@ -72,12 +72,13 @@ def test_a_job_is_displayed_waited_for_and_fetched(hdb, subject_id, generated):
     first, file = done.out.splitlines()
     assert first == f"{job}  generate  succeeded"
     assert Path(file).is_file()
+    assert Path(file).name.startswith("a-v-face-")
 
 
 def test_a_running_job_says_how_far_it_is(hdb, subject_id, claim):
     job = hdb("generate", subject_id, "a [V] face", "--no-wait").out.strip()
     claim(job).at("generate", 3, 30)
-    assert hdb("job", job).out == f"{job}  generate  running  generate 3 of 30\n"
+    assert hdb("job", job).out == f"{job}  generate  running  10 %  generate 3 of 30\n"
     assert hdb("cancel", job).out == f"{job}  generate  running, and was asked to stop\n"
 
 
@@ -121,6 +122,8 @@ def test_a_batch_leaves_pictures_and_results(hdb, items, worked):
     assert all(Path(picture).is_file() for picture in pictures)
     written = [json.loads(line) for line in Path(results).read_text().splitlines()]
     assert [item["status"] for item in written] == ["succeeded", "succeeded", "invalid"]
+    assert [item["prompt"] for item in written] == ["a [V] face", "a [V] face", None]
+    assert [file for item in written for file in item["files"]] == pictures
     assert done.status == 1
     assert "batch          3 of 3" in done.err
     assert "\nline 3: " in done.err
@@ -231,7 +234,7 @@ def test_batches_have_all_their_verbs(hdb, items, worked):
 
 
 def test_every_option_of_a_generation_is_a_flag():
-    values = {int: 7, float: 1.5, str: "rain", Literal: "preview"}
+    values = {int: 7, float: 1.5, str: "rain", Literal: "preview", list: ["seed"]}
     kinds = {name: get_args(hint)[0] for name, hint in get_type_hints(GenerateOptions).items()}
     options = {name: values[get_origin(kind) or kind] for name, kind in kinds.items()}
     sent = []
@@ -240,7 +243,10 @@ def test_every_option_of_a_generation_is_a_flag():
         sent.append(json.loads(request.content))
         return httpx.Response(202, json=job_document())
 
-    flags = [f"--{name.replace('_', '-')}={value}".replace("--n=", "-n") for name, value in options.items()]
+    given = [
+        (name, each) for name, value in options.items() for each in (value if isinstance(value, list) else [value])
+    ]
+    flags = [f"--{name.replace('_', '-')}={value}".replace("--n=", "-n") for name, value in given]
     argv = ["generate", "sub_x", "a [V] face", "--no-wait", *flags]
     assert main(argv, transport=httpx.MockTransport(answer)) == 0
     assert sent == [{"subject_id": "sub_x", "prompt": "a [V] face", **options}]

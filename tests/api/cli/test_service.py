@@ -6,7 +6,7 @@ import json
 def test_models_are_a_table(hdb, client):
     models = client.get("/v1/models").json()["models"]
     head, *rows = hdb("models").out.splitlines()
-    assert head.split() == ["ID", "PIXELS", "HYPERNETWORK", "STEPS", "GUIDANCE", "PERSONALIZE-STEPS"]
+    assert head.split() == ["ID", "PIXELS", "TOKENS", "HYPERNETWORK", "STEPS", "GUIDANCE", "PERSONALIZE-STEPS"]
     assert [row.split()[0] for row in rows] == [model["id"] for model in models]
     assert [json.loads(line) for line in hdb("models", "--json").out.splitlines()] == models
 

@@ -6,7 +6,6 @@ import pytest
 
 from api.server.dependencies import the_resolver
 from core.webhooks.records import Attempt
-from core.webhooks.registry import Webhooks
 
 URL = "https://hooks.example.com/in"
 
@@ -44,7 +43,7 @@ def test_a_test_message_and_what_became_of_it(hdb, made, services):
     head, row = hdb("webhooks", "deliveries", made).out.splitlines()
     assert head.split() == ["ID", "TYPE", "STATUS", "ATTEMPTS", "LAST", "NEXT"]
     assert row.split()[:5] == [message, "webhook.test", "pending", "0", "-"]
-    webhooks = Webhooks(services.store, services.redis)
+    webhooks = services.webhooks
     tried = (Attempt(at=1.0, seconds=0.1, error="TLS failed"), Attempt(at=2.0, seconds=0.1, status=503))
     delivery = webhooks.delivery("local", made, message)
     for attempts, last in ((tried[:1], "1         TLS failed"), (tried, "2         503")):
@@ -53,7 +52,7 @@ def test_a_test_message_and_what_became_of_it(hdb, made, services):
 
 
 def test_a_disabled_one_says_so(hdb, made, services):
-    webhooks = Webhooks(services.store, services.redis)
+    webhooks = services.webhooks
     webhooks.disable(webhooks.get("local", made))
     assert hdb("webhooks", "list").out.splitlines()[1].split()[1] == "disabled"
     refused = hdb("webhooks", "test", made)
@@ -69,7 +68,7 @@ def test_a_secret_is_changed(hdb, made, services):
     assert "The old one counts until 20" in done.err
     at_once = hdb("webhooks", "rotate", made, "--overlap-hours", "0")
     assert "The old one counts no more." in at_once.err
-    webhook = Webhooks(services.store, services.redis).get("local", made)
+    webhook = services.webhooks.get("local", made)
     assert (webhook.secret, webhook.former) == (at_once.out.strip(), ())
 
 

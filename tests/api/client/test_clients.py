@@ -56,7 +56,7 @@ def test_from_photo_to_pictures(remote, photo, tmp_path, personalized, generated
         job.id
     ]
     assert [event.type for event in remote.events(job)][-1] == "succeeded"
-    assert remote.models()[0].id == "faces-64"
+    assert remote.models()[0].id == "faces-128"
     assert remote.usage(days=1).total.pictures == 2
     assert remote.delete_subject(subject).job_ids == sorted([subject.job_id, job.id])
 
@@ -161,7 +161,7 @@ def test_progress_is_told_when_it_changes(remote, photo, claim, personalized):
 
 
 def test_problems_carry_what_the_service_said(remote, photo):
-    with pytest.raises(Problem, match="Input should be 'true'") as caught:
+    with pytest.raises(Problem, match="Send true") as caught:
         remote.create_subject(photo, consent=False)
     problem = caught.value
     assert (problem.code, problem.status, problem.field) == ("invalid-input", 422, "consent")

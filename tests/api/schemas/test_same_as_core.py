@@ -42,6 +42,7 @@ def test_the_same_are_final() -> None:
 def test_the_names_and_limits_are_the_same() -> None:
     assert set(get_args(schemas.WebhookEventName)) == set(WebhookEvent) - {WebhookEvent.TEST}
     assert set(get_args(schemas.WeightsStage)) == set(records.WeightsStage)
+    assert set(get_args(schemas.PictureNote)) == set(records.PictureNote)
     assert schemas.MAX_ITEMS == records.MAX_ITEMS
     assert schemas.MAX_URL == addresses.MAX_URL
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -14,10 +15,16 @@ from pydantic import SecretStr
 from api.server.app import create_app
 from api.server.errors import STATUS
 from api.server.testing import as_file, drawn_face, side_by_side
-from core.errors import SettingsError
+from core.errors import SettingsError, StoreUnavailable
+from core.hyperdreambooth.model.config import BundleConfig
+from core.hyperdreambooth.model.description import describe_folder
+from core.jobs.archive import JobArchive
+from core.log import configure_logging
 from core.services import open_services
-from core.settings import Settings
+from core.settings import EMBEDDED_BUNDLE, Settings
+from core.tracing import trace_id
 
+KEYS = ("2d711642b726b04401627ca9fbac32f5", "correct-horse-battery-staple")
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "worker")
 
 
@@ -45,7 +52,7 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
 def test_without_keys_only_this_machine_is_served(host, tmp_path):
     with pytest.raises(SettingsError, match="HDB_API_KEYS"):
         create_app(Settings(api_host=host, data_dir=tmp_path))
-    create_app(Settings(api_host=host, data_dir=tmp_path, api_keys=(SecretStr("k"),)))
+    create_app(Settings(api_host=host, data_dir=tmp_path, api_keys=(SecretStr(KEYS[0]),)))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5", "::1", "localhost"])
@@ -74,21 +81,23 @@ def test_strangers_are_not_served_without_keys(client, settings, services):
 
 
 def test_keys_are_asked_for_when_there_are_any(redis_url, services, tmp_path):
-    settings = Settings(api_host="0.0.0.0", api_keys=(SecretStr("one"), SecretStr("two")), data_dir=tmp_path)
+    settings = Settings(api_host="0.0.0.0", api_keys=tuple(map(SecretStr, KEYS)), data_dir=tmp_path)
     client = TestClient(create_app(settings, services=services), client=("10.0.0.7", 5))
-    for headers in ({}, {"authorization": "Bearer three"}, {"authorization": "Basic one"}, {"authorization": "one"}):
+    for headers in ({}, *({"authorization": wrong} for wrong in ("Bearer three", f"Basic {KEYS[0]}", KEYS[0]))):
         refused = client.get("/v1/subjects", headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
         assert refused.headers["www-authenticate"] == "Bearer"
-    for key in ("one", "two"):
+    for key in KEYS:
         assert client.get("/v1/subjects", headers={"authorization": f"Bearer {key}"}).status_code == 200
-    assert client.get("/readyz").status_code == 200
+    assert client.get("/readyz?exclude=workers").status_code == 200
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not-found"),
+        ("GET", "/nothing", 404, "not-found"),
+        ("GET", "/v1/nothing/", 404, "not-found"),
+        ("GET", "/docs/nothing.js", 404, "not-found"),
         ("GET", "/v1/nothing", 404, "not-found"),
         ("PUT", "/v1/subjects", 405, "method-not-allowed"),
         ("POST", "/healthz", 405, "method-not-allowed"),
@@ -112,25 +121,50 @@ def test_a_mistake_of_ours_is_a_problem_that_tells_nothing(client, services, mon
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-def test_health_readiness_and_models(client):
+def test_health_and_readiness(client, services):
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "checks": {"redis": "ok", "store": "ok"}}
+    checks = {"redis": "ok", "store": "ok", "workers": "none", "erasures": "ok"}
+    assert client.get("/readyz?exclude=workers").json() == {"status": "ready", "checks": checks}
+
+
+@pytest.mark.parametrize(("loaded", "answer"), [(True, "ok"), (False, "none-loaded")])
+def test_it_is_ready_when_a_worker_has_loaded_its_model(client, services, loaded, answer):
+    services.workers.beat("one", is_loaded=loaded)
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["workers"]) == (200 if loaded else 503, answer)
+
+
+def test_a_store_that_takes_no_writes_is_not_ready(client, services, monkeypatch):
+    def full():
+        raise StoreUnavailable
+
+    services.workers.beat("one", is_loaded=True)
+    monkeypatch.setattr(services.store, "ping", full)
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["store"]) == (503, "store-unavailable")
+
+
+def test_models_are_read_from_the_bundles_folder(client):
     (model,) = client.get("/v1/models").json()["models"]
-    assert model["id"] == "faces-64"
+    config = BundleConfig.from_json((EMBEDDED_BUNDLE / "bundle.json").read_text())
+    assert (model["id"], model["resolution"], model["steps"]) == (config.name, config.resolution, config.sampling.steps)
+    length = json.loads((EMBEDDED_BUNDLE / "text_encoder" / "config.json").read_text())["max_position_embeddings"]
+    assert model["limits"]["prompt_tokens"] == length - 2
 
 
-def test_models_are_read_from_the_bundle_or_named_after_the_hub(services, tmp_path):
-    bundle = tmp_path / "tiny"
-    (bundle / "hypernetwork").mkdir(parents=True)
-    (bundle / "bundle.json").write_text(json.dumps({"name": "tiny", "resolution": 32, "sampling": {"steps": 12}}))
-    seen = {}
-    for source in (str(bundle), "owner/some-model"):
-        client = local(create_app(Settings(bundle=source, data_dir=tmp_path), services=services))
-        (seen[source],) = client.get("/v1/models").json()["models"]
-    tiny, hub = seen.values()
-    assert (tiny["id"], tiny["resolution"], tiny["has_hypernetwork"], tiny["steps"]) == ("tiny", 32, True, 12)
+def test_models_of_the_hub_are_known_from_their_workers(services, tmp_path, monkeypatch):
+    monkeypatch.setattr("api.server.model._FRESH_SECONDS", 0.0)
+    client = local(create_app(Settings(bundle="owner/some-model", data_dir=tmp_path), services=services))
+    (hub,) = client.get("/v1/models").json()["models"]
     assert (hub["id"], hub["resolution"], hub["has_hypernetwork"]) == ("some-model", None, False)
-    assert hub["personalize_steps"] > tiny["personalize_steps"]
+    assert hub["limits"]["prompt_tokens"] is None
+    described = describe_folder(EMBEDDED_BUNDLE, "x")
+    services.models.put("owner/some-model", described.to_json())
+    (hub,) = client.get("/v1/models").json()["models"]
+    assert (hub["id"], hub["resolution"]) == (described.config.name, described.config.resolution)
+    assert hub["limits"]["side_multiple"] == described.pixels_multiple
+    services.models.put("owner/some-model", b"{}")
+    assert client.get("/v1/models").json()["models"] == [hub], "what cannot be read changes nothing"
 
 
 def test_without_redis_it_is_503_within_a_second(photo, finder, tmp_path):
@@ -152,7 +186,10 @@ def test_without_redis_it_is_503_within_a_second(photo, finder, tmp_path):
     assert client.get("/v1/jobs/job_" + "0" * 25).status_code == 503
     ready = client.get("/readyz")
     assert ready.status_code == 503
-    assert ready.json() == {"status": "unready", "checks": {"redis": "broker-unavailable", "store": "ok"}}
+    assert ready.json() == {
+        "status": "unready",
+        "checks": {"redis": "broker-unavailable", "store": "ok", "workers": "unknown", "erasures": "unknown"},
+    }
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -186,3 +223,35 @@ def test_the_real_finder_takes_a_good_photo(settings, services, store):
     (crop,) = [store.get(key) for key in store.list("") if key.endswith(".png")]
     with Image.open(io.BytesIO(crop)) as image:
         assert 380 < image.width == image.height < 460
+
+
+@pytest.fixture
+def log():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logging("INFO", stream)
+    yield stream
+    root.handlers[:], root.level = handlers, level
+
+
+def test_each_request_is_one_line_of_the_log_with_its_ids(client, log):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"X-Request-Id": "mine-1", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    for path in ("/v1/jobs/job_nobody", "/made/up", "/healthz", "/readyz?exclude=workers", "/metrics"):
+        client.get(path, headers=headers)
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    answered = [line for line in lines if line["event"] == "request.answered"]
+    assert [(line["route"], line["status"]) for line in answered] == [("/v1/jobs/{job_id}", 404), ("none", 404)]
+    assert {(line["request_id"], line["trace_id"], line["method"]) for line in answered} == {("mine-1", trace, "GET")}
+
+
+def test_a_job_belongs_to_the_trace_of_its_request(client, services, subject_id):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    asked = {"subject_id": subject_id, "prompt": "a [V] face"}
+    job = client.post("/v1/generations", json=asked, headers=headers).json()["id"]
+    accepted = JobArchive(services.store).accepted("local", job)
+    assert trace_id(accepted.traceparent) == trace
+    fresh = client.post("/v1/generations", json=asked, headers={"traceparent": "nonsense"}).json()["id"]
+    assert trace_id(JobArchive(services.store).accepted("local", fresh).traceparent) not in ("", trace)

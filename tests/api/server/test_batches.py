@@ -12,6 +12,8 @@ from starlette.requests import Request
 
 from api.server.app import create_app
 from api.server.jsonl import MAX_LINE, Lines, add_lines
+from api.server.model import Model
+from core.batches.upload import UploadLimits
 from core.errors import StoreUnavailable
 from core.ids import new_id
 from core.services import make_services
@@ -316,9 +318,9 @@ def test_a_large_body_is_never_in_memory(ledger, notifier, store, subject_id, tm
         return {"type": "http.request", "body": line * 50, "more_body": left > 0}
 
     request = Request({"type": "http", "headers": []}, receive)
-    upload = services.batches.open_upload("local", open_limit=5)
+    upload = services.batches.open_upload("local", UploadLimits(5))
     tracemalloc.start()
-    anyio.run(add_lines, request, upload)
+    anyio.run(add_lines, request, upload, Model("any", None))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 << 20
@@ -368,3 +370,16 @@ def test_json_has_one_kind_of_number(client, subject_id):
     batch = client.post("/v1/batches", json={"items": [item]})
     assert (batch.status_code, results(client, batch.json()["id"])[0]["seed"]) == (202, 3)
     assert client.post("/v1/batches", json={"items": [{**item, "seed": 3.5}]}).json()["field"] == "items.0.seed"
+
+
+def test_items_are_checked_as_generations_are(client, subject_id):
+    """A size that the model cannot make is invalid alone; what it does not hear is with the item."""
+    asked = {"subject_id": subject_id, "prompt": "a [V] face"}
+    wrong = client.get("/v1/models").json()["models"][0]["limits"]["side_min"] + 8
+    lines = [asked, {**asked, "width": wrong, "custom_id": "wide"}, {**asked, "prompt": "a (big:1.2) [V] face"}]
+    body = "".join(json.dumps(line) + "\n" for line in lines)
+    made = client.post("/v1/batches", content=body, headers={"content-type": "application/jsonl"}).json()
+    first, wide, weighted = client.get(made["links"]["items"]).json()["items"]
+    assert (first["status"], first["warnings"]) == ("queued", [])
+    assert (wide["status"], wide["custom_id"], wide["error"]["errors"][0]["field"]) == ("invalid", "wide", "width")
+    assert [(each["code"], each["words"]) for each in weighted["warnings"]] == [("syntax-ignored", ["(big:1.2)"])]

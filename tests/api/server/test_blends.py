@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from api.server.requests import shares_of
@@ -45,7 +46,7 @@ def test_a_blend_becomes_a_job_of_all_its_subjects(client, services, people, ble
     assert (done["status"], done["subject_ids"]) == ("succeeded", people[:2])
     assert [image["seed"] for image in done["images"]] == [5, 6]
     with Image.open(io.BytesIO(client.get(done["images"][0]["url"]).content)) as picture:
-        assert picture.info["Description"] == PROMPT
+        assert picture.info["Comment"] == "made with AI"
 
 
 def test_a_job_of_one_subject_says_so_as_well(client, people):
@@ -92,7 +93,11 @@ def test_a_blend_goes_with_any_of_its_subjects(client, services, people, blend, 
     assert client.get(f"/v1/subjects/{people[1 - deleted]}/weights").status_code == 200
 
 
-def test_the_document_says_that_it_is_one_or_the_other(client):
-    schema = client.get("/openapi.json").json()["components"]["schemas"]["GenerationRequest"]
-    assert [choice["required"] for choice in schema["oneOf"]] == [["subject_id"], ["blend"]]
-    assert schema["required"] == ["prompt"]
+@pytest.mark.parametrize("name", ["GenerationRequest", "BatchItem"])
+@pytest.mark.parametrize("blend", [{}, {"blend": None}, {"blend": [{"subject_id": "a", "weight": 1}] * 2}])
+@pytest.mark.parametrize("subject", [{}, {"subject_id": None}, {"subject_id": "a"}])
+def test_the_document_says_that_it_is_one_or_the_other(client, name, subject, blend):
+    components = client.get("/openapi.json").json()["components"]
+    schema = {**components["schemas"][name], "components": components}
+    is_one = bool(subject.get("subject_id")) != bool(blend.get("blend"))
+    assert Draft202012Validator(schema).is_valid({"prompt": PROMPT, **subject, **blend}) == is_one

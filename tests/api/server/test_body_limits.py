@@ -8,7 +8,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.server import body_limits
+from api.server import body_limits, body_memory, early_answers
+from api.server.authenticator import Caller
+from api.server.body_limits import BodyLimit
+from api.server.early_answers import EarlyAnswers
 
 MIB = 2**20
 HEAD = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p.jpg"\r\n\r\n\xff\xd8\xff'
@@ -17,8 +20,10 @@ HEAD = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="p.jpg"\r
 class Sender:
     """A client that sends a body in pieces, and counts what was taken from it."""
 
-    def __init__(self, pieces: int, **headers: str) -> None:
+    def __init__(self, pieces: int, tenant: str = "local", app: FastAPI | None = None, **headers: str) -> None:
         self.left = pieces
+        self.state = {"caller": Caller(tenant, has_key=True)} if app else {}
+        self.more_scope = {"app": app, "state": self.state} if app else {}
         self.taken = 0
         self.answer: list[dict] = []
         self.headers = {"host": "127.0.0.1", "content-type": "multipart/form-data; boundary=b", **headers}
@@ -56,6 +61,7 @@ class Sender:
             "headers": [(name.encode(), value.encode()) for name, value in self.headers.items()],
             "client": ("127.0.0.1", 5),
             "server": ("127.0.0.1", 8000),
+            **self.more_scope,
         }
         await app(scope, self.receive, self.send)
 
@@ -115,20 +121,24 @@ class Slow:
         await send({"type": "http.response.body", "body": b""})
 
 
-def uploads(count: int) -> list[Sender]:
-    return [Sender(18, **{"transfer-encoding": "chunked"}) for _ in range(count)]
+def uploads(app: FastAPI, *tenants: str, pieces: int = 18) -> list[Sender]:
+    return [Sender(pieces, tenant, app, **{"content-length": str(pieces * MIB)}) for tenant in tenants]
 
 
-def test_large_bodies_share_a_memory_budget_and_wait_for_it():
+def limited(application: ASGIApp) -> ASGIApp:
+    return EarlyAnswers(BodyLimit(application))
+
+
+def test_large_bodies_share_a_memory_budget_and_wait_for_it(client):
     async def run() -> None:
         application = Slow()
-        limited = body_limits.BodyLimit(application)
-        senders = uploads(12)
+        app = limited(application)
+        senders = uploads(client.app, *"abcdefghijkl")
         async with anyio.create_task_group() as tasks:
             for sender in senders:
-                tasks.start_soon(sender.request, limited)
+                tasks.start_soon(sender.request, app)
             await anyio.wait_all_tasks_blocked()
-            assert sum(sender.taken for sender in senders) < body_limits.BODY_MEMORY_BYTES, "no more is read"
+            assert sum(sender.taken for sender in senders) < body_memory.BODY_MEMORY_BYTES, "no more is read"
             assert application.read == 2
             application.go_on.set()
         assert [sender.answer[0]["status"] for sender in senders] == [200] * 12, "they had to wait, and were served"
@@ -136,34 +146,62 @@ def test_large_bodies_share_a_memory_budget_and_wait_for_it():
     anyio.run(run)
 
 
-def test_a_body_that_waits_for_memory_too_long_is_refused(monkeypatch):
-    monkeypatch.setattr(body_limits, "MAX_WAIT_SECONDS", 0.05)
+def test_a_tenant_has_a_share_of_it_and_waits_for_that_alone(client):
+    async def run() -> None:
+        application = Slow()
+        app = limited(application)
+        greedy, other = uploads(client.app, *["greedy"] * 9), uploads(client.app, "other", pieces=9)
+        async with anyio.create_task_group() as tasks:
+            for sender in (*greedy, *other):
+                tasks.start_soon(sender.request, app)
+            await anyio.wait_all_tasks_blocked()
+            assert [sender.taken > 0 for sender in (*greedy, *other)] == [True, *[False] * 8, True]
+            application.go_on.set()
+        assert [sender.answer[0]["status"] for sender in (*greedy, *other)] == [200] * 10
+
+    anyio.run(run)
+
+
+def test_a_body_that_waits_for_memory_too_long_is_refused(client, monkeypatch):
+    monkeypatch.setattr(body_memory, "MAX_WAIT_SECONDS", 0.05)
 
     async def run() -> None:
         application = Slow()
-        limited = body_limits.BodyLimit(application)
-        first, late = uploads(2), Sender(18, **{"content-length": str(18 * MIB)})
+        app = limited(application)
+        *first, late, again = uploads(client.app, "a", "b", "c", "d")
         async with anyio.create_task_group() as tasks:
             for sender in first:
-                tasks.start_soon(sender.request, limited)
+                tasks.start_soon(sender.request, app)
             await anyio.wait_all_tasks_blocked()
-            await late.request(limited)
+            await late.request(app)
             assert application.read == 2
             application.go_on.set()
         assert late.refusal(503)["code"] == "unavailable"
         assert late.left == -1, "what was still coming is read, so that the client sees the answer"
         headers = dict(late.answer[0]["headers"])
         assert headers[b"retry-after"] == b"5"
-        again = Sender(18, **{"content-length": str(18 * MIB)})
-        await again.request(limited)
+        await again.request(app)
         assert again.answer[0]["status"] == 200, "the memory of those that are over is free again"
 
     anyio.run(run)
 
 
-def test_a_body_that_stops_coming_in_keeps_no_memory(client, store, monkeypatch):
-    monkeypatch.setattr(body_limits, "MAX_BODY_SECONDS", 0.2)
-    monkeypatch.setattr(body_limits, "MAX_DROP_SECONDS", 0.1)
+@pytest.mark.parametrize("path", ["/v1/generations", "/v1/webhooks", "/healthz", "/nowhere", "/v1/batches"])
+def test_large_forms_are_for_routes_that_take_photos(client, path):
+    answer = client.post(path, files={"photo": bytes(70_000)})
+    assert (answer.status_code, answer.json()["code"]) == (413, "upload-too-large")
+
+
+@pytest.mark.parametrize("path", ["/v1/generations", "/v1/webhooks", "/v1/subjects"])
+def test_large_batches_are_for_batches(client, path):
+    for kind in ("application/jsonl", "application/json"):
+        assert client.post(path, content=bytes(70_000), headers={"content-type": kind}).status_code == 413
+
+
+@pytest.mark.parametrize("limit", ["MAX_BODY_SECONDS", "MAX_PAUSE_SECONDS"])
+def test_a_body_that_stops_coming_in_keeps_no_memory(client, store, monkeypatch, limit):
+    monkeypatch.setattr(body_limits, limit, 0.2)
+    monkeypatch.setattr(early_answers, "MAX_DROP_SECONDS", 0.1)
 
     class Stalled(Sender):
         async def receive(self) -> dict:
@@ -173,7 +211,7 @@ def test_a_body_that_stops_coming_in_keeps_no_memory(client, store, monkeypatch)
     anyio.run(sender.request, client.app)
     problem = sender.refusal(400)
     assert problem["code"] == "malformed-request"
-    assert "not complete after" in problem["detail"]
+    assert ("not complete after" if limit == "MAX_BODY_SECONDS" else "Nothing of the body") in problem["detail"]
     assert list(store.list("")) == []
 
 

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
+
 import anyio
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from api.server import auth
+import deploy.local
+from api.server import authenticator as module
 from api.server.app import create_app
+from api.server.errors import TooManyWrongKeys, Unauthorized
 from core.errors import SettingsError, StoreUnavailable
+from core.log import JsonFormatter
 from core.settings import Settings
 from core.storage import open_store
 from core.tenants.api_keys import ApiKeys
@@ -60,23 +65,23 @@ def test_keys_of_the_environment_stay_the_local_tenants(settings, services, stor
 def test_revoking_takes_effect_when_the_cache_has_expired():
     now = [0.0]
     ring = ApiKeys(MemoryStore())
-    authenticator = auth.Authenticator(Settings(), ring, clock=lambda: now[0])
+    authenticator = module.Authenticator(Settings(), ring, clock=lambda: now[0])
     known, key = ring.create("acme", "ci")
-    assert anyio.run(authenticator.tenant_of, f"Bearer {key}") == "acme"
+    assert anyio.run(authenticator.caller, f"Bearer {key}", "10.0.0.7").tenant == "acme"
     ring.revoke(known.id)
-    now[0] += auth.CACHE_SECONDS - 1
-    assert anyio.run(authenticator.tenant_of, f"Bearer {key}") == "acme"
+    now[0] += module.CACHE_SECONDS - 1
+    assert anyio.run(authenticator.caller, f"Bearer {key}", "10.0.0.7").tenant == "acme"
     now[0] += 1
-    with pytest.raises(auth.Unauthorized):
-        anyio.run(authenticator.tenant_of, f"Bearer {key}")
+    with pytest.raises(Unauthorized):
+        anyio.run(authenticator.caller, f"Bearer {key}", "10.0.0.7")
 
 
 def test_guessing_does_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(auth, "_MAX_CACHED", 5)
-    authenticator = auth.Authenticator(Settings(), ApiKeys(MemoryStore()))
+    monkeypatch.setattr(module, "_MAX_CACHED", 5)
+    authenticator = module.Authenticator(Settings(), ApiKeys(MemoryStore()))
     for number in range(9):
-        with pytest.raises(auth.Unauthorized):
-            anyio.run(authenticator.tenant_of, f"Bearer hdb_{number:016x}_{'0' * 64}")
+        with pytest.raises(Unauthorized):
+            anyio.run(authenticator.caller, f"Bearer hdb_{number:016x}_{'0' * 64}", "10.0.0.7")
     assert len(authenticator._cache) == 5
 
 
@@ -97,6 +102,64 @@ def test_stored_keys_let_the_server_listen(settings, services, store):
         create_app(outward, services=services)
     ApiKeys(store).create("acme", "ci")
     create_app(outward, services=services)
+
+
+def refused(authenticator, key, address):
+    with pytest.raises((Unauthorized, TooManyWrongKeys)) as caught:
+        anyio.run(authenticator.caller, f"Bearer {key}", address)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("guesser", "neighbour", "other"),
+    [("10.0.0.7", "10.0.0.7", "10.0.0.8"), ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"), ("", "", "10.0.0.7")],
+)
+def test_wrong_keys_are_throttled_by_address(guesser, neighbour, other):
+    now = [1000.0]
+    ring = ApiKeys(MemoryStore())
+    known, key = ring.create("acme", "ci")
+    _, unseen = ring.create("acme", "ci")
+    authenticator = module.Authenticator(Settings(wrong_keys_per_minute=4), ring, clock=lambda: now[0])
+    anyio.run(authenticator.caller, f"Bearer {key}", neighbour)
+    wrong = [f"hdb_{known.id}_{'0' * 64}", "x", f"hdb_{'1' * 16}_{'0' * 64}", "y"]
+    assert [type(refused(authenticator, each, guesser)) for each in wrong] == [Unauthorized] * 4
+    answer = refused(authenticator, unseen, neighbour)
+    assert isinstance(answer, TooManyWrongKeys), "keys that were never seen are not even tried"
+    assert 0 < answer.retry_after <= 15
+    assert anyio.run(authenticator.caller, f"Bearer {key}", neighbour).tenant == "acme", "known good keys are served"
+    assert anyio.run(authenticator.caller, f"Bearer {unseen}", other).tenant == "acme"
+    now[0] += answer.retry_after
+    assert type(refused(authenticator, "z", guesser)) is Unauthorized
+    assert type(refused(authenticator, "z", guesser)) is TooManyWrongKeys
+
+
+def test_nought_throttles_no_one():
+    authenticator = module.Authenticator(Settings(wrong_keys_per_minute=0), ApiKeys(MemoryStore()))
+    assert {type(refused(authenticator, f"{number}", "10.0.0.7")) for number in range(100)} == {Unauthorized}
+
+
+def test_wrong_keys_are_logged_and_keys_are_not(outside, store, caplog):
+    known, key = ApiKeys(store).create("acme", "ci")
+    ApiKeys(store).revoke(known.id)
+    secrets = [f"hdb_{known.id}_{'0' * 64}", key, "a-guess", f"hdb_{'1' * 16}_{'0' * 64}"]
+    for wrong in secrets:
+        outside.get("/v1/usage", headers=bearer(wrong))
+    lines = [json.loads(JsonFormatter().format(each)) for each in caplog.records if each.message == "key.refused"]
+    seen = [(line["address"], line["reason"], line["key_id"]) for line in lines]
+    reasons = [("wrong secret", known.id), ("revoked", known.id), ("unknown", ""), ("unknown", "")]
+    assert seen == [("10.0.0.7", *reason) for reason in reasons]
+    for secret in (*secrets, "0" * 64, key[-64:]):
+        assert secret not in json.dumps(lines)
+
+
+def test_a_guesser_is_answered_with_429(settings, services, store):
+    ApiKeys(store).create("acme", "ci")
+    app = create_app(settings.model_copy(update={"wrong_keys_per_minute": 3}), services=services)
+    client = TestClient(app, "http://faces.example", client=("10.0.0.7", 5))
+    answers = [client.get("/v1/usage", headers=bearer(f"guess-{number}")) for number in range(5)]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
+    assert answers[-1].json()["code"] == "too-many-wrong-keys"
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 20
 
 
 @pytest.fixture
@@ -134,3 +197,10 @@ def test_mistakes_are_answered_with_a_sentence(command, monkeypatch):
     assert "small letters" in said
     monkeypatch.setenv("HDB_STORE", "ftp://x")
     assert command("list")[0] == 1
+
+
+def test_keys_are_those_of_make_run_without_settings_and_of_the_folder_that_is_said(command, tmp_path, monkeypatch):
+    _, _, said = command("create", "--tenant", "acme", "--name", "ci")
+    assert f"{(tmp_path / 'store').as_uri()} asks all callers for a key" in said
+    monkeypatch.delenv("HDB_DATA_DIR")
+    assert Settings().data_dir == deploy.local.parser().parse_args([]).folder

@@ -62,7 +62,7 @@ def test_photos_are_kept_when_that_is_asked_for(client, photo, personalized, arc
     [
         ({}, "consent"),
         ({"consent": "false"}, "consent"),
-        (CONSENT | {"keep_photos": "yes"}, "keep_photos"),
+        (CONSENT | {"keep_photos": "ever"}, "keep_photos"),
         (CONSENT | {"name": "Ada"}, "name"),
         (CONSENT | {"options": '{"speed": 1}'}, "options.speed"),
     ],

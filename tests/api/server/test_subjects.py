@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -118,8 +119,7 @@ def test_40_megabytes_are_refused(client, store, declared):
     [
         ({}, "consent"),
         ({"consent": "false"}, "consent"),
-        ({"consent": "TRUE"}, "consent"),
-        (CONSENT | {"name": ""}, "name"),
+        (CONSENT | {"name": " "}, "name"),
         (CONSENT | {"name": "x" * 101}, "name"),
         (CONSENT | {"class_noun": "face]; drop"}, "class_noun"),
         (CONSENT | {"colour": "red"}, "colour"),
@@ -163,6 +163,16 @@ def test_a_full_queue_says_when_to_come_back(client, photo, store):
     before = list(store.list(""))
     answer = post(client, photo)
     assert_refused(answer, 429, "queue-full")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert list(store.list("")) == before
+
+
+def test_a_service_that_is_full_of_others_jobs_says_so(client, photo, store, services, monkeypatch):
+    monkeypatch.setattr(services.jobs._ledger, "limits", replace(services.jobs._ledger.limits, queue_total=1))
+    assert post(client, photo).status_code == 202
+    before = list(store.list(""))
+    answer = post(client, photo)
+    assert_refused(answer, 503, "service-busy")
     assert int(answer.headers["retry-after"]) >= 1
     assert list(store.list("")) == before
 

@@ -13,7 +13,6 @@ from core.storage import keys
 from core.webhooks.addresses import BoundedResolver
 from core.webhooks.dispatcher import Dispatcher
 from core.webhooks.messages import WebhookEvent
-from core.webhooks.registry import Webhooks
 from core.webhooks.schedule import Schedule
 from core.webhooks.sender import Sender
 from core.webhooks.testing import FakeBackend, FakeResolver
@@ -46,7 +45,7 @@ def network():
 def deliver(services, resolver, network):
     """Sends what is due, as the dispatcher does."""
     schedule = Schedule(services.redis)
-    webhooks = Webhooks(services.store, services.redis)
+    webhooks = services.webhooks
 
     def deliver():
         dispatcher = Dispatcher(webhooks, schedule, Sender(resolve=resolver, backend=network))

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.batches.records import Batch, ItemState
-from core.batches.upload import BatchUpload
+from core.batches.upload import BatchUpload, UploadLimits
 from core.errors import BatchNotFound, BatchOver, InvalidInput, QueueFull, StoreUnavailable, SubjectNotReady
-from core.ids import time_of
 from core.records import MAX_ITEMS, BatchStatus, GenerateRequest, GenerateResult, Image, ItemStatus, JobKind, Subject
 from core.storage import keys as store_keys
-from core.webhooks.registry import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +23,7 @@ GENERATE = JobKind.GENERATE
 
 
 def upload_of(harness: ServiceHarness, subjects: list[Subject], count: int, tenant: str = "local") -> BatchUpload:
-    upload = harness.batches.open_upload(tenant, open_limit=5)
+    upload = harness.batches.open_upload(tenant, UploadLimits(5))
     for index in range(count):
         subject = subjects[index % len(subjects)]
         upload.add(GenerateRequest(subject_id=subject.id, prompt=f"secret prompt {index} [V]", seed=index))
@@ -57,8 +55,8 @@ def work(harness: ServiceHarness, most: int = 1000) -> list[str]:
     done = []
     while len(done) < most and (claimed := harness.claims.claim(GENERATE, "", max_jobs=1, max_rows=100)):
         (assignment,) = claimed
-        key = harness.archive.put_attempt(assignment.job, "0.png", b"png", content_type="image/png")
-        image = Image(id=store_keys.image_id(assignment.job.id, 0), key=key, seed=0, width=8, height=8)
+        harness.archive.put_attempt(assignment.job, "0.png", b"png", content_type="image/png")
+        image = Image(id=store_keys.image_id(assignment.job.id, 0), seed=0, width=8, height=8)
         assert harness.claims.commit(assignment, GenerateResult(images=(image,)), {"generate": 1.0})
         done.append(assignment.job.id)
     return done
@@ -179,7 +177,7 @@ def test_redis_comes_back_empty(harness: ServiceHarness, monkeypatch: pytest.Mon
     feed(harness, window=20)
     done = work(harness, 5)
     harness.ledger.redis.flushall()
-    monkeypatch.setattr("core.jobs.recovery.time_of", lambda name: time_of(name) - 3600)
+    monkeypatch.setattr("core.jobs.recovery._ACCEPTING_SECONDS", 0.0)
     for _ in range(10):
         feed(harness, window=20)
         harness.services.recovery.reconcile()
@@ -405,7 +403,7 @@ def test_what_is_wrong_with_an_item_names_no_subject(harness: ServiceHarness) ->
 
 @pytest.mark.parametrize("canceled", [False, True])
 def test_webhooks_are_told_once_that_it_is_over(harness: ServiceHarness, canceled: bool) -> None:
-    webhooks = Webhooks(harness.store, harness.ledger.redis)
+    webhooks = harness.services.webhooks
     webhook = webhooks.create(
         "local", "https://example.com/", ("batch.completed", "batch.canceled"), description=None, most=1
     )
@@ -431,7 +429,7 @@ def test_webhooks_are_told_once_that_it_is_over(harness: ServiceHarness, cancele
 def test_a_batch_that_is_told_of_again_is_the_same_message(
     harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    webhooks = Webhooks(harness.store, harness.ledger.redis)
+    webhooks = harness.services.webhooks
     made = [
         webhooks.create("local", f"https://example.com/{n}", ("batch.completed",), description=None, most=2)
         for n in range(2)
@@ -470,14 +468,14 @@ def test_maintenance_admits_and_drops(harness: ServiceHarness) -> None:
 def test_limits(harness: ServiceHarness) -> None:
     subject, (unready, _) = harness.ready_subject(), harness.new_subject()
     with pytest.raises(InvalidInput, match="at least one"):
-        harness.batches.open_upload("local", open_limit=5).commit()
+        harness.batches.open_upload("local", UploadLimits(5)).commit()
     with pytest.raises(SubjectNotReady):
         upload_of(harness, [unready], 3).commit()
     with pytest.raises(InvalidInput, match="at most 10000"):
         upload_of(harness, [subject], MAX_ITEMS + 1)
     with pytest.raises(QueueFull):
-        harness.batches.open_upload("local", open_limit=3)
-    harness.batches.open_upload("other", open_limit=3)
+        harness.batches.open_upload("local", UploadLimits(3))
+    harness.batches.open_upload("other", UploadLimits(3))
 
 
 def picked(harness: ServiceHarness, batch: Batch) -> Callable[..., list[int]]:

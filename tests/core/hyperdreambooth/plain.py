@@ -70,7 +70,7 @@ def someone(bundle, *, rank=3, strength=4.0):
 
 def ours(bundle, weights, *, steps=4):
     """The picture that this project makes, guided as diffusers guides a LoRA."""
-    sampling = replace(bundle.config.sampling, unconditional="subject")
+    sampling = replace(bundle.config.sampling, unconditional="subject", guidance_limit=0.0)
     as_diffusers = replace(bundle, config=replace(bundle.config, sampling=sampling))
     row = Row(PROMPT, "blurred", weights=weights, seed=SEED, guidance_scale=GUIDANCE)
     return generate(as_diffusers, [row], steps=steps)[0].numpy()

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from core.errors import BundleError
 from core.hyperdreambooth.model import denoising
@@ -98,3 +101,14 @@ def test_the_last_rows_can_be_those_with_the_most_noise(bundle, monkeypatch, noi
     assert shares[-10:].min() >= shares[:-10].max()
     assert 0.2 <= shares.min() + 1e-3 < 0.25
     assert not torch.equal(shares[-10:], shares[-10:].sort().values), "which of them is noisier is left to chance"
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_an_output_that_is_right_says_the_latents_under_the_noise(bundle, kind):
+    scheduler = DDIMScheduler(prediction_type=kind)
+    bundle = replace(bundle, scheduler=scheduler)
+    latents, noise, timesteps = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 400, 990])
+    noised = denoising.add_noise(bundle, latents, noise, timesteps)
+    right = noise if kind == "epsilon" else scheduler.get_velocity(latents, noise, timesteps)
+    torch.testing.assert_close(denoising.without_noise(bundle, right, noised), latents, atol=1e-3, rtol=1e-3)
+    assert not denoising.errors(bundle, right, noised, latents).any()

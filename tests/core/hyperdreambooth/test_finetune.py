@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from core.errors import BundleError, JobCanceled
+from core.hyperdreambooth import finetune as finetune_module
 from core.hyperdreambooth.finetune import OPTIMIZERS, TrainingLatents, encode_training_pictures, finetune
 from core.hyperdreambooth.model.config import FinetuneConfig
 from core.hyperdreambooth.model.lidb import Factors, truncate
@@ -64,6 +65,40 @@ def test_of_a_start_of_a_higher_rank_the_closest_is_gone_on_from(bundle):
     tuned = finetune(bundle, latents(), wide, still, generator=seeded()).factors
     for name, factors in wide.items():
         torch.testing.assert_close(tuned[name].delta(), truncate(factors, CONFIG.rank).delta())
+
+
+def test_fixed_ranks_stay_the_predictions_and_the_others_count_their_strength(bundle):
+    start = {
+        name: Factors(torch.randn(f.left.shape, generator=seeded(3)), f.right)
+        for name, f in bundle.basis.zeros(2, generator=seeded(), batch=(1,)).items()
+    }
+    seen = []
+    whole, half = (
+        finetune(
+            bundle,
+            latents(),
+            start,
+            replace(CONFIG, fixed_ranks=2, strength=strength),
+            generator=seeded(),
+            on_step=lambda _step, _steps, factors: seen.append(factors),
+        ).factors
+        for strength in (1.0, 0.5)
+    )
+    for name, before in start.items():
+        for after in (whole, half, *seen):
+            assert torch.equal(after[name].left[..., :2], before.left)
+            assert torch.equal(after[name].right[..., :2, :], before.right)
+        torch.testing.assert_close(0.5 * whole[name].left[..., 2:], half[name].left[..., 2:])
+        assert whole[name].left[..., 2:].abs().sum() > 0
+    still = replace(CONFIG, fixed_ranks=2, strength=0.5, steps=1, learning_rate=0.0)
+    again = finetune(bundle, latents(), half, still, generator=seeded()).factors
+    for name, factors in half.items():
+        torch.testing.assert_close(again[name].delta(), factors.delta())
+
+
+def test_some_rank_has_to_be_free():
+    with pytest.raises(ValueError, match=r"fixed_ranks \(3\) leaves none"):
+        replace(CONFIG, fixed_ranks=3)
 
 
 def test_the_same_seed_gives_the_same_weights(bundle):
@@ -170,3 +205,29 @@ def test_a_style_without_a_filter_or_no_row_for_the_photo_is_refused(bundle, wro
 
 def test_factors_are_a_batch_of_people():
     assert Factors(torch.zeros(2, 5, 1), torch.zeros(2, 1, 4)).delta().shape == (2, 5, 4)
+
+
+def test_mirrored_photos_take_turns_and_their_prompt_says_right_for_left(bundle, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        finetune_module, "tokenize", lambda _bundle, texts: said.extend(texts) or torch.zeros(len(texts), 4).long()
+    )
+    monkeypatch.setattr(finetune_module, "words_of", lambda pictures: [("looking left", "smiling")] * len(pictures))
+    config = replace(CONFIG, mirrored=True, worded=True, rows=3, steps=1)
+    pictures = encode_training_pictures(bundle, photos(each=2), config)
+    latent_rows, prompts = pictures.rows(config, step=0)
+    first, second = pictures.photos[0]
+    assert prompts == [0, 3, 0]
+    for row, expected in zip(latent_rows, (first, second.flip(-1), first), strict=True):
+        torch.testing.assert_close(row, expected)
+    assert [prompt for _, prompt in (pictures.rows(config, 0), pictures.rows(config, 1))] == [prompts, [3, 0, 3]]
+    start = bundle.basis.zeros(1, generator=seeded(), batch=(1,))
+    finetune(bundle, pictures, start, config, generator=seeded())
+    assert said == ["a [V] face, looking left, smiling", "a [V] face, looking right, smiling"] * 2
+
+
+def test_a_centred_loss_counts_the_face_more(bundle):
+    places = finetune_module.face_weights(torch.zeros(1, 1, 4, 32, 32), centre=3.0)
+    assert places.mean() == pytest.approx(1.0)
+    assert places[18, 16] > 3 * places[0, 0]
+    assert finetune_module.face_weights(torch.zeros(1, 1, 4, 32, 32), centre=0.0) is None

@@ -84,3 +84,16 @@ def test_it_finds_a_low_rank_matrix_in_few_steps():
         optimizer.step()
     assert losses[-1] < 0.02 * losses[0]
     assert all(later < before for before, later in pairwise(losses[::10]))
+
+
+def test_several_matrices_in_one_parameter_move_as_each_of_them_alone():
+    torch.manual_seed(0)
+    whole = torch.nn.Parameter(torch.randn(3, 4, 6))
+    gradient = torch.randn(3, 4, 6)
+    parts = [torch.nn.Parameter(part.clone()) for part in whole.detach()]
+    whole.grad = gradient
+    for part, share in zip(parts, gradient, strict=True):
+        part.grad = share
+    Muon([whole], 1e-2, kernels=True).step()
+    Muon(parts, 1e-2, kernels=True).step()
+    torch.testing.assert_close(whole.detach(), torch.stack([part.detach() for part in parts]))

@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import DDIMScheduler, EDMEulerScheduler
 
-from core.errors import InvalidInput, JobCanceled
+from core.errors import BundleError, InvalidInput, JobCanceled
 from core.hyperdreambooth.finetune import PROMPT
 from core.hyperdreambooth.formats.lidb_weights import to_bytes
+from core.hyperdreambooth.model.checks import try_out
 from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.records import PersonalizeOptions, Row
 from core.hyperdreambooth.sampling import generate
@@ -68,6 +70,32 @@ def test_sizes_that_the_model_cannot_halve_are_refused(bundle):
 def test_it_stops_when_it_is_asked_to(bundle):
     with pytest.raises(JobCanceled):
         generate(bundle, [Row("a")], should_stop=lambda: True)
+
+
+SCHEDULERS = sorted(
+    (each for each in DDIMScheduler().compatibles if "dummy" not in each.__module__),  # what needs SciPy, or torchsde
+    key=lambda each: each.__name__,
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda each: each.__name__)
+def test_every_scheduler_draws_the_same_picture_from_the_same_seed(bundle, people, scheduler):
+    """Also those that add noise at each step, in any company."""
+    other = replace(bundle, scheduler=scheduler.from_config({**bundle.scheduler.config, "skip_prk_steps": True}))
+    if scheduler is EDMEulerScheduler:  # for models whose inputs are scaled in another way
+        with pytest.raises(BundleError, match="do not fit each other"):
+            try_out(other)
+        return
+    row, seen = Row(PROMPT.format(noun="face"), weights=people[0], seed=3), []
+    alone = generate(other, [row], steps=6, on_step=lambda step, of: seen.append((step, of)))
+    torch.rand(3)
+    assert torch.equal(generate(other, [row], steps=6), alone)
+    among = generate(other, [Row("x", weights=people[1], seed=9), row, Row("y", seed=4)], steps=6)
+    assert (alone[0].int() - among[1].int()).abs().max() <= 1
+    assert not torch.equal(alone, generate(other, [replace(row, seed=4)], steps=6))
+    assert seen == sorted(seen)
+    assert seen[-1] == (6, 6)
 
 
 def with_unconditional(bundle, whose):
@@ -177,3 +205,12 @@ def test_strength_goes_from_the_base_model_to_all_of_the_weights(bundle, people)
     assert torch.equal(all_of_it, default)
     assert not torch.equal(half, base)
     assert not torch.equal(half, default)
+
+
+def test_above_its_share_of_the_noise_schedule_a_subject_does_not_count(bundle, people):
+    row = Row("a [V] face", weights=people[0], seed=1)
+    never = bundle.configured(bundle.config.changed("sampling.subject_below", 0.0))
+    assert torch.equal(generate(never, [row]), generate(never, [replace(row, weights=None)]))
+    late = generate(bundle.configured(bundle.config.changed("sampling.subject_below", 0.8)), [row], steps=8)
+    assert not torch.equal(late, generate(bundle, [row], steps=8))
+    assert not torch.equal(late, generate(never, [row], steps=8))

@@ -9,11 +9,13 @@ from core.errors import InternalFault
 from core.jobs.events import Event, EventType, event_key, last_event, order_of, read_event
 from core.jobs.ledger import LeaseState, Progress
 from core.records import Image, Job, JobKind, JobState, Preview
+from core.storage.keys import image_id
+from tests.faults.world import finish
 
 if TYPE_CHECKING:
     from tests.harness import ServiceHarness
 
-PREVIEW = Preview(weights_key="a/b", image=Image(id="img_1", key="a/c", seed=0, width=8, height=8))
+PREVIEW = Preview(image=Image(id="img_1", seed=0, width=8, height=8))
 
 
 def told(harness: ServiceHarness, job: Job) -> list[Event]:
@@ -123,16 +125,32 @@ def test_a_stream_keeps_the_last_events_and_goes_after_a_day(harness: ServiceHar
     assert 86_000 < harness.ledger.redis.ttl(event_key(job.ref)) <= 86_400  # type: ignore[operator]
 
 
+def test_a_job_that_is_over_is_small_and_soon_one_key(harness: ServiceHarness) -> None:
+    subject = harness.ready_subject()
+    redis = harness.ledger.redis
+    job = harness.generation(subject)
+    assignment = harness.claim(JobKind.GENERATE, job.ref)
+    for step in range(20):
+        harness.claims.beat(assignment, Progress("generate", step, 20), event="progress")
+    finish(harness, assignment)
+    stays = [key for key in redis.scan_iter(f"*{job.id}*") if redis.ttl(key) == -1 or "events" not in key]
+    assert len(stays) == 1
+    assert redis.memory_usage(stays[0]) <= 2048
+    assert 0 < redis.ttl(event_key(job.ref)) <= 600  # type: ignore[operator]
+    assert harness.jobs.get("local", job.id).state is JobState.SUCCEEDED
+
+
 def test_a_preview_is_told_once_and_stays_in_the_record(harness: ServiceHarness) -> None:
     subject, job = harness.new_subject()
     assignment = harness.claim(JobKind.PERSONALIZE, job.ref)
     for _ in range(2):  # the first answer was lost on its way
         assert harness.ledger.preview(assignment.claim, PREVIEW) is LeaseState.HELD
     assert [event.preview for event in told(harness, job)] == [None, None, PREVIEW]
-    assert record(harness, job).preview == PREVIEW
+    own = PREVIEW.image.model_copy(update={"id": image_id(job.id, 0)})
+    assert record(harness, job).preview == Preview(image=own), "with the ids of this job, whatever Redis says"
     harness.claims.commit(assignment, harness.weights_of(assignment), {})
-    assert record(harness, job).preview == PREVIEW
-    assert harness.subjects.get("local", subject.id).preview_image == PREVIEW.image
+    assert record(harness, job).preview == Preview(image=own)
+    assert harness.subjects.get("local", subject.id).preview_image == own
 
 
 @pytest.mark.parametrize("end", [fail, cancel_queued, die_three_times, give_up])
@@ -176,3 +194,14 @@ def test_what_is_no_id_of_an_event(text: str) -> None:
 
 def test_ids_sort_by_number() -> None:
     assert order_of("9-10") < order_of("10-2") < order_of("10-11") <= order_of("9" * 18 + "-" + "9" * 18)
+
+
+def test_events_and_the_record_say_how_much_of_all_is_done(harness):
+    _, job = harness.new_subject()
+    claim = harness.claim(JobKind.PERSONALIZE, job.ref).claim
+    for share, left in ((0.02, None), (0.5, 7.5)):
+        harness.ledger.beat(claim, Progress("finetune", 1, 2, share, left), event="progress")
+        for seen in (told(harness, job)[-1], record(harness, job)):
+            assert (seen.share, seen.seconds_left) == (share, left)
+    harness.ledger.give_back(claim, counted=True)
+    assert (record(harness, job).share, record(harness, job).seconds_left) == (0.0, None)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.errors import InternalFault
+from core.jobs.demand import Demand
 from core.jobs.ledger import Claim, LeaseState, Ledger, Progress
+from core.queue.notifications import ENOUGH_NOTIFICATIONS, NOTIFICATIONS
 from core.records import Job, JobKind, JobState
 
 if TYPE_CHECKING:
@@ -15,18 +17,23 @@ if TYPE_CHECKING:
 GENERATE = JobKind.GENERATE
 
 
+def name(short: str) -> str:
+    """A job's id that ends in this."""
+    return f"job_{short:0>25}"
+
+
 def queue_jobs(ledger: Ledger, count: int, *, group: str = "", rows: int = 1) -> list[Job]:
     jobs = []
     for index in range(count):
         job = Job(
-            id=f"job_{group}{index}",
+            id=name(f"{group}{index}"),
             tenant="local",
             kind=GENERATE,
-            subject_id="sub_1",
+            subject_id="sub_" + "1" * 25,
             state=JobState.QUEUED,
             created_at=1000.0 + index,
         )
-        assert ledger.accept(job, batch_group=group, rows=rows) == "accepted"
+        assert ledger.accept(job, Demand(group=group, rows=rows)) == "accepted"
         jobs.append(job)
     return jobs
 
@@ -58,7 +65,12 @@ def test_a_record_comes_back_as_it_was(ledger: Ledger) -> None:
 
 def test_a_job_is_never_ahead_of_the_clock_that_it_is_queued_by(ledger: Ledger) -> None:
     job = Job(
-        id="job_0", tenant="local", kind=GENERATE, subject_id="sub_1", state=JobState.QUEUED, created_at=1000.9996
+        id=name("0"),
+        tenant="local",
+        kind=GENERATE,
+        subject_id="sub_" + "1" * 25,
+        state=JobState.QUEUED,
+        created_at=1000.9996,
     )
     assert ledger.accept(job) == "accepted"
     found = ledger.get(job.ref)
@@ -95,9 +107,9 @@ def test_many_hands_claim_each_job_once(ledger: Ledger) -> None:
 def test_a_batch_takes_its_kind_along_up_to_its_limits(ledger: Ledger) -> None:
     queue_jobs(ledger, 3, group="a", rows=2)
     queue_jobs(ledger, 2, group="b", rows=2)
-    refs = [claim.ref for claim in ledger.claim(GENERATE, "local/job_a1", max_jobs=8, max_rows=4)]
-    assert refs == ["local/job_a1", "local/job_a0"]
-    assert len(ledger.claim(GENERATE, "local/job_b0", max_jobs=1, max_rows=99)) == 1
+    refs = [claim.ref for claim in ledger.claim(GENERATE, f"local/{name('a1')}", max_jobs=8, max_rows=4)]
+    assert refs == [f"local/{name(each)}" for each in ("a1", "a0")]
+    assert len(ledger.claim(GENERATE, f"local/{name('b0')}", max_jobs=1, max_rows=99)) == 1
 
 
 def test_a_job_on_its_second_attempt_runs_alone(ledger: Ledger) -> None:
@@ -189,17 +201,24 @@ def test_a_delayed_job_is_not_claimed_before_its_time(ledger: Ledger) -> None:
     assert len(ledger.claim(GENERATE, job.ref)) == 1
 
 
-def test_a_notification_is_repeated_ever_more_rarely(ledger: Ledger) -> None:
+def test_a_worker_is_notified_again_unless_a_notification_is_on_its_way(ledger: Ledger) -> None:
     (job,) = queue_jobs(ledger, 1)
-    waits = []
-    for _ in range(3):
-        ledger.redis.zadd("hdb:bells", {job.ref: 1})
-        assert ledger.reap() == ([job.ref], [])
-        assert ledger.reap() == ([], [])
-        seconds, microseconds = ledger.redis.time()
-        due = ledger.redis.zscore("hdb:bells", job.ref)
-        waits.append(round((float(due) / 1000 - seconds - microseconds / 1e6) / 60))
-    assert waits == [1, 2, 4]
+    assert ledger.reap() == ledger.reap() == ([job.ref], [])
+    ledger.redis.lpush(NOTIFICATIONS, "there is work")
+    assert ledger.reap() == ([], [])
+    ledger.redis.delete(NOTIFICATIONS)
+    ledger.claim(GENERATE, job.ref)
+    assert ledger.reap() == ([], [])
+
+
+def test_no_worker_is_notified_of_the_hundredth_job(ledger: Ledger) -> None:
+    job, another = queue_jobs(ledger, 2)
+    ledger.redis.lpush(NOTIFICATIONS, *["there is work"] * ENOUGH_NOTIFICATIONS)
+    assert ledger.accept(job.model_copy(update={"id": name("more")})) == "silent"
+    assert not ledger.claim(GENERATE, job.ref).more
+    ledger.redis.delete(NOTIFICATIONS)
+    assert ledger.claim(GENERATE, another.ref).more
+    assert not ledger.claim().more
 
 
 def test_cancel_in_every_state(ledger: Ledger) -> None:
@@ -238,13 +257,15 @@ def test_what_is_erased_is_gone_for_everybody(ledger: Ledger) -> None:
     ledger.erase([queued.ref, running.ref])
     assert ledger.beat(claim, Progress()) is LeaseState.GONE
     assert ledger.finish(claim, JobState.SUCCEEDED) is None
-    assert ledger.redis.keys("*") == []
+    # The figures of the service, and whose turn it is: they say nothing of whom.
+    assert sorted(ledger.redis.keys("*")) == ["hdb:counts", "hdb:turns:generate"]
+    assert not [each for each in ledger.redis.hgetall("hdb:counts") if queued.id in each or queued.tenant in each]
 
 
 def test_the_queue_has_a_limit(ledger: Ledger) -> None:
     jobs = queue_jobs(ledger, ledger.limits.queue_limit)
-    extra = jobs[0].model_copy(update={"id": "job_extra"})
-    assert ledger.accept(extra) == "full"
+    extra = jobs[0].model_copy(update={"id": name("extra")})
+    assert ledger.accept(extra) == "share"
     assert ledger.accept(extra, bounded=False) == "accepted"
     assert ledger.position(extra) == 1  # it was made when the first one was
     assert ledger.position(jobs[3]) == 4
@@ -255,10 +276,10 @@ def test_progress_can_be_replayed(ledger: Ledger) -> None:
     (claim,) = ledger.claim(GENERATE, job.ref)
     for step in range(400):
         ledger.beat(claim, Progress("denoise", step, 400), event="progress")
-    events = ledger.redis.xrange("hdb:local:events:job_0")
+    events = ledger.redis.xrange(f"hdb:local:events:{name('0')}")
     assert 200 <= len(events) < 350
     assert events[-1][1]["step"] == "399"
-    assert 0 < ledger.redis.pttl("hdb:local:events:job_0") <= 24 * 3600 * 1000
+    assert 0 < ledger.redis.pttl(f"hdb:local:events:{name('0')}") <= 24 * 3600 * 1000
 
 
 def test_scripts_survive_a_redis_that_forgot_them(ledger: Ledger) -> None:

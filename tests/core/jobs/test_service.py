@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from core.ids import new_id
 from core.jobs.ledger import Ledger, Limits
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
-from core.records import GenerateResult, Image, Job, JobKind, JobState, SubjectStatus, WeightsStage
+from core.records import GenerateResult, Image, JobKind, JobState, SubjectStatus, WeightsStage
 from core.services import make_services
 from core.settings import Settings
 from core.storage import FolderStore
-from core.storage.keys import image_id
+from core.storage.keys import image_id, pending
 from core.testing import MemoryNotifier, MemoryStore
 from tests.harness import ServiceHarness
 
@@ -60,8 +61,8 @@ def test_the_whole_way_from_photo_to_picture(harness: ServiceHarness) -> None:
     job = harness.generation(subject, seed=3)
     assignment = harness.claim(GENERATE, job.ref)
     assert assignment.request.weights_key == subject.weights.refined_key
-    key = harness.archive.put_attempt(assignment.job, "0.png", b"picture", content_type="image/png")
-    image = Image(id=image_id(job.id, 0), key=key, seed=3, width=64, height=64)
+    harness.archive.put_attempt(assignment.job, "0.png", b"picture", content_type="image/png")
+    image = Image(id=image_id(job.id, 0), seed=3, width=64, height=64)
     assert harness.claims.commit(assignment, GenerateResult(images=(image,)), {})
     done = harness.jobs.get("local", job.id)
     assert (done.state, done.result.images) == (JobState.SUCCEEDED, (image,))
@@ -151,7 +152,7 @@ def test_a_full_queue_takes_nothing_and_keeps_nothing(harness: ServiceHarness) -
 
 
 def test_a_queue_that_fills_up_meanwhile_keeps_nothing_either(harness: ServiceHarness) -> None:
-    harness.jobs.refuse_when_full = lambda kind: None
+    harness.jobs.refuse_when_full = lambda tenant, kind: None
     for _ in range(20):
         harness.new_subject()
     before = dict(harness.store.objects)
@@ -177,8 +178,8 @@ def test_what_was_refused_and_yet_queued_leaves_nothing(
     subject = harness.ready_subject()
     before, accept = dict(harness.store.objects), Ledger.accept
 
-    def answer_is_lost(ledger: Ledger, job: Job, **more: Any) -> str:
-        accept(ledger, job, **more)
+    def answer_is_lost(ledger: Ledger, *job: Any, **more: Any) -> str:
+        accept(ledger, *job, **more)
         raise BrokerUnavailable
 
     monkeypatch.setattr(Ledger, "accept", answer_is_lost)
@@ -244,8 +245,8 @@ def test_deletion_leaves_nothing_behind(harness: ServiceHarness, when: str) -> N
     job = harness.generation(subject)
     assignment = harness.claim(GENERATE, job.ref) if when != "queued" else None
     if assignment:
-        key = harness.archive.put_attempt(assignment.job, "0.png", b"weights of a face", content_type="image/png")
-        image = Image(id=image_id(job.id, 0), key=key, seed=3, width=64, height=64)
+        harness.archive.put_attempt(assignment.job, "0.png", b"weights of a face", content_type="image/png")
+        image = Image(id=image_id(job.id, 0), seed=3, width=64, height=64)
         if when == "over":
             harness.claims.commit(assignment, GenerateResult(images=(image,)), {})
     receipt = harness.subjects.delete("local", subject.id)
@@ -290,3 +291,15 @@ def test_what_to_scale_on(harness: ServiceHarness) -> None:
     harness.generation(subject)
     harness.claim(GENERATE)
     assert harness.jobs.queue_lengths() == {"personalize": 0, "generate": 1, "batch": 0, "running": 1}
+
+
+def test_a_request_with_fields_of_a_newer_version_is_left_to_its_workers(harness: ServiceHarness) -> None:
+    job = harness.generation(harness.ready_subject())
+    key = pending("local", job.id)
+    stored = json.loads(harness.store.get(key))
+    harness.store.put(key, json.dumps(stored | {"request": stored["request"] | {"unused": "", "gone": None}}).encode())
+    assert harness.archive.accepted("local", job.id).is_newer is False
+    harness.store.put(key, json.dumps(stored | {"request": stored["request"] | {"upscale": 2}}).encode())
+    assert harness.claims.claim(GENERATE, job.ref) == []
+    found = harness.jobs.get("local", job.id)
+    assert (found.state, found.attempt) == (JobState.QUEUED, 0)

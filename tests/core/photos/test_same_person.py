@@ -12,9 +12,9 @@ def seen(*at):
     return Appearance(np.array([*at, *[0.0] * (128 - len(at))]), np.zeros((8, 8, 128)))
 
 
-def compared(*places, covered=()):
+def compared(*places, covered=(), known=0):
     appearances = [seen(*place) if isinstance(place, tuple) else seen(place) for place in places]
-    return compare(appearances, [number in covered for number in range(len(places))])
+    return compare(appearances, [number in covered for number in range(len(places))], known)
 
 
 @pytest.mark.parametrize("places", [(), (0.0,), (None, 0.0), (0.0, 0.3), (0.0, 0.3, 0.5, 0.1)])
@@ -42,6 +42,19 @@ def test_a_photo_fits_that_fits_with_one_of_them():
 def test_between_both_distances_it_is_unsure():
     assert compared(0.0, 0.6) == Comparison(unsure=(1,))
     assert compared(0.0, 0.1, 0.71) == Comparison(unsure=(2,))
+
+
+def test_who_is_meant_is_the_person_of_the_known_photos():
+    assert compared(0.0, 0.9, 0.95, 1.0, known=1) == Comparison(others=(1, 2, 3))
+    assert compared(0.0, 0.1, 0.9, known=2) == Comparison(others=(2,))
+    assert compared(0.0, 0.9, 0.3, known=2) == Comparison()
+    assert compared(0.0, 0.62, known=1) == Comparison(unsure=(1,))
+
+
+def test_known_photos_are_never_in_doubt_and_those_without_a_face_do_not_count():
+    assert compared(0.0, 0.62, known=2) == Comparison()
+    assert compared(None, 0.9, 0.0, known=1) == Comparison(others=(2,))
+    assert compared(None, 0.0, 0.9, known=2) == Comparison(others=(2,))
 
 
 def test_covered_faces_are_given_more_distance():

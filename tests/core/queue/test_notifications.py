@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from core.errors import BrokerUnavailable
 from core.queue.connection import connect, redis_errors
 from core.queue.local_redis import LocalRedis, find_redis_server
-from core.queue.notifications import QUEUES, TASKS, CeleryNotifier, celery_app
+from core.queue.notifications import NOTIFICATIONS, QUEUES, TASKS, CeleryNotifier, celery_app
 from core.records import JobKind
 from core.settings import Settings
 
@@ -49,12 +49,21 @@ def test_a_redis_that_starts_on_much_data_is_waited_for(tmp_path: Path) -> None:
         ping(server.url)
 
 
-@pytest.mark.parametrize("said", ["MISCONF Redis is configured to save", "NOREPLICAS Not enough", "BUSY Redis is busy"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "MISCONF Redis is configured to save",
+        "NOREPLICAS Not enough",
+        "BUSY Redis is busy",
+        "ERR Error running script (f_1): @user_script:1: -READONLY You can't write",
+        "-OOM no",
+    ],
+)
 def test_a_redis_that_cannot_write_now_is_an_outage(said: str) -> None:
     with pytest.raises(BrokerUnavailable), redis_errors():
         raise ResponseError(said)
     with pytest.raises(ResponseError), redis_errors():
-        raise ResponseError("WRONGTYPE Operation against a key")
+        raise ResponseError("ERR unknown command")
 
 
 def test_notifying_a_redis_that_is_down_gives_up_within_a_second() -> None:
@@ -62,20 +71,21 @@ def test_notifying_a_redis_that_is_down_gives_up_within_a_second() -> None:
     assert seconds_to_fail(lambda: notifier.notify("generate", "local/job_1")) < 1.5
 
 
-def test_a_notification_carries_the_ref_and_nothing_else(local_redis: LocalRedis) -> None:
+@pytest.mark.parametrize("kind", JobKind)
+def test_notifications_of_all_kinds_wait_in_one_list_and_carry_a_ref_and_nothing_else(
+    local_redis: LocalRedis, kind: JobKind
+) -> None:
     settings = Settings(redis_url=local_redis.url)
-    redis = connect(settings)
-    redis.flushall()
-    CeleryNotifier(celery_app(settings, producer=True)).notify("personalize", "local/job_1")
-    assert redis.llen("train") == 1
-    assert "local/job_1" in str(redis.lindex("train", 0))
-    assert redis.llen("interactive") == 0
-    redis.close()
+    with connect(settings) as redis:
+        redis.flushall()
+        CeleryNotifier(celery_app(settings, producer=True)).notify(kind.value, "local/job_1")
+        assert redis.llen(NOTIFICATIONS) == 1
+        assert "local/job_1" in str(redis.lindex(NOTIFICATIONS, 0))
 
 
-def test_every_kind_of_job_has_a_task_and_a_queue() -> None:
+def test_every_kind_of_job_has_a_task() -> None:
     assert set(TASKS) == set(JobKind)
-    assert {TASKS[kind][1] for kind in JobKind} <= set(QUEUES)
+    assert NOTIFICATIONS in QUEUES
 
 
 def test_the_settings_that_keep_jobs_alive() -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import errno
+import hashlib
+import io
 import itertools
+import os
+import shutil
+import signal
+import subprocess
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from core.errors import ObjectNotFound, SettingsError, StoreUnavailable
 from core.settings import Settings
@@ -33,14 +45,125 @@ BAD_KEYS = [
 ]
 
 
-@pytest.fixture(params=["memory", "folder", "s3"])
+GATEWAY = Path(__file__).parents[4] / "shared" / "service" / "radosgw.sh"
+SERVERS = {
+    "s3": ("moto", "bucket"),
+    "s3-wants-md5": ("strict", "bucket"),
+    "s3-deletes-one-by-one": ("simple", "bucket"),
+    "s3-versioned": ("moto", "versioned"),
+    "s3-versioned-deletes-one-by-one": ("simple", "versioned"),
+    "s3-encrypted": ("moto", "encrypted"),
+    "s3-ceph": ("radosgw", "ceph_bucket"),
+}
+"""Kinds of server and of bucket: the fixtures of what answers as they do."""
+
+
+def is_many_deletions(environ: dict[str, Any]) -> bool:
+    return environ["REQUEST_METHOD"] == "POST" and "delete" in environ.get("QUERY_STRING", "")
+
+
+def without_md5(environ: dict[str, Any], body: bytes) -> tuple[str, str] | None:
+    """What Google's, Ceph's and older MinIO's servers refuse."""
+    right = base64.b64encode(hashlib.md5(body).digest()).decode()
+    if is_many_deletions(environ) and environ.get("HTTP_CONTENT_MD5") != right:
+        return "400 Bad Request", "MissingContentMD5"
+    return None
+
+
+def many_deletions(environ: dict[str, Any], body: bytes) -> tuple[str, str] | None:
+    return ("501 Not Implemented", "NotImplemented") if is_many_deletions(environ) else None
+
+
+@contextmanager
+def refusing(refuse: Callable[[dict[str, Any], bytes], tuple[str, str] | None]) -> Iterator[str]:
+    """A server of S3 that refuses some requests, with a status and a code; gives its address."""
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    s3 = DomainDispatcherApplication(create_backend_app)
+
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        if refusal := refuse(environ, body):
+            start(refusal[0], [("Content-Type", "application/xml")])
+            return [f'<?xml version="1.0"?><Error><Code>{refusal[1]}</Code></Error>'.encode()]
+        return s3(environ, start)
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def strict(moto: str) -> Iterator[str]:
+    with refusing(without_md5) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def simple(moto: str) -> Iterator[str]:
+    with refusing(many_deletions) as url:
+        yield url
+
+
+def client_of(url: str) -> Any:
+    return boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+
+
+@pytest.fixture(scope="module")
+def versioned(moto: str, bucket: str) -> str:
+    client = client_of(moto)
+    client.create_bucket(Bucket="versioned")
+    client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    client.close()
+    return "versioned"
+
+
+@pytest.fixture(scope="module")
+def encrypted(moto: str, bucket: str) -> str:
+    client = client_of(moto)
+    client.create_bucket(Bucket="encrypted")
+    rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    client.put_bucket_encryption(Bucket="encrypted", ServerSideEncryptionConfiguration={"Rules": [rule]})
+    client.close()
+    return "encrypted"
+
+
+@pytest.fixture(scope="module")
+def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Ceph's gateway, which a script beside the repository starts where its packages are installed."""
+    if not (GATEWAY.is_file() and shutil.which("radosgw") and shutil.which("ceph-osd")):
+        pytest.skip(f"needs {GATEWAY.name} and Debian's radosgw, ceph-mon and ceph-osd")
+    folder = tmp_path_factory.mktemp("ceph")
+    subprocess.run(["bash", GATEWAY, folder], check=True, timeout=240, capture_output=True)
+    yield "http://127.0.0.1:16281"
+    for file in sorted((folder / "run").glob("*.pid")):
+        os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+@pytest.fixture
+def ceph_bucket(radosgw: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket there, and the account for it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "hdbkey")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hdbsecret")
+    client = client_of(radosgw)
+    client.create_bucket(Bucket="ceph")
+    client.close()
+    return "ceph"
+
+
+@pytest.fixture(params=["memory", "folder", *SERVERS])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
         return MemoryStore()
     if request.param == "folder":
         return FolderStore(tmp_path / "store")
-    endpoint = request.getfixturevalue("moto")
-    name = request.getfixturevalue("bucket")
+    endpoint, name = (request.getfixturevalue(each) for each in SERVERS[request.param])
     return S3Store(name, f"some/{uuid.uuid4().hex}", endpoint_url=endpoint, region="us-east-1")
 
 
@@ -97,6 +220,66 @@ def test_delete_prefix_takes_all_of_it_and_nothing_else(store: Store) -> None:
     store.delete_prefix("t/a/")
     store.delete_prefix("t/a/")
     assert list(store.list("")) == ["t/ab/1"]
+
+
+def test_some_are_deleted_and_those_that_are_missing_are_no_error(store: Store) -> None:
+    for key in ("t/a/1", "t/a/2", "t/b"):
+        store.put(key, b"")
+    store.delete_all(["t/a/1", "t/b", "t/nothing"])
+    store.delete_all([])
+    assert list(store.list("")) == ["t/a/2"]
+
+
+def test_more_objects_than_fit_into_a_request_are_deleted(
+    bucket: str, strict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.storage.s3.MOST_AT_ONCE", 2)
+    store = S3Store(bucket, f"some/{uuid.uuid4().hex}", endpoint_url=strict, region="us-east-1")
+    for number in range(5):
+        store.put(f"t/a/{number}", b"")
+    store.delete_prefix("t/a/")
+    assert list(store.list("")) == []
+
+
+def test_no_version_is_left_of_what_is_deleted(moto: str, versioned: str) -> None:
+    store = S3Store(versioned, "erased", endpoint_url=moto, region="us-east-1")
+
+    def left() -> list[str]:
+        client = client_of(moto)
+        found = client.list_object_versions(Bucket=versioned, Prefix="erased/")
+        client.close()
+        return [each["Key"] for kind in ("Versions", "DeleteMarkers") for each in found.get(kind, [])]
+
+    for key in ("t/a/1", "t/a/2", "t/ab", "t/abc"):
+        store.put(key, b"a face")
+        store._client.delete_object(Bucket=versioned, Key=f"erased/{key}")  # as another program does
+        store.put(key, b"another")
+    store.delete_prefix("t/a/")
+    assert set(left()) == {"erased/t/ab", "erased/t/abc"}
+    store.delete("t/ab")
+    assert set(left()) == {"erased/t/abc"}
+    store.delete_all(["t/abc", "t/abcd"])
+    assert left() == []
+
+
+def test_a_clock_that_is_wrong_is_said_to_be(bucket: str) -> None:
+    with refusing(lambda *_: ("403 Forbidden", "RequestTimeTooSkewed")) as url:
+        store = S3Store(bucket, endpoint_url=url, region="us-east-1")
+        for use in (store.ping, lambda: store.put("a", b""), lambda: store.get("a"), lambda: store.delete_all(["a"])):
+            with pytest.raises(StoreUnavailable, match=r"RequestTimeTooSkewed|403"):
+                use()
+
+
+def test_what_a_server_does_not_delete_is_an_error(bucket: str) -> None:
+    def refuse(environ: dict[str, Any], body: bytes) -> tuple[str, str] | None:
+        deletes = is_many_deletions(environ) or environ["REQUEST_METHOD"] == "DELETE"
+        return ("403 Forbidden", "AccessDenied") if deletes else None
+
+    with refusing(refuse) as url:
+        store = S3Store(bucket, f"some/{uuid.uuid4().hex}", endpoint_url=url, region="us-east-1")
+        store.put("t/a", b"")
+        with pytest.raises(StoreUnavailable, match="AccessDenied"):
+            store.delete_prefix("t/")
 
 
 def test_no_key_leaves_the_store(store: Store) -> None:
@@ -195,3 +378,30 @@ def test_folders_that_come_and_go_lose_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(come_and_go, ("one", "two", "three")))
     assert list(store.root.iterdir()) == []
+
+
+def test_a_full_folder_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.ping()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StoreUnavailable, match="No space left"):
+        store.ping()
+    assert list(store.root.iterdir()) == []
+
+
+def test_a_bucket_that_refuses_writes_is_not_healthy_until_it_takes_one(moto: str, bucket: str) -> None:
+    store = S3Store(bucket, "refuses", endpoint_url=moto, region="us-east-1")
+    store.ping()
+    put = store._client.put_object
+    store._client.put_object = lambda **_: (_ for _ in ()).throw(EndpointConnectionError(endpoint_url=moto))  # type: ignore[method-assign]
+    store.ping()  # something was written a moment ago
+    for act in (lambda: store.put("a/b", b""), store.ping):
+        with pytest.raises(StoreUnavailable):
+            act()
+    store._client.put_object = put  # type: ignore[method-assign]
+    store.ping()
+    assert list(store.list("")) == []

@@ -156,7 +156,7 @@ def test_no_one_else_can_add_photos(harness: ServiceHarness) -> None:
 def test_what_cannot_be_queued_changes_nothing(harness: ServiceHarness) -> None:
     subject = harness.ready_subject()
     before = dict(harness.store.objects)
-    harness.jobs.refuse_when_full = lambda kind: None  # type: ignore[method-assign]
+    harness.jobs.refuse_when_full = lambda tenant, kind: None  # type: ignore[method-assign]
     full = harness.ledger.limits
     object.__setattr__(full, "queue_limit", 1)
     waiting = harness.new_subject()[1]

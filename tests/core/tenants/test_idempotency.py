@@ -9,6 +9,7 @@ from core.ids import new_id
 from core.storage import keys
 from core.tenants import idempotency
 from core.tenants.idempotency import SavedResponse, SavedResponses
+from core.testing import CIPHER
 
 if TYPE_CHECKING:
     from tests.harness import ServiceHarness
@@ -18,7 +19,7 @@ DIGEST = "0" * 64
 
 @pytest.fixture
 def responses(harness: ServiceHarness) -> SavedResponses:
-    return SavedResponses(harness.store, harness.ledger.redis)
+    return SavedResponses(harness.store, harness.ledger.redis, CIPHER)
 
 
 def given(**changes: object) -> SavedResponse:
@@ -31,6 +32,7 @@ def given(**changes: object) -> SavedResponse:
 def test_a_response_is_found_for_a_day(responses: SavedResponses, harness: ServiceHarness) -> None:
     assert responses.find("acme", DIGEST) is None
     responses.save("acme", DIGEST, given(), [])
+    assert b"Ada" not in b"".join(harness.store.objects.values())
     harness.ledger.redis.flushall()
     found = responses.find("acme", DIGEST)
     assert found

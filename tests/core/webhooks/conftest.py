@@ -8,7 +8,7 @@ from redis import Redis
 from core.queue.connection import connect
 from core.queue.local_redis import LocalRedis
 from core.settings import Settings
-from core.testing import MemoryStore
+from core.testing import CIPHER, MemoryStore
 from core.webhooks.registry import Webhooks
 from core.webhooks.schedule import Schedule
 
@@ -23,7 +23,7 @@ def redis(local_redis: LocalRedis) -> Iterator[Redis]:
 
 @pytest.fixture
 def webhooks(redis: Redis) -> Webhooks:
-    return Webhooks(MemoryStore(), redis)
+    return Webhooks(MemoryStore(), redis, CIPHER)
 
 
 @pytest.fixture

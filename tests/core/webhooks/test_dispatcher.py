@@ -74,7 +74,7 @@ def let_time_pass(redis: Redis, webhook: Webhook) -> None:
     queue = f"hdb:{webhook.tenant}:deliveries:{webhook.id}"
     for message in redis.zrange(queue, 0, -1):
         redis.zadd(queue, {message: 1})
-    redis.delete(f"hdb:{webhook.tenant}:delivering:{webhook.id}")
+    redis.delete(*(f"hdb:{webhook.tenant}:{kind}:{webhook.id}" for kind in ("sending", "cooling")))
     redis.zadd("hdb:deliveries", {f"{webhook.tenant}/{webhook.id}": 1})
 
 

@@ -18,6 +18,7 @@ from core.queue.local_redis import LocalRedis
 from core.records import DeliveryState
 from core.settings import Settings
 from core.storage import open_store
+from core.storage.encryption import open_cipher
 from core.webhooks.registry import Webhooks
 from core.webhooks.testing import ReceivedMessage, receiver
 
@@ -51,7 +52,7 @@ def test_what_a_killed_dispatcher_was_sending_is_sent_by_the_next(local_redis: L
     settings = Settings(redis_url=local_redis.url, data_dir=tmp_path)
     redis = connect(settings)
     redis.flushall()
-    webhooks = Webhooks(open_store(settings), redis)
+    webhooks = Webhooks(open_store(settings), redis, open_cipher(settings))
     received: list[ReceivedMessage] = []
 
     def behave(number: int) -> int:

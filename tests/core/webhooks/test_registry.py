@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.errors import InternalFault, StoreUnavailable, TooManyWebhooks, WebhookNotFound
+from core.errors import InternalFault, SettingsError, StoreUnavailable, TooManyWebhooks, WebhookNotFound
 from core.ids import derived_id, is_id, new_id, time_of
 from core.records import DeliveryState, JobKind, JobState
 from core.storage import keys
+from core.testing import CIPHER
 from core.webhooks.messages import Message, WebhookEvent
 from core.webhooks.records import MOST_FORMER, Delivery, Webhook
 from core.webhooks.registry import KEPT_DELIVERIES, KEPT_SECONDS, Webhooks, drop_old
@@ -23,7 +24,7 @@ URL = "https://hooks.example.com/in?token=s3cret"
 
 @pytest.fixture
 def webhooks(harness: ServiceHarness) -> Webhooks:
-    return Webhooks(harness.store, harness.ledger.redis)
+    return Webhooks(harness.store, harness.ledger.redis, CIPHER)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_what_happens_to_a_subject_is_published(harness: ServiceHarness, webhook
     assert found["subject.ready"]["data"] == {"subject_id": subject.id, "job_id": subject.job_id, "status": "ready"}
     assert found["subject.deleted"]["data"] == {"subject_id": subject.id, "status": "deleted"}
     for body in found.values():
-        assert set(body) == {"type", "timestamp", "data"}
+        assert set(body) == {"type", "timestamp", "livemode", "data"}
         assert str(body["timestamp"]).endswith("Z")
         assert not {"face", "prompt", "[V]"} & set(json.dumps(body).split())
 
@@ -180,7 +181,7 @@ def test_without_redis_it_is_noted_in_the_store(harness: ServiceHarness, webhook
     from core.settings import Settings
 
     webhook = make(webhooks)
-    away = Webhooks(harness.store, connect(Settings(redis_url="redis://127.0.0.1:1/0")))
+    away = Webhooks(harness.store, connect(Settings(redis_url="redis://127.0.0.1:1/0")), CIPHER)
     away.test(webhook)
     assert [due.webhook_id for due in webhooks.undelivered()] == [webhook.id]
 
@@ -291,3 +292,35 @@ def test_ended_without_a_time_of_its_end(harness: ServiceHarness, webhooks: Webh
     _, job = harness.new_subject()
     harness.jobs.settle(job.model_copy(update={"state": JobState.FAILED, "finished_at": None}))
     assert types_of(webhooks, webhook) == ["job.failed"]
+
+
+def test_secrets_are_stored_encrypted_for_their_webhook_alone(webhooks: Webhooks) -> None:
+    first, second = make(webhooks), make(webhooks)
+    rotated = webhooks.rotate("local", first.id, overlap=60.0)
+    everything = b"".join(webhooks.store.objects.values())  # type: ignore[attr-defined]
+    for secret in (first.secret, second.secret, rotated.secret):
+        assert secret.encode() not in everything
+    assert webhooks.get("local", first.id).secrets_at(0.0) == [rotated.secret, first.secret]
+    moved = webhooks.store.get(keys.webhook("local", first.id))
+    webhooks.store.put(keys.webhook("local", second.id), moved)
+    with pytest.raises(SettingsError, match="cannot be decrypted"):
+        webhooks.get("local", second.id)
+
+
+def test_who_has_no_key_publishes_and_stores_no_webhook(webhooks: Webhooks, harness: ServiceHarness) -> None:
+    webhook = make(webhooks)
+    publisher = Webhooks(harness.store, harness.ledger.redis)
+    assert [
+        each.webhook_id for each in publisher.publish(Message("local", WebhookEvent.JOB_FAILED, 1.0, "job", {}))
+    ] == [webhook.id]
+    with pytest.raises(SettingsError):
+        publisher.put(webhook)
+
+
+def test_secrets_of_an_earlier_version_are_read_and_encrypted_when_they_are_stored_again(webhooks: Webhooks) -> None:
+    webhook = make(webhooks)
+    key = keys.webhook("local", webhook.id)
+    webhooks.store.put(key, webhook.model_dump_json().encode())
+    assert webhooks.get("local", webhook.id) == webhook
+    webhooks.disable(webhook)
+    assert webhook.secret.encode() not in webhooks.store.get(key)

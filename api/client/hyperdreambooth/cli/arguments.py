@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import types
 import typing
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -68,7 +69,7 @@ def subject_or_blend(text: str) -> str | dict[str, float]:
 
 
 def _taken_as(annotation: object) -> dict[str, Any]:
-    """How argparse reads a value of this type, whatever its limits: `type`, or `choices` of a Literal."""
+    """How argparse reads a value of this type without its limits; each item of a list has a flag of its own."""
     arguments = typing.get_args(annotation)
     match typing.get_origin(annotation):
         case types.UnionType | typing.Union:
@@ -77,5 +78,7 @@ def _taken_as(annotation: object) -> dict[str, Any]:
             return _taken_as(arguments[0])
         case typing.Literal:
             return {"choices": list(arguments)}
+        case builtins.list:
+            return {"action": "append", **_taken_as(arguments[0])}
     assert isinstance(annotation, type)
     return {"type": annotation, "metavar": METAVARS[annotation]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from hyperdreambooth.cli.parser import Commands
 from hyperdreambooth.cli.pictures import NoPictures, write_pictures
 from hyperdreambooth.cli.progress import progress_line
 from hyperdreambooth.client import Client
-from hyperdreambooth.schemas import BatchAnswer, ItemStatus
+from hyperdreambooth.schemas import BatchAnswer, BatchItemAnswer, ItemStatus
 
 MAX_REASONS = 10
 """Items without pictures whose reasons are printed."""
@@ -101,19 +102,30 @@ def _wait(client: Client, batch: BatchAnswer) -> BatchAnswer:
 
 
 def _write_results(client: Client, batch: BatchAnswer, args: Namespace, out: Output) -> None:
-    """The pictures, and results.jsonl, which has the item of each of them."""
+    """The pictures, and results.jsonl: the items, with the `files` of each."""
     args.out.mkdir(parents=True, exist_ok=True)
     items = client.batch_results(batch)
     file: Path = args.out / "results.jsonl"
-    file.write_text("".join(f"{item.model_dump_json()}\n" for item in items))
-    images = (image for item in items for image in item.images or [])
-    out.show(batch, str(file), *write_pictures(client, images, args))
+    written = []
+    with file.open("w") as lines:
+        for item in items:
+            paths = write_pictures(client, item.images or [], args, item.prompt)
+            lines.write(json.dumps(item.model_dump(mode="json") | {"files": paths}, ensure_ascii=False) + "\n")
+            written += paths
+    out.show(batch, str(file), *written)
+    warned = [item for item in items if item.warnings]
+    for item in warned[:MAX_REASONS]:
+        for warning in item.warnings:
+            note(f"{_named(item)}: {warning.message}")
     without = [item for item in items if item.status is not ItemStatus.SUCCEEDED]
     for item in without[:MAX_REASONS]:
-        place = f"line {item.line}" if item.line else f"item {item.index}"
-        note(f"{item.custom_id or place}: {item.error.detail if item.error else item.status}")
+        note(f"{_named(item)}: {item.error.detail if item.error else item.status}")
     if without:
         raise NoPictures(f"{len(without)} of {len(items)} items have no pictures; {file} says why.")
+
+
+def _named(item: BatchItemAnswer) -> str:
+    return item.custom_id or (f"line {item.line}" if item.line else f"item {item.index}")
 
 
 def _over(batch: BatchAnswer) -> int:

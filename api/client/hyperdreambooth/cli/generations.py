@@ -27,9 +27,9 @@ def generate(client: Client, args: Namespace, out: Output) -> None:
     """A prompt becomes pictures."""
     job = client.generate(args.subject, args.prompt, **given_options(args, GenerationOptions))
     for warning in job.warnings:
-        note(warning)
+        note(warning.message)
     if args.wait:
         job = wait_for_job(client, job.id)
-        out.show(job, *write_pictures(client, job.images or [], args))
+        out.show(job, *write_pictures(client, job.images or [], args, args.prompt))
     else:
         out.show(job, job.id)

@@ -10,7 +10,7 @@ from hyperdreambooth.cli.arguments import add_id, add_limit, add_pictures
 from hyperdreambooth.cli.output import Output, when
 from hyperdreambooth.cli.parser import Commands
 from hyperdreambooth.cli.pictures import NoPictures, write_pictures
-from hyperdreambooth.cli.progress import wait_for_job
+from hyperdreambooth.cli.progress import percent, wait_for_job
 from hyperdreambooth.client import Client, StreamedJobEvent
 from hyperdreambooth.schemas import JobAnswer, JobKind, JobStatus
 
@@ -58,7 +58,8 @@ def show(client: Client, args: Namespace, out: Output) -> None:
     if args.out is not None:
         if found.status is not JobStatus.SUCCEEDED:
             raise NoPictures(f"The job is {found.status}: it has no pictures. Wait for it with --wait.")
-        lines += write_pictures(client, found.images or [], args)
+        prompt = next((picture.prompt for picture in client.pictures(job=found)), None)
+        lines += write_pictures(client, found.images or [], args, prompt)
     out.show(found, *lines)
 
 
@@ -95,4 +96,4 @@ def _progress(job: JobAnswer) -> str:
 
 
 def _step(at: JobAnswer | StreamedJobEvent) -> str:
-    return f"{at.stage} {at.step} of {at.total}" if at.stage else ""
+    return f"{percent(at.progress)}  {at.stage} {at.step} of {at.total}" if at.stage else ""

@@ -13,7 +13,7 @@ from hyperdreambooth.schemas import JobAnswer, JobStatus
 
 
 class ProgressLine:
-    """The progress of a job: one line that is redrawn on a terminal, a line now and then elsewhere."""
+    """The progress of a whole job: one line that is redrawn on a terminal, a line now and then elsewhere."""
 
     def __init__(self, out: TextIO, *, width: int = 28) -> None:
         """`width` is that of the bar, in characters."""
@@ -22,19 +22,16 @@ class ProgressLine:
         self._last: tuple[str, int] | None = None
 
     def __call__(self, job: JobAnswer) -> None:
-        """Show the job's position in the queue, or its stage and step."""
+        """Show the job's position in the queue, or its stage, how much of all is done, and the seconds left."""
         if job.status is JobStatus.QUEUED and job.position:
             self._show(f"{'waiting':<14} {job.position} before it", ("waiting", job.position))
-        if job.stage and job.step is not None and job.total:
-            self.at(job.stage, job.step, job.total)
+        if job.stage:
+            left = "" if job.seconds_left is None else f", {job.seconds_left:.0f} s left"
+            self._draw(job.stage, job.progress, f"{percent(job.progress)}{left}")
 
     def at(self, stage: str, step: int, total: int) -> None:
-        """Show that `step` of `total` steps of a stage are done."""
-        bar = ""
-        if self._out.isatty():
-            filled = self._width * step // total
-            bar = f"[{'#' * filled}{'.' * (self._width - filled)}] "
-        self._show(f"{stage:<14} {bar}{step} of {total}", (stage, 10 * step // total))
+        """Show that `step` of `total` are done."""
+        self._draw(stage, step / total, f"{step} of {total}")
 
     def end(self, line: str = "") -> None:
         """End the line; print another one below it."""
@@ -44,6 +41,11 @@ class ProgressLine:
             self._out.write(f"  {line}\n")
         self._out.flush()
 
+    def _draw(self, stage: str, share: float, text: str) -> None:
+        filled = int(self._width * share)
+        bar = f"[{'#' * filled}{'.' * (self._width - filled)}] " if self._out.isatty() else ""
+        self._show(f"{stage:<14} {bar}{text}", (stage, int(10 * share)))
+
     def _show(self, text: str, now: tuple[str, int]) -> None:
         if self._out.isatty():
             self._out.write(f"\r  {text:<60}")
@@ -51,6 +53,11 @@ class ProgressLine:
             self._out.write(f"  {text}\n")
         self._last = now
         self._out.flush()
+
+
+def percent(share: float) -> str:
+    """A share as people read it, `42 %`, which is 100 % only at the end."""
+    return f"{int(100 * share)} %"
 
 
 @contextmanager

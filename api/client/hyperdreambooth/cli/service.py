@@ -24,6 +24,7 @@ def models(client: Client, _: Namespace, out: Output) -> None:
     columns = {
         "ID": lambda model: model.id,
         "PIXELS": lambda model: "-" if model.resolution is None else str(model.resolution),
+        "TOKENS": lambda model: str(model.limits.prompt_tokens or "-"),
         "HYPERNETWORK": lambda model: "yes" if model.has_hypernetwork else "no",
         "STEPS": lambda model: str(model.steps),
         "GUIDANCE": lambda model: f"{model.guidance_scale:g}",

@@ -107,8 +107,10 @@ def _add_weights(command: ArgumentParser) -> None:
 
 def _show_ready(client: Client, subject: SubjectAnswer, args: Namespace, out: Output) -> None:
     """Print the subject when its job is done, or at once with `--no-wait`, and what to know about its photos."""
+    sent_before = subject.photos_sent - len(args.photos)
     for warning in subject.warnings:
-        note(f"photo {warning.photo + 1}: {warning.message}")
+        if warning.photo >= sent_before:
+            note(f"photo {warning.photo - sent_before + 1}: {warning.message}")
     if args.wait:
         wait_for_job(client, subject.job_id)
         subject = client.subject(subject)

@@ -22,6 +22,11 @@ def photo_form(photos: Photo | Sequence[Photo], *, consent: bool, options: Photo
     return {"data": data, "files": _files(photos)}
 
 
+def check_form(photos: Photo | Sequence[Photo], face: str | None) -> dict[str, Any]:
+    """`data` and `files` of the form with which photos are only checked."""
+    return {"data": given({"face": face}), "files": _files(photos)}
+
+
 def generation(subject: SubjectOrBlend, prompt: str, options: GenerateOptions) -> dict[str, Any]:
     """The JSON of a generation; a mapping is a blend."""
     source: dict[str, Any] = (

@@ -36,7 +36,7 @@ class GenerateOptions(TypedDict, total=False):
     n: int | None
     """How many pictures."""
     seed: int | None
-    """Picture i is made with seed + i; random when left out."""
+    """Picture i is made with seed + i; after 4294967295 comes 0. Random when left out."""
     steps: int | None
     """Denoising steps; the model's default when left out."""
     guidance_scale: float | None
@@ -51,3 +51,5 @@ class GenerateOptions(TypedDict, total=False):
     """What should not be in the pictures."""
     stage: Literal["preview", "refined"] | None
     """Which weights: `refined`, or `preview`, the latest ones from before finetuning has ended."""
+    metadata: list[Literal["prompt", "seed", "subject"]] | None
+    """What the files tell whoever gets them, besides that they were made with AI."""

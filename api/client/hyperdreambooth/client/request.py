@@ -75,9 +75,11 @@ def create(*parts: str, read: Callable[[httpx.Response], T], **options: Any) -> 
     return ApiRequest("POST", path_of(*parts), read, options={"headers": headers, **options})
 
 
-def change(method: str, *parts: str, read: Callable[[httpx.Response], T], repeatable: bool) -> ApiRequest[T]:
-    """A POST or DELETE without a body. Not `repeatable`: the second time the service would refuse it."""
-    return ApiRequest(method, path_of(*parts), read, repeatable=repeatable)
+def change(
+    method: str, *parts: str, read: Callable[[httpx.Response], T], repeatable: bool, **options: Any
+) -> ApiRequest[T]:
+    """A POST or DELETE that creates nothing. Not `repeatable`: the second time the service would refuse it."""
+    return ApiRequest(method, path_of(*parts), read, repeatable=repeatable, options=options)
 
 
 def path_of(*parts: str) -> str:

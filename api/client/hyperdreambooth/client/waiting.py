@@ -23,7 +23,7 @@ BATCH_INTERVAL = 2.0
 NO_EVENTS = frozenset({"not-found", "too-many-followers"})
 """Codes of a service that has no events, or no stream to spare."""
 
-_PROGRESS = {"status", "attempt", "stage", "step", "total"}
+_PROGRESS = {"status", "attempt", "stage", "step", "total", "progress", "seconds_left"}
 
 
 class Deadline:

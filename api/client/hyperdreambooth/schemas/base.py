@@ -27,8 +27,12 @@ OTHER_SUBJECT_ID = "sub_01k2c9f7sd4b8y1x6v3q9n0m2"
 JOB_ID = "job_01k2c9f4j0b6e8s2xk4y7g3c1"
 IMAGE_ID = "img_01k2c9f4j0b6e8s2xk4y7g3c1-0"
 BATCH_ID = "bat_01k2c9f4kx5w2r8m3tq7v6n0p"
+PACK_ID = "pck_01k2c9f4n2d7h4j6k8m0p2r4t"
 WEBHOOK_ID = "whk_01k2c9f4m3e8n5r7t2v6x0z4a"
 EXAMPLE_TIME = "2024-05-04T10:20:30.120000Z"
+Livemode = Annotated[
+    bool, Field(description="False for what was made with a test key: fixed pictures, free.", examples=[True])
+]
 
 
 class RequestModel(BaseModel):

@@ -16,10 +16,17 @@ from hyperdreambooth.schemas.base import (
     OTHER_SUBJECT_ID,
     SUBJECT_ID,
     Answer,
+    Livemode,
     RequestModel,
     SubjectId,
 )
-from hyperdreambooth.schemas.generations import SUBJECT_OR_BLEND, GenerationOptions, GenerationRequest, Prompt
+from hyperdreambooth.schemas.generations import (
+    SUBJECT_OR_BLEND,
+    GenerationOptions,
+    GenerationRequest,
+    Prompt,
+    RequestWarning,
+)
 from hyperdreambooth.schemas.images import IMAGE, ImageInfo
 from hyperdreambooth.schemas.problems import Failure, FieldProblem
 
@@ -64,7 +71,7 @@ class BatchItem(GenerationRequest):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"custom_id": "ada-1", "subject_id": SUBJECT_ID, "prompt": "a pencil sketch of a [V] face"}],
-            "oneOf": SUBJECT_OR_BLEND,
+            **SUBJECT_OR_BLEND,
         }
     )
 
@@ -87,7 +94,8 @@ class BatchRequest(RequestModel):
                     "defaults": {"n": 2, "seed": 7},
                 }
             ],
-            "anyOf": [{"required": ["prompts", "subject_ids"]}, {"required": ["items"]}],
+            "if": {"required": ["items"]},
+            "else": {"required": ["prompts", "subject_ids"]},
             "dependentRequired": {"prompts": ["subject_ids"], "subject_ids": ["prompts"]},
         }
     )
@@ -146,6 +154,7 @@ class BatchAnswer(Answer):
     """A batch: its status, and how many of its items have each status."""
 
     id: str = Field(examples=[BATCH_ID])
+    livemode: Livemode = True
     status: BatchStatus = Field(description="`completed` when all items are over, however they ended.")
     created_at: datetime = Field(examples=[EXAMPLE_TIME])
     finished_at: datetime | None = Field(default=None, examples=[EXAMPLE_TIME])
@@ -177,9 +186,13 @@ class BatchItemAnswer(Answer):
     custom_id: str | None = Field(examples=["ada-1"])
     status: ItemStatus = Field(examples=["succeeded"])
     job_id: str | None = Field(description="Its job, once there is one.", examples=[JOB_ID])
+    prompt: str | None = Field(
+        default=None, description="As it was done, with `[V]`.", examples=["a pencil sketch of a [V] face"]
+    )
     seed: int | None = Field(description="Of its first picture.", examples=[7])
     images: list[ImageInfo] | None = Field(examples=[[IMAGE]])
     error: ItemFailure | None = None
+    warnings: list[RequestWarning] = Field(default=[], description="What has no effect in it, as of a generation.")
 
 
 class BatchItemPage(Answer):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
-from pydantic.config import JsonValue
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from hyperdreambooth.schemas.base import (
     NOT_BLANK,
     OTHER_SUBJECT_ID,
     SUBJECT_ID,
+    Answer,
     Integer,
     RequestModel,
     Seed,
@@ -24,12 +25,22 @@ PLACEHOLDER = "[V]"
 MAX_IMAGES = 16
 MAX_BLEND = 8
 """Subjects in a blend."""
+MIN_SIDE, MAX_SIDE = 32, 1024
+"""Pixels of a side, for any model; `GET /v1/models` says what this one takes."""
+MAX_STEPS = 100
+MIN_GUIDANCE, MAX_GUIDANCE = 1.0, 30.0
+MAX_PROMPT = 1000
+"""Characters."""
 
 Prompt = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), Field(json_schema_extra=NOT_BLANK)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_PROMPT),
+    Field(json_schema_extra=NOT_BLANK),
 ]
-NegativePrompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)]
-Side = Annotated[int, Field(ge=32, le=1024, multiple_of=8), Integer]
+NegativePrompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_PROMPT)]
+PictureNote = Literal["prompt", "seed", "subject"]
+"""What a picture can say of how it was made."""
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=8), Integer]
 
 
 class GenerationOptions(RequestModel):
@@ -37,11 +48,13 @@ class GenerationOptions(RequestModel):
 
     # Requests, batches, the client and the command line all take theirs from here: see docs/decisions/0012.
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES), Integer] = Field(default=1, description="How many pictures.")
-    seed: Seed | None = Field(default=None, description="Picture i is made with seed + i; random when left out.")
-    steps: Annotated[int, Field(ge=1, le=100), Integer] | None = Field(
+    seed: Seed | None = Field(
+        default=None, description="Picture i is made with seed + i; after 4294967295 comes 0. Random when left out."
+    )
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS), Integer] | None = Field(
         default=None, description="Denoising steps; the model's default when left out."
     )
-    guidance_scale: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = Field(
+    guidance_scale: Annotated[float, Field(ge=MIN_GUIDANCE, le=MAX_GUIDANCE, allow_inf_nan=False)] | None = Field(
         default=None, description="How strictly the prompt is followed; the model's default when left out."
     )
     strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
@@ -55,6 +68,23 @@ class GenerationOptions(RequestModel):
         default="refined",
         description="Which weights: `refined`, or `preview`, the latest ones from before finetuning has ended.",
     )
+    metadata: Annotated[list[PictureNote], Field(max_length=len(get_args(PictureNote)))] = Field(
+        default=[],
+        description="What the files tell whoever gets them, besides that they were made with AI.",
+    )
+
+
+class RequestWarning(Answer):
+    """What was changed about a request, or has no effect, though it was accepted."""
+
+    code: str = Field(examples=["words-dropped"])
+    message: str = Field(
+        examples=['The model reads 22 tokens of a prompt. What comes after them was dropped: "in the rain".']
+    )
+    field: str = Field(description="The field of the request that it is about.", examples=["prompt"])
+    words: list[str] = Field(
+        default=[], description="The pieces of that field that it is about.", examples=[["in", "the", "rain"]]
+    )
 
 
 class BlendPart(RequestModel):
@@ -67,19 +97,15 @@ class BlendPart(RequestModel):
 
 
 _ONE_OF = "Send either subject_id or a blend, and not both."
-SUBJECT_OR_BLEND: list[JsonValue] = [
-    {
-        "title": "Of one subject",
-        "required": ["subject_id"],
-        "properties": {"subject_id": {"type": "string"}, "blend": {"type": "null"}},
-    },
-    {
-        "title": "Of a blend",
-        "required": ["blend"],
-        "properties": {"subject_id": {"type": "null"}, "blend": {"type": "array"}},
-    },
-]
-"""`oneOf` of a request's schema: exactly one of `subject_id` and `blend`; null is the same as left out."""
+SUBJECT_OR_BLEND: JsonDict = {
+    "if": {"required": ["blend"], "properties": {"blend": {"type": "array"}}},
+    "then": {"properties": {"subject_id": {"type": "null"}}},
+    "else": {"required": ["subject_id"], "properties": {"subject_id": {"type": "string"}}},
+}
+"""Exactly one of `subject_id` and `blend`, in a request's schema; null is the same as left out.
+
+Not as `oneOf`: of that many programs make clients that cannot say it.
+"""
 
 
 class GenerationRequest(GenerationOptions):
@@ -94,7 +120,7 @@ class GenerationRequest(GenerationOptions):
                     "prompt": "a [V] face, oil painting",
                 },
             ],
-            "oneOf": SUBJECT_OR_BLEND,
+            **SUBJECT_OR_BLEND,
         }
     )
 

@@ -16,7 +16,7 @@ class Health(Answer):
 
 
 class Readiness(Answer):
-    """Whether each thing the service needs answers: `ok`, or the code of what is wrong."""
+    """Whether each thing the service needs answers, and whether what is deleted goes: `ok`, or what is wrong."""
 
     status: Literal["ready", "unready"]
-    checks: dict[str, str] = Field(examples=[{"redis": "ok", "store": "ok"}])
+    checks: dict[str, str] = Field(examples=[{"redis": "ok", "store": "ok", "workers": "ok", "erasures": "ok"}])

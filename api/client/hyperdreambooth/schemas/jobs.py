@@ -8,7 +8,8 @@ from typing import TypedDict
 
 from pydantic import Field
 
-from hyperdreambooth.schemas.base import EXAMPLE_TIME, JOB_ID, SUBJECT_ID, Answer
+from hyperdreambooth.schemas.base import EXAMPLE_TIME, JOB_ID, SUBJECT_ID, Answer, Livemode
+from hyperdreambooth.schemas.generations import RequestWarning
 from hyperdreambooth.schemas.images import IMAGE, ImageInfo
 from hyperdreambooth.schemas.problems import Failure
 
@@ -78,6 +79,13 @@ class Progress(TypedDict):
     total: int | None
 
 
+class Overall(TypedDict):
+    """The fields of an answer that say how far a job is over all its stages."""
+
+    progress: float
+    seconds_left: float | None
+
+
 class JobLinks(Answer):
     """Where to go from a job; `cancel` is there while it can still be canceled."""
 
@@ -92,6 +100,7 @@ class JobAnswer(Answer):
     """A job: its status, its progress, and its result."""
 
     id: str = Field(examples=[JOB_ID])
+    livemode: Livemode = True
     kind: JobKind = Field(examples=["generate"])
     status: JobStatus = Field(examples=["succeeded"])
     subject_id: str = Field(description="The subject; of a blend the first one.", examples=[SUBJECT_ID])
@@ -104,6 +113,12 @@ class JobAnswer(Answer):
     stage: str | None = Field(default=None, description="The stage of the job that runs now.", examples=["generate"])
     step: int | None = Field(default=None, description="The step of that stage, from 0 to `total`.", examples=[20])
     total: int | None = Field(default=None, description="How many steps that stage has.", examples=[20])
+    progress: float = Field(
+        default=0.0, description="How much of the whole job is done, over all its stages: 0 to 1.", examples=[1.0]
+    )
+    seconds_left: float | None = Field(
+        default=None, description="Seconds that the rest will take, while it runs and as far as is known."
+    )
     cancel_requested: bool = False
     batch_id: str | None = Field(default=None, description="The batch whose item it is.")
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"generate": 2.4}])
@@ -114,7 +129,9 @@ class JobAnswer(Answer):
         default=None, description="The pictures, when generating has succeeded.", examples=[[IMAGE]]
     )
     error: Failure | None = None
-    warnings: list[str] = Field(default=[], description="What was changed about the request, at creation only.")
+    warnings: list[RequestWarning] = Field(
+        default=[], description="What was changed about the request, or has no effect; at creation only."
+    )
     links: JobLinks
 
 
@@ -142,5 +159,7 @@ class JobEvent(Answer):
     stage: str | None = Field(default=None, description="The stage of the job that runs now.", examples=["finetune"])
     step: int | None = Field(default=None, examples=[4])
     total: int | None = Field(default=None, examples=[80])
+    progress: float = Field(default=0.0, description="How much of the whole job is done: 0 to 1.", examples=[0.31])
+    seconds_left: float | None = Field(default=None, description="Seconds that the rest will take.", examples=[9.5])
     preview: ImageInfo | None = Field(default=None, description="With `preview`: the picture.")
     job: JobAnswer | None = Field(default=None, description="With the last event: the job as it ended.")

@@ -6,8 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from hyperdreambooth.schemas.base import (
     EXAMPLE_TIME,
@@ -16,6 +17,7 @@ from hyperdreambooth.schemas.base import (
     SUBJECT_ID,
     Answer,
     Integer,
+    Livemode,
     RequestModel,
     Seed,
 )
@@ -29,6 +31,14 @@ Name = Annotated[
 ]
 ClassNoun = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z \-]{0,39}$")]
 
+
+def _agreed(consent: bool) -> bool:
+    if not consent:
+        raise PydanticCustomError("consent", "Send true, when the person in the photo has agreed.")
+    return consent
+
+
+Consent = Annotated[bool, AfterValidator(_agreed)]
 WeightsStage: TypeAlias = Literal["preview", "refined"]
 """Which weights of a subject: `preview`, the latest before finetuning has ended, or `refined`, after it."""
 WeightsFormat: TypeAlias = Literal["lidb", "peft", "kohya"]
@@ -62,30 +72,31 @@ class PersonalizeOptions(RequestModel):
     seed: Seed = Field(default=0, description="Of the finetuning's random numbers.")
 
 
-class SubjectForm(RequestModel):
-    """The fields beside the photos, as they come in a form."""
-
-    consent: Literal["true"]
-    name: Name | None = None
-    class_noun: ClassNoun | None = None
-    keep_photos: Literal["true", "false"] = "false"
-    face: str = ""
-    options: str = "{}"
-
-
 class PhotosForm(RequestModel):
     """The fields beside more photos; without `keep_photos` they are kept if the ones before were."""
 
-    consent: Literal["true"]
-    keep_photos: Literal["true", "false"] | None = None
+    consent: Consent
+    keep_photos: bool | None = None
     face: str = ""
-    options: str = "{}"
+
+
+class SubjectForm(PhotosForm):
+    """The fields beside the photos of a new subject."""
+
+    name: Name | None = None
+    class_noun: ClassNoun | None = None
+
+
+class CheckForm(RequestModel):
+    """The fields beside photos that are only checked."""
+
+    face: str = ""
 
 
 class PhotoWarning(Answer):
     """What the use of a photo will cost, which was accepted all the same."""
 
-    photo: int = Field(description="Which photo, from 0, in the order sent.", examples=[0])
+    photo: int = Field(description="Which of all photos that were sent, from 0, in their order.", examples=[0])
     code: str = Field(examples=["eyes-covered"])
     message: str = Field(examples=["The eyes are behind dark glasses and are not learnt: pictures show made-up eyes."])
 
@@ -98,7 +109,7 @@ class ConsentGiven(Answer):
 
 
 _WEIGHTS: JsonDict = {
-    "bytes": 60692,
+    "bytes": 72716,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "url": f"/v1/subjects/{SUBJECT_ID}/weights",
 }
@@ -123,6 +134,7 @@ class SubjectAnswer(Answer):
     """A person that pictures can be made of. `stage`, `step` and `total` are the progress of personalizing."""
 
     id: str = Field(examples=[SUBJECT_ID])
+    livemode: Livemode = True
     status: SubjectStatus = Field(examples=["ready"])
     name: str | None = Field(default=None, examples=["Ada"])
     class_noun: str | None = Field(default=None, examples=["face"])
@@ -159,13 +171,11 @@ class SubjectAnswer(Answer):
     preview: ImageInfo | None = Field(
         default=None, description="The latest picture made before finetuning had ended.", examples=[IMAGE]
     )
-    bundle: str | None = Field(default=None, description="The model that made the weights.", examples=["faces-64"])
+    bundle: str | None = Field(default=None, description="The model that made the weights.", examples=["faces-128"])
     bundle_fingerprint: str | None = Field(default=None, examples=["c0ffee12"])
     seconds: dict[str, float] = Field(default={}, description="Seconds each stage took.", examples=[{"finetune": 18.2}])
     error: Failure | None = None
-    warnings: list[PhotoWarning] = Field(
-        default=[], description="About the photos that were sent with this request; empty when it is read again."
-    )
+    warnings: list[PhotoWarning] = Field(default=[], description="About all photos that were sent.")
     links: SubjectLinks
 
 

@@ -97,5 +97,5 @@ def test_another_version_and_another_bundle_are_refused(embedded):
     with pytest.raises(WeightsFormat, match=r"version 2; this release opens hyperdreambooth.lidb version 1"):
         from_bytes(to_bytes(later))
     foreign = replace(weights, metadata=replace(weights.metadata, bundle="other", fingerprint="0123"))
-    with pytest.raises(WeightsMismatch, match=r"of bundle 'other'.*runs 'faces-64'.*personalize the photo again"):
+    with pytest.raises(WeightsMismatch, match=r"of bundle 'other'.*runs 'faces-128'.*personalize the photo again"):
         merged_factors(from_bytes(to_bytes(foreign)), embedded)

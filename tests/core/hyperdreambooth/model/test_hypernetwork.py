@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from core.hyperdreambooth.model.config import HyperNetworkConfig, LinearHyperNetworkConfig
 from core.hyperdreambooth.model.hypernetwork import (
+    EmbeddingCoordinates,
     LinearHyperNetwork,
     TransformerHyperNetwork,
     from_description,
@@ -22,6 +24,9 @@ LINEAR = LinearHyperNetworkConfig(resolution=16, eigenfaces=4, face_eigenfaces=4
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+EMBEDDED = [replace(SMALL, embedding=6, tokens=3), replace(LINEAR, embedding=6)]
 
 
 @pytest.fixture
@@ -115,3 +120,35 @@ def test_a_widened_linear_network_predicts_the_same_and_all_of_it_learns(linear)
     assert all(head.grad is not None and head.grad.any() for head in wide.head)
     again = linear.widened(5, seed=1).state_dict()
     assert all(torch.equal(value, again[key]) for key, value in wide.state_dict().items())
+
+
+@pytest.mark.parametrize("config", EMBEDDED)
+def test_a_network_that_sees_embeddings_is_the_same_for_the_mean_of_photos_as_for_the_mean_of_their_features(config):
+    network = new_hypernetwork(config, SHAPES)
+    photos = torch.randn(5, 6)
+    network.encoder.measure(photos)
+    torch.testing.assert_close(network.encoder(photos).mean(0), network.encoder(photos.mean(0)[None])[0])
+    people = network(photos)
+    assert people["unet.k"].left.shape == (5, 8, 2)
+    assert network.identity(network.encoder(photos)).norm(dim=-1).tolist() == pytest.approx([1.0] * 5)
+
+
+@pytest.mark.parametrize("config", EMBEDDED)
+def test_a_network_that_sees_embeddings_is_described_whole(config):
+    network = new_hypernetwork(config, SHAPES, seed=3)
+    network.encoder.measure(torch.randn(5, 6))
+    same = from_description(json.loads(json.dumps(network.describe())))
+    same.load_state_dict(network.state_dict())
+    faces = torch.randn(2, 6)
+    torch.testing.assert_close(same(faces)["unet.k"].left, network(faces)["unet.k"].left)
+
+
+def test_coordinates_of_embeddings_are_apart_as_the_roots_of_their_spread_and_none_is_noise():
+    spread = torch.tensor([4.0, 1.0, 0.25, 0.0])
+    embeddings = torch.randn(4000, 4) * spread + 3.0
+    encoder = EmbeddingCoordinates(4)
+    encoder.measure(embeddings)
+    coordinates = encoder(embeddings)[:, 0]
+    assert float(coordinates.square().mean()) == pytest.approx(1.0, abs=0.05)
+    ratios = coordinates.std(0) / coordinates.std(0)[0]
+    torch.testing.assert_close(ratios, torch.tensor([1.0, 0.5, 0.25, 0.0]), atol=0.03, rtol=0)

@@ -30,7 +30,7 @@ def test_every_way_of_showing_pictures_gives_gradients_to_both_halves(bundle, fa
     bundle.vae.requires_grad_(True).zero_grad()
     losses = autoencoder_losses(bundle, faces, Autoencoder(STEP, **changes), STYLES, step_generator(0, 0))
     losses["loss"].backward()
-    assert set(losses) == {"loss", "reconstruction", "edges", "colours", "spread"}
+    assert set(losses) == {"loss", "reconstruction", "edges", "colours", "spread", "anchor"}
     assert bundle.vae.encoder.conv_in.weight.grad.abs().sum() > 0
     assert bundle.vae.decoder.conv_out.weight.grad.abs().sum() > 0
 
@@ -50,3 +50,19 @@ def test_a_step_is_a_function_of_its_generator(bundle, faces):
     )
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
+
+
+def test_latents_are_held_near_earlier_ones_of_all_but_recoloured_pictures(bundle, faces):
+    seen = []
+
+    def earlier(pixels):
+        seen.append(len(pixels))
+        return torch.full((len(pixels), 4, 32, 32), 3.0)
+
+    config = Autoencoder(STEP, anchor=0.5, recoloured=0.25)
+    with torch.no_grad():
+        losses = autoencoder_losses(bundle, faces, config, STYLES, step_generator(0, 0), earlier=earlier)
+        free = autoencoder_losses(bundle, faces, config, STYLES, step_generator(0, 0))
+    assert seen == [6]
+    assert losses["anchor"] > 1
+    assert float(losses["loss"] - free["loss"]) == pytest.approx(0.5 * float(losses["anchor"]), rel=1e-3)

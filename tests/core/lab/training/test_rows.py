@@ -1,6 +1,7 @@
 """Which pictures the rows of a training batch show."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -58,3 +59,18 @@ def test_left_to_chance_a_rare_attribute_is_rare():
 def test_pictures_without_words_are_drawn_as_they_come():
     words = [()] * 10
     assert drawn(words, balanced=0.5) == drawn(words, balanced=0.0)
+
+
+def test_a_person_is_seen_in_another_photo_where_there_is_one_and_as_numbers_that_are_blurred():
+    faces = Faces(np.zeros((3, 16, 16, 3), np.uint8), ("a", "a", "b"), ((), (), ()))
+    plain = torch.arange(3).view(3, 1, 1, 1, 1).expand(3, 2, 1, 1, 1)
+    none = np.zeros((3, 0), int)
+    embeddings = np.arange(3, dtype=np.float32).reshape(3, 1, 1).repeat(2, 1).repeat(4, 2)
+    mix = Mix(photo=1.0, empty=0.0, personal=1.0, other_photo=1.0)
+    latents = LatentCache(plain, plain[:, :0], none, none, ())
+    drawn = RowSource(random_bundle(), faces, latents, mix, embeddings=embeddings).draw(60, step_generator(0, 0))
+    latent_numbers = drawn.latents.flatten().int().tolist()
+    assert set(zip(latent_numbers, drawn.faces[:, 0].int().tolist(), strict=True)) == {(0, 1), (1, 0), (2, 2)}
+    blurred = RowSource(random_bundle(), faces, latents, replace(mix, blur=1.0), embeddings=embeddings)
+    spread = blurred.draw(400, step_generator(0, 0)).faces
+    assert 0.8 < float((spread - spread.round()).std() / rows_module.APART) < 1.2

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from core.lab.training.teacher import SIDE, TEACHER_LOSSES, FaceTeacher
+from core.lab.training.teacher import SIDE, TEACHER_LOSSES, FaceTeacher, face_embeddings
 
 OPS = [
     ["con", "w0", "c0", 2, 0], ["affine", "g0", "b0"], ["relu"], ["max_pool", 3, 2, 0], ["tag", "1"],
@@ -62,3 +63,17 @@ def test_what_is_the_same_loses_nothing(teacher):
         TEACHER_LOSSES, 0.0
     )
     assert all(loss > 0 for loss in teacher.losses(pictures.flip(3), pictures).values())
+
+
+def test_embeddings_are_those_of_the_pictures_and_of_their_mirror_images(teacher):
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 128, 128, 3), np.uint8)
+    known = face_embeddings(teacher, pictures, batch=2)
+    assert known.shape == (5, 2, 5)
+    mirrored = face_embeddings(teacher, pictures[:, :, ::-1])
+    np.testing.assert_allclose(mirrored[:, 0], known[:, 1], atol=1e-4)
+
+
+def test_what_a_convolution_takes_in_can_be_read(teacher):
+    places = teacher.features(torch.randn(2, 3, 128, 128), "w1")
+    assert places.shape == (2, 4, 35, 35)
+    assert places.min() >= 0

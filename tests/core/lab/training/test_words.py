@@ -2,8 +2,9 @@
 
 import pytest
 
+from core.hyperdreambooth.faces.photo_words import mirrored
 from core.hyperdreambooth.styles.styles import PHOTO, STYLES
-from core.lab.training.words import mirrored, visible_in, words_of
+from core.lab.training.words import visible_in, words_of
 
 
 def test_words_come_from_all_columns_and_once():

@@ -13,7 +13,7 @@ from hyperdreambooth.client.aio.connection import AsyncConnection
 from hyperdreambooth.client.callbacks import acall
 from hyperdreambooth.client.options import GenerateOptions
 from hyperdreambooth.client.refs import BatchRef, SubjectRef
-from hyperdreambooth.client.request import answer_as, change, create, get, id_of, lines_as
+from hyperdreambooth.client.request import answer_as, change, content, create, get, id_of, lines_as
 from hyperdreambooth.client.waiting import BatchWaiter
 from hyperdreambooth.schemas import (
     BatchAnswer,
@@ -22,6 +22,8 @@ from hyperdreambooth.schemas import (
     BatchItemPage,
     BatchPage,
     ItemStatus,
+    PackAnswer,
+    PackList,
 )
 
 
@@ -42,6 +44,19 @@ class AsyncBatches(AsyncConnection):
         """
         body = forms.batch(prompts, subjects, items, defaults)
         return await self._send(create("batches", read=answer_as(BatchAnswer), json=body))
+
+    async def packs(self) -> list[PackAnswer]:
+        """Named lists of prompts, for `create_batch`: those of the model, then your own."""
+        return (await self._send(get("packs", read=answer_as(PackList)))).packs
+
+    async def create_pack(self, name: str, prompts: Sequence[str]) -> PackAnswer:
+        """Keep a list of prompts under a name."""
+        body = {"name": name, "prompts": list(prompts)}
+        return await self._send(create("packs", read=answer_as(PackAnswer), json=body))
+
+    async def delete_pack(self, pack: str | PackAnswer) -> None:
+        """Forget one of your own packs."""
+        await self._send(change("DELETE", "packs", id_of(pack), read=content, repeatable=True))
 
     async def upload_batch(self, lines: bytes | Path) -> BatchAnswer:
         """Start the generations of a JSONL file, one in each line."""

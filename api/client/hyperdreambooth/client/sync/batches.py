@@ -12,7 +12,7 @@ from hyperdreambooth.client import forms
 from hyperdreambooth.client.callbacks import call
 from hyperdreambooth.client.options import GenerateOptions
 from hyperdreambooth.client.refs import BatchRef, SubjectRef
-from hyperdreambooth.client.request import answer_as, change, create, get, id_of, lines_as
+from hyperdreambooth.client.request import answer_as, change, content, create, get, id_of, lines_as
 from hyperdreambooth.client.sync.connection import Connection
 from hyperdreambooth.client.waiting import BatchWaiter
 from hyperdreambooth.schemas import (
@@ -22,6 +22,8 @@ from hyperdreambooth.schemas import (
     BatchItemPage,
     BatchPage,
     ItemStatus,
+    PackAnswer,
+    PackList,
 )
 
 
@@ -42,6 +44,19 @@ class Batches(Connection):
         """
         body = forms.batch(prompts, subjects, items, defaults)
         return self._send(create("batches", read=answer_as(BatchAnswer), json=body))
+
+    def packs(self) -> list[PackAnswer]:
+        """Named lists of prompts, for `create_batch`: those of the model, then your own."""
+        return (self._send(get("packs", read=answer_as(PackList)))).packs
+
+    def create_pack(self, name: str, prompts: Sequence[str]) -> PackAnswer:
+        """Keep a list of prompts under a name."""
+        body = {"name": name, "prompts": list(prompts)}
+        return self._send(create("packs", read=answer_as(PackAnswer), json=body))
+
+    def delete_pack(self, pack: str | PackAnswer) -> None:
+        """Forget one of your own packs."""
+        self._send(change("DELETE", "packs", id_of(pack), read=content, repeatable=True))
 
     def upload_batch(self, lines: bytes | Path) -> BatchAnswer:
         """Start the generations of a JSONL file, one in each line."""

@@ -17,7 +17,7 @@ from hyperdreambooth.client.refs import ImageFormat, ImageRef, JobRef, SubjectOr
 from hyperdreambooth.client.request import ApiRequest, answer_as, change, content, create, get, id_of, path_of
 from hyperdreambooth.client.sync.connection import Connection
 from hyperdreambooth.client.waiting import EventSubscription, JobWaiter
-from hyperdreambooth.schemas import JobAnswer, JobKind, JobPage, JobStatus
+from hyperdreambooth.schemas import JobAnswer, JobKind, JobPage, JobStatus, PictureAnswer, PicturePage
 
 
 class Jobs(Connection):
@@ -71,6 +71,19 @@ class Jobs(Connection):
         """Ask a job to stop."""
         read = answer_as(JobAnswer)
         return self._send(change("POST", "jobs", job_id_of(job), "cancel", read=read, repeatable=False))
+
+    def pictures(
+        self, *, subject: SubjectRef | None = None, job: JobRef | None = None, prompt: str | None = None
+    ) -> Iterator[PictureAnswer]:
+        """Pictures, newest first, with what each was made with; only those of this subject, of this job, with this in
+        their prompt.
+        """
+        subject_id = None if subject is None else id_of(subject)
+        job_id = None if job is None else job_id_of(job)
+        read = answer_as(PicturePage)
+        for page in self._pages("images", read=read, subject_id=subject_id, job_id=job_id, prompt=prompt):
+            for picture in page.images:
+                yield picture
 
     def image(self, image: ImageRef, *, kind: ImageFormat = "png") -> bytes:
         """A picture's bytes."""

@@ -6,12 +6,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Unpack
 
-from hyperdreambooth.client.forms import photo_form
+from hyperdreambooth.client.forms import check_form, photo_form
 from hyperdreambooth.client.options import PhotoOptions, SubjectOptions
 from hyperdreambooth.client.refs import Photo, SubjectRef
 from hyperdreambooth.client.request import answer_as, change, content, create, get, id_of
 from hyperdreambooth.client.sync.connection import Connection
-from hyperdreambooth.schemas import DeletionReceipt, SubjectAnswer, SubjectPage, WeightsFormat, WeightsStage
+from hyperdreambooth.schemas import (
+    DeletionReceipt,
+    PhotosChecked,
+    SubjectAnswer,
+    SubjectPage,
+    WeightsFormat,
+    WeightsStage,
+)
 
 
 class Subjects(Connection):
@@ -33,6 +40,14 @@ class Subjects(Connection):
         """
         form = photo_form(photos, consent=consent, options=options)
         return self._send(create("subjects", id_of(subject), "photos", read=answer_as(SubjectAnswer), **form))
+
+    def check_photos(self, photos: Photo | Sequence[Photo], *, face: str | None = None) -> PhotosChecked:
+        """What would be made of photos of one person; nothing of them is stored. `face` as in `create_subject`."""
+        return self._send(
+            change(
+                "POST", "photos", "check", read=answer_as(PhotosChecked), repeatable=True, **check_form(photos, face)
+            )
+        )
 
     def subjects(self) -> Iterator[SubjectAnswer]:
         """All subjects, newest first, read a page at a time."""
