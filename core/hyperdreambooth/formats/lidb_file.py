@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -48,6 +48,9 @@ class WeightsMetadata:
     kept_step: int
     format: str = FORMAT
     version: int = VERSION
+
+
+_METADATA = TypeAdapter(WeightsMetadata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,22 +97,25 @@ def split(
     Raises:
         WeightsFormat: the numbers are too few, too many, or not finite.
     """
-    widths, metadata = list(shapes), file.metadata
-    count = sum(left + right for left, right in widths) * metadata.rank
-    scales = 2 * metadata.rank * len(widths) if metadata.precision == "int8" else 0
+    widths, rank = [width for pair in shapes for width in pair], file.metadata.rank
+    ends = np.cumsum(widths)[:-1] * rank
+    matrices = [each.reshape(rank, -1) for each in np.split(numbers(file, widths), ends)]
+    return list(zip(matrices[0::2], matrices[1::2], strict=True))
+
+
+def numbers(file: LidbFile, widths: Sequence[int]) -> Float32[np.ndarray, " values"]:
+    """The numbers of all factors in file order: ``rank`` rows of each width. Raises WeightsFormat like ``split``."""
+    metadata = file.metadata
+    count = sum(widths) * metadata.rank
+    scales = metadata.rank * len(widths) if metadata.precision == "int8" else 0
     if len(file.values) != count or len(file.scales) != scales:
         raise WeightsFormat(f"the file has {len(file.values)} numbers where {count} belong: make the weights again")
     check_finite(file.values)
     check_finite(file.scales)
-    matrices, value, scale = [], 0, 0
-    for width in (width for pair in widths for width in pair):
-        rows = file.values[value : value + metadata.rank * width].astype(np.float32).reshape(metadata.rank, width)
-        value += rows.size
-        if scales:
-            rows = rows * file.scales[scale : scale + metadata.rank, None].astype(np.float32)
-            scale += metadata.rank
-        matrices.append(rows)
-    return list(zip(matrices[0::2], matrices[1::2], strict=True))
+    found = file.values.astype(np.float32)
+    if scales:
+        found *= np.repeat(file.scales.astype(np.float32), np.repeat(widths, metadata.rank))
+    return found
 
 
 def check_finite(numbers: Shaped[np.ndarray, " numbers"]) -> None:
@@ -135,7 +141,7 @@ def _header(data: bytes) -> dict[str, Any]:
 
 def _metadata(header: dict[str, Any]) -> WeightsMetadata:
     try:
-        metadata = TypeAdapter(WeightsMetadata).validate_json(header["__metadata__"]["lidb"], strict=True)
+        metadata = _METADATA.validate_json(header["__metadata__"]["lidb"], strict=True)
     except ValueError as error:
         raise WeightsFormat("the description of the weights has a field of the wrong kind: make them again") from error
     if metadata.rank < 1:

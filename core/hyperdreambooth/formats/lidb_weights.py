@@ -97,11 +97,11 @@ def unpack(weights: LidbWeights, bundle: Bundle) -> dict[str, Factors]:
     """The factors of every target in the basis, as float32 on the bundle's device. Raises like ``merged_factors``."""
     lidb_file.check_pins(weights.metadata, _pins(bundle))
     file = LidbFile(weights.metadata, weights.values.numpy(), weights.scales.numpy())
-    factors, device = {}, bundle.device
-    for target, (left, right) in zip(bundle.targets, lidb_file.split(file, bundle.shapes.values()), strict=True):
-        rows, columns = torch.from_numpy(left).to(device), torch.from_numpy(right).to(device)
-        factors[target.name] = Factors(rows.mT, columns)
-    return factors
+    widths, rank = [width for pair in bundle.shapes.values() for width in pair], weights.metadata.rank
+    numbers = torch.from_numpy(lidb_file.numbers(file, widths)).to(bundle.device)
+    rows = [each.view(rank, -1) for each in numbers.split([rank * width for width in widths])]
+    pairs = zip(rows[0::2], rows[1::2], strict=True)
+    return {target.name: Factors(left.mT, right) for target, (left, right) in zip(bundle.targets, pairs, strict=True)}
 
 
 def to_bytes(weights: LidbWeights) -> bytes:

@@ -54,6 +54,33 @@ class Auxiliary:
     right: Float[Tensor, "b m"]
 
 
+@dataclass(frozen=True)
+class _Stack:
+    """The matrices of one shape as one tensor, so that one product serves many layers: a basis is read fast."""
+
+    names: tuple[str, ...]
+    matrices: Float[Tensor, "names rows columns"]
+
+    @classmethod
+    def all_of(cls, matrices: Mapping[str, Tensor]) -> tuple[_Stack, ...]:
+        """The matrices by their shapes."""
+        names: dict[torch.Size, list[str]] = {}
+        for name, matrix in matrices.items():
+            names.setdefault(matrix.shape, []).append(name)
+        return tuple(cls(tuple(each), torch.stack([matrices[name] for name in each])) for each in names.values())
+
+    def to(self, device: torch.device | str) -> _Stack:
+        """These on a device."""
+        return _Stack(self.names, self.matrices.to(device))
+
+    def of(self, factors: LayerFactors) -> tuple[tuple[str, ...], Float[Tensor, "chosen rows columns"]]:
+        """The targets that ``factors`` have, and their matrices: a copy only where some are missing."""
+        chosen = [number for number, name in enumerate(self.names) if name in factors]
+        if len(chosen) == len(self.names):
+            return self.names, self.matrices
+        return tuple(self.names[number] for number in chosen), self.matrices[chosen]
+
+
 class Basis(Mapping[str, Auxiliary]):
     """The frozen auxiliary matrices of every target, by its name."""
 
@@ -63,14 +90,18 @@ class Basis(Mapping[str, Auxiliary]):
     def __init__(self, targets: Iterable[Target], config: LidbConfig) -> None:
         self.targets = tuple(targets)
         self.config = config
-        self._matrices = {target.name: self.auxiliary(target, config) for target in self.targets}
+        made = {target.name: self.auxiliary(target, config) for target in self.targets}
+        self._arrange(
+            _Stack.all_of({name: each.left for name, each in made.items()}),
+            _Stack.all_of({name: each.right for name, each in made.items()}),
+        )
         self.hash = self._hash()
 
     @staticmethod
     def auxiliary(target: Target, config: LidbConfig) -> Auxiliary:
         """The matrices of one target: the Q of random normal ones, in float64, then rounded to float32."""
         left, right = (_orthonormal_columns(torch.from_numpy(matrix)) for matrix in normal_matrices(target, config))
-        return Auxiliary(left.float(), right.T.contiguous().float())
+        return Auxiliary(left.float(), right.T.float())
 
     def __getitem__(self, name: str) -> Auxiliary:
         return self._matrices[name]
@@ -85,15 +116,26 @@ class Basis(Mapping[str, Auxiliary]):
         """This basis on a device. The hash stays that of the CPU original."""
         moved = object.__new__(type(self))
         moved.__dict__.update(self.__dict__)
-        moved._matrices = {k: Auxiliary(f.left.to(device), f.right.to(device)) for k, f in self._matrices.items()}
+        moved._arrange(*(tuple(each.to(device) for each in side) for side in (self._left, self._right)))
         return moved
 
     def merge(self, factors: LayerFactors) -> dict[str, Factors]:
-        """From factors in the basis to low-rank ones of the layers: ``A_aux A`` (n x r) and ``B B_aux`` (r x m)."""
-        return {
-            name: Factors(_through(self[name].left, pair.left), pair.right @ self[name].right)
-            for name, pair in factors.items()
-        }
+        """From factors in the basis to low-rank ones of the layers: ``A_aux A`` (n x r) and ``B B_aux`` (r x m).
+
+        The factors of all layers have one rank.
+        """
+        lefts, rights = dict[str, Tensor](), dict[str, Tensor]()
+        for stack in self._left:
+            names, outer = stack.of(factors)
+            if names:
+                inner = torch.stack([factors[name].left for name in names])
+                lefts.update(zip(names, _left_products(outer, inner), strict=True))
+        for stack in self._right:
+            names, outer = stack.of(factors)
+            if names:
+                inner = torch.stack([factors[name].right for name in names])
+                rights.update(zip(names, _right_products(inner, outer), strict=True))
+        return {name: Factors(lefts[name], rights[name]) for name in factors}
 
     def zeros(self, rank: int, *, generator: torch.Generator, batch: tuple[int, ...] = ()) -> dict[str, Factors]:
         """A start whose change is exactly zero: ``A`` zero, ``B`` small and random so that gradients flow.
@@ -106,6 +148,14 @@ class Basis(Mapping[str, Auxiliary]):
             right = torch.randn(rank, b, generator=generator) / b**0.5
             factors[target.name] = Factors(torch.zeros(*batch, a, rank), right.repeat(*batch, 1, 1))
         return factors
+
+    def _arrange(self, left: tuple[_Stack, ...], right: tuple[_Stack, ...]) -> None:
+        self._left, self._right = left, right
+        lefts, rights = (
+            {name: matrix for stack in side for name, matrix in zip(stack.names, stack.matrices, strict=True)}
+            for side in (left, right)
+        )
+        self._matrices = {each.name: Auxiliary(lefts[each.name], rights[each.name]) for each in self.targets}
 
     def _hash(self) -> str:
         config = self.config
@@ -160,13 +210,20 @@ def truncate(factors: Factors, rank: int) -> Factors:
     return Factors(a.to(factors.left), b.to(factors.right).contiguous())
 
 
-def _through(left: Float[Tensor, "n a"], inner: Float[Tensor, "*batch a rank"]) -> Float[Tensor, "*batch n rank"]:
-    """``left @ inner``, reading ``left`` once for all of a batch."""
-    if inner.ndim == 2:
-        return nn.functional.linear(left, inner.mT)  # at rank 4 less than half the time of ``left @ inner``
-    people, a, rank = inner.shape
-    product = nn.functional.linear(left, inner.mT.reshape(people * rank, a))
-    return product.view(-1, people, rank).transpose(0, 1)
+def _left_products(outer: Float[Tensor, "k n a"], inner: Float[Tensor, "k *batch a rank"]) -> tuple[Tensor, ...]:
+    """``outer @ inner`` of each layer, reading ``outer`` once for all of a batch."""
+    product = torch.bmm(outer, inner if inner.ndim == 3 else inner.transpose(1, 2).flatten(2))
+    if inner.ndim > 3:
+        people, rank = inner.shape[1], inner.shape[-1]
+        product = product.unflatten(2, (people, rank)).transpose(1, 2)
+    each: tuple[Tensor, ...] = product.unbind()
+    return each
+
+
+def _right_products(inner: Float[Tensor, "k *batch rank b"], outer: Float[Tensor, "k b m"]) -> tuple[Tensor, ...]:
+    """``inner @ outer`` of each layer, the same way."""
+    each: tuple[Tensor, ...] = torch.bmm(inner.flatten(1, -2), outer).unflatten(1, inner.shape[1:-1]).unbind()
+    return each
 
 
 def _orthonormal_columns(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

@@ -115,3 +115,26 @@ def test_a_batch_merges_to_what_each_of_its_people_does():
         for name, factors in alone.items():
             torch.testing.assert_close(batched[name].left[row], factors.left, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(batched[name].right[row], factors.right, atol=1e-5, rtol=1e-5)
+
+
+LAYERS = (*TARGETS, Target("unet.other", 120, 90), Target("unet.tall", 120, 6), Target("unet.last", 8, 90))
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("chosen", [LAYERS, LAYERS[:2], LAYERS[3:], ()])
+def test_merging_is_each_layers_own_product_with_the_basis(batch, chosen):
+    """Layers of equal and of other shapes, all of them or some, one person or several."""
+    basis = Basis(LAYERS, LidbConfig(seed=1))
+    generator = torch.Generator().manual_seed(0)
+    factors = {
+        layer.name: Factors(
+            torch.randn(*batch, basis[layer.name].left.shape[1], 2, generator=generator),
+            torch.randn(*batch, 2, basis[layer.name].right.shape[0], generator=generator),
+        )
+        for layer in reversed(chosen)
+    }
+    merged = basis.to("cpu").merge(factors)
+    assert list(merged) == list(factors)
+    for name, pair in factors.items():
+        torch.testing.assert_close(merged[name].left, basis[name].left @ pair.left, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(merged[name].right, pair.right @ basis[name].right, atol=1e-5, rtol=1e-5)
