@@ -6,7 +6,8 @@ with one setting changed or a worse photo. Subjects that are not faces come from
 ``tables.md``, ``tables.json``, ``differences.md`` (of the rows from the first one, person by person), ``groups.md``,
 ``styles.md`` and a grid of pictures for each row into ``--output``; run again with the same arguments, it goes on where
 it was interrupted. ``python -m core.lab.evaluation behavior`` measures whether a bundle knows a person or copies a
-photo, and whether words are followed; ``report`` measures nothing: it writes the tables of docs/results.md.
+photo, and whether words are followed; ``instruments`` measures what checks words; ``report`` measures nothing: it
+writes the tables of docs/results.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from core.errors import HyperDreamBoothError, SettingsError
 from core.hyperdreambooth.model.loading import load_bundle
 from core.lab.evaluation import results
-from core.lab.evaluation.behavior import command
+from core.lab.evaluation.behavior import command, instruments
 from core.lab.evaluation.gain import gain_table, gains
 from core.lab.evaluation.groups import group_table
 from core.lab.evaluation.methods import METHODS, QUICK, Method, find_methods, with_finetuning
@@ -47,7 +48,7 @@ MEASURED = {"photo": "recogniser", "dino": "dino", "clip_i": "clip"}
 OWN = METHODS["hyperdreambooth"].title
 """The row of the bundle as it is."""
 
-OTHERS = {"behavior": command.main, "report": results.main}
+OTHERS = {"behavior": command.main, "instruments": instruments.main, "report": results.main}
 """What else this program does, by its first argument."""
 
 

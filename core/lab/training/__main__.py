@@ -18,7 +18,7 @@ import torch
 from core.errors import BundleError
 from core.hyperdreambooth.model.loading import load_bundle
 from core.lab.training.demo_face import save_demo_face
-from core.lab.training.export import export_bundle, published_sheet, sample_sheet
+from core.lab.training.export import export_bundle, published_sheet, sample_sheet, save_samples
 from core.lab.training.process_group import launched_group
 from core.lab.training.recipe import load_recipe
 from core.lab.training.stages import SHARED, STAGES, TrainingRun
@@ -61,6 +61,7 @@ def main() -> None:
         run.classifier.save(output)
     finished_bundle = load_bundle(output, device=device)
     published_sheet(finished_bundle, output / "samples.png")
+    save_samples(finished_bundle, output / "samples")
     if recipe.demo_face is not None:
         save_demo_face(finished_bundle, recipe.demo_face, output / "demo-face.png")
 

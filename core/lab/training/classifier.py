@@ -22,8 +22,11 @@ from core.lab.training.recipe import Classifier
 
 Pictures = np.ndarray
 
-WEIGHT_OF_RARE = 4.0
-"""How much more a word that is there weighs than one that is not: most pictures show none of them."""
+BY_WORD = 0.5
+"""The share of pictures that are drawn by a word that they have, each as likely: some words are rare."""
+
+ASIDE = 7
+"""One of so many people is kept aside, for the thresholds."""
 
 
 def fresh_classifier(config: Classifier, styles: tuple[str, ...], seed: int) -> PictureClassifier:
@@ -36,8 +39,8 @@ def fresh_classifier(config: Classifier, styles: tuple[str, ...], seed: int) -> 
 def classifier_losses(
     classifier: PictureClassifier, bundle: Bundle, faces: Faces, batch: int, generator: torch.Generator
 ) -> Losses:
-    """Cross entropy of the style and of the attributes (of pictures that have words); rare words weigh more."""
-    chosen = torch.randint(len(faces), (batch,), generator=generator).numpy()
+    """Cross entropy of the style and of the attributes, where a picture's file has words for them."""
+    chosen = _chosen(classifier.config.attributes, faces, batch, generator)
     styles = torch.randint(len(classifier.config.styles), (batch,), generator=generator)
     styles[: batch // 4] = 0
     pictures = in_styles(faces.pictures[chosen], styles.numpy(), classifier.config.styles)
@@ -54,10 +57,33 @@ def classifier_losses(
     names = classifier.config.attributes
     words = torch.where(flip[:, None], _words(faces, chosen, mirrored(names)), _words(faces, chosen, names))
     words = words.to(bundle.device)
-    labelled = torch.tensor([bool(faces.attributes[index]) for index in chosen]).to(bundle.device)
-    weights = (words * WEIGHT_OF_RARE + 1 - words) * labelled[:, None]
+    weights = _asked(faces, chosen, names).to(bundle.device)
     attribute = nn.functional.binary_cross_entropy_with_logits(attribute_scores, words, weights)
     return {"loss": style + attribute, "style": style, "attribute": attribute}
+
+
+def parted(faces: Faces) -> tuple[Faces, Faces]:
+    """The pictures to learn from, and those of the people kept aside."""
+    people = {name: number for number, name in enumerate(dict.fromkeys(faces.identities))}
+    aside = np.array([people[name] % ASIDE == ASIDE - 1 for name in faces.identities])
+    return faces.take(np.flatnonzero(~aside)), faces.take(np.flatnonzero(aside))
+
+
+@torch.inference_mode()
+def settle_thresholds(classifier: PictureClassifier, faces: Faces) -> None:
+    """Shift each attribute's scores so that 0 parts these photos best: the mean of the shares that are right, of those
+    with the word and of those without it, is the highest. ``faces`` are of people it did not learn from.
+    """
+    names, everybody = classifier.config.attributes, np.arange(len(faces))
+    scores = _scores(classifier, faces.pictures)
+    truth, asked = _words(faces, everybody, names) > 0, _asked(faces, everybody, names) > 0
+    first = len(classifier.config.styles)
+    for n in range(len(names)):
+        yes, no = (scores[asked[:, n] & (truth[:, n] == there), n].sort().values for there in (True, False))
+        if len(yes) and len(no):
+            found = 1 - torch.arange(len(yes)) / len(yes)  # of those that have it, at each of their scores or above
+            right = found + torch.searchsorted(no, yes) / len(no)
+            classifier.head.bias[first + n] -= yes[right.argmax()] - 1e-4
 
 
 @torch.inference_mode()
@@ -68,8 +94,7 @@ def with_accuracy(classifier: PictureClassifier, faces: Faces, *, pictures: int 
     for index, name in enumerate(classifier.config.styles):
         styled = in_styles(faces.pictures[chosen], np.full(len(chosen), index), classifier.config.styles)
         right.append(np.mean([found == name for found in classifier.style_of(torch.from_numpy(styled))]))
-    photos = torch.from_numpy(np.ascontiguousarray(faces.pictures))
-    scores = torch.cat([classifier(to_pixels(part))[1] for part in photos.split(256)]) > 0
+    scores = _scores(classifier, faces.pictures) > 0
     truth = _words(faces, np.arange(len(faces)), classifier.config.attributes) > 0
     balanced = {
         word: round(float((scores[truth[:, n], n].float().mean() + (~scores[~truth[:, n], n]).float().mean()) / 2), 4)
@@ -87,6 +112,26 @@ def in_styles(pictures: Pictures, styles: np.ndarray, names: tuple[str, ...]) ->
         if names[index] != PHOTO.name:
             result[where] = STYLES[names[index]].apply(result[where])
     return result
+
+
+def _chosen(names: tuple[str, ...], faces: Faces, batch: int, generator: torch.Generator) -> np.ndarray:
+    chosen = torch.randint(len(faces), (batch,), generator=generator)
+    known = [faces.by_attribute[name] for name in names if name in faces.by_attribute]
+    for row in range(round(BY_WORD * batch) if known else 0):
+        found = known[int(torch.randint(len(known), (), generator=generator))]
+        chosen[row] = found[int(torch.randint(len(found), (), generator=generator))]
+    return chosen[torch.randperm(batch, generator=generator)].numpy()
+
+
+def _scores(classifier: PictureClassifier, pictures: Pictures) -> Tensor:
+    photos = torch.from_numpy(np.ascontiguousarray(pictures))
+    return torch.cat([classifier(to_pixels(part))[1] for part in photos.split(256)])
+
+
+def _asked(faces: Faces, chosen: np.ndarray, attributes: tuple[str, ...]) -> Tensor:
+    """1 where the picture's file has the word at all."""
+    said = [faces.said[faces.files[index] if faces.files else ""] for index in chosen]
+    return torch.tensor([[float(word in words) for word in attributes] for words in said])
 
 
 def _words(faces: Faces, chosen: np.ndarray, attributes: tuple[str, ...]) -> Tensor:

@@ -27,11 +27,15 @@ from core.lab.training.words import WORD_COLUMNS, words_of
 
 @dataclass(frozen=True)
 class Faces:
-    """Aligned pictures with who they are of and words for what is to be seen (``words_of``)."""
+    """Aligned pictures with who they are of, words for what is to be seen (``words_of``), and which file they are of.
+
+    A word that no picture of a file has was not asked there: a missing one says nothing.
+    """
 
     pictures: UInt8[np.ndarray, "n h w 3"]
     identities: tuple[str, ...]
     attributes: tuple[tuple[str, ...], ...]
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -47,11 +51,15 @@ class Faces:
 
     def of_first(self, identities: int) -> Faces:
         """The pictures of the first so many identities that have at least two."""
-        chosen = np.flatnonzero((self.labels >= 0) & (self.labels < identities))
+        return self.take(np.flatnonzero((self.labels >= 0) & (self.labels < identities)))
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> Faces:
+        """The pictures at these places."""
         return Faces(
             self.pictures[chosen],
             tuple(self.identities[index] for index in chosen),
             tuple(self.attributes[index] for index in chosen),
+            tuple(self.files[index] for index in chosen) if self.files else (),
         )
 
     def warped(self, copies: int, side: int, *, seed: int) -> Faces:
@@ -67,6 +75,14 @@ class Faces:
             self.identities + others.identities,
             self.attributes + others.attributes,
         )
+
+    @cached_property
+    def said(self) -> dict[str, frozenset[str]]:
+        """The words that pictures of each file are given; all are of the file "" where none is named."""
+        words: dict[str, set[str]] = {}
+        for file, found in zip(self.files or ("",) * len(self), self.attributes, strict=True):
+            words.setdefault(file, set()).update(found)
+        return {file: frozenset(found) for file, found in words.items()}
 
     @cached_property
     def by_identity(self) -> dict[str, list[int]]:
@@ -95,7 +111,8 @@ def load_faces(files: Sequence[Path], resolution: int, *, cache: Path | None = N
         pictures = np.stack([decode_picture(row["image"], resolution) for row in rows])
         if cache is not None:
             keep_numbers(cache, key, pictures)
-    return Faces(pictures, tuple(str(row["identity"]) for row in rows), tuple(words_of(row) for row in rows))
+    names = tuple(file.name for file in files for _ in range(pq.read_metadata(file).num_rows))
+    return Faces(pictures, tuple(str(row["identity"]) for row in rows), tuple(words_of(row) for row in rows), names)
 
 
 def _columns(file: Path) -> list[str]:

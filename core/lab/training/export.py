@@ -84,6 +84,22 @@ def published_sheet(bundle: Bundle, file: Path, *, columns: int = 12) -> None:
     _tiled(rows).save(file)
 
 
+def save_samples(bundle: Bundle, folder: Path, *, seed: int = 6) -> None:
+    """A picture of nobody for each style that the bundle keeps and each attribute: the API gives them out as samples.
+
+    All begin with the same noise, so that the face differs by the word alone, as far as the model lets it.
+    """
+    noun = f"a {bundle.class_noun}"
+    prompts = {name: STYLES[name].phrasings[0].format(subject=noun) for name in bundle.config.finetune.styles}
+    for word in bundle.config.attributes:
+        clause = word if word.split()[0] in {"on", "looking"} else f"with {word}"
+        prompts[word] = f"{noun}, {clause}" if clause == word else f"{noun} {clause}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = generate(bundle, [Row(prompt, seed=seed) for prompt in prompts.values()]) if prompts else ()
+    for name, picture in zip(prompts, pictures, strict=True):
+        Image.fromarray(picture.numpy()).save(folder / f"{name.replace(' ', '-')}.webp", quality=85, method=6)
+
+
 def _tiled(rows: Sequence[torch.Tensor]) -> Image.Image:
     return Image.fromarray(torch.cat([torch.cat(list(row), dim=1) for row in rows], dim=0).numpy())
 

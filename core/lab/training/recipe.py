@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -22,7 +23,8 @@ class Data:
 
     ``styled`` is how many stylised versions of each picture the latent cache holds. ``identities``: trained on the
     first so many people who have several pictures, and no others. ``balanced`` of base's and hypernetwork's rows show a
-    picture drawn by its attributes, so that rare ones are learnt too. ``teacher`` is a face recognition network
+    picture drawn by its attributes, so that rare ones are learnt too, those of ``emphasis`` so many times as often.
+    ``teacher`` is a face recognition network
     (``FaceTeacher``) that the autoencoder learns from.
     """
 
@@ -32,6 +34,7 @@ class Data:
     styled: int = 2
     identities: int | None = None
     balanced: float = 0.0
+    emphasis: Mapping[str, float] = field(default_factory=dict)
     teacher: str | None = None
 
 

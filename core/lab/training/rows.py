@@ -4,6 +4,7 @@ input.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -80,13 +81,15 @@ class RowSource:
         mix: Mix,
         *,
         balanced: float = 0.0,
+        emphasis: Mapping[str, float] | None = None,
         embeddings: Float[np.ndarray, "pictures 2 numbers"] | None = None,
     ) -> None:
         self.bundle, self.faces, self.latents, self.mix = bundle, faces, latents, mix
         self.embeddings = None if embeddings is None else torch.from_numpy(embeddings)
         self.balanced = balanced if faces.by_attribute else 0.0
         self._words = list(faces.by_attribute)
-        self._likely = [len(pictures) ** EVENNESS for pictures in faces.by_attribute.values()]
+        weights = emphasis or {}
+        self._likely = [weights.get(word, 1.0) * len(found) ** EVENNESS for word, found in faces.by_attribute.items()]
 
     def draw(self, rows: int, generator: torch.Generator) -> Rows:
         """A batch of ``rows``; the first ``mix.personal`` of them show the person the hypernetwork sees."""
@@ -100,7 +103,7 @@ class RowSource:
         return Rows(
             torch.stack([row.latents for row in drawn]).to(device, torch.float32),
             tokenize(self.bundle, [row.caption for row in drawn]),
-            self._faces(seen, flipped, generator).to(device),
+            self._faces(seen, flipped, pictures, generator).to(device),
             torch.from_numpy(self.faces.labels[seen]).to(device) if seen else torch.empty(0, dtype=torch.int64),
             torch.tensor(seen, dtype=torch.int64),
             torch.tensor([row.plain for row in drawn[:personal]], dtype=torch.bool),
@@ -137,12 +140,16 @@ class RowSource:
         others = [other for other in self.faces.by_identity[self.faces.identities[picture]] if other != picture]
         return rng.choice(others or [picture])
 
-    def _faces(self, seen: list[int], flipped: list[bool], generator: torch.Generator) -> Tensor:
-        """What the hypernetwork sees: pictures in [-1, 1], or embeddings where it sees those."""
+    def _faces(self, seen: list[int], flipped: list[bool], drawn: Sequence[int], generator: torch.Generator) -> Tensor:
+        """What the hypernetwork sees: pictures in [-1, 1], or embeddings where it sees those.
+
+        Those of the very picture that is ``drawn`` are blurred twice as much, so that they do not tell its glasses.
+        """
         if self.embeddings is None:
             return to_pixels(self._pictures(seen, flipped))
         known = self.embeddings[seen, [int(flip) for flip in flipped]]
-        return known + self.mix.blur * APART * torch.randn(known.shape, generator=generator)
+        itself = torch.tensor([2.0 if a == b else 1.0 for a, b in zip(seen, drawn, strict=False)])
+        return known + self.mix.blur * APART * itself[:, None] * torch.randn(known.shape, generator=generator)
 
     def _pictures(self, seen: list[int], flipped: list[bool]) -> UInt8[Tensor, "n h w 3"]:
         pictures = [self.faces.pictures[i][:, :: -1 if flip else 1] for i, flip in zip(seen, flipped, strict=True)]

@@ -29,7 +29,7 @@ from core.lab.classifier import PictureClassifier, load_classifier
 from core.lab.training.architecture import fix_spread, fresh_pipeline
 from core.lab.training.autoencoder import autoencoder_losses, decoder_losses, set_scaling
 from core.lab.training.base import base_losses
-from core.lab.training.classifier import classifier_losses, fresh_classifier, with_accuracy
+from core.lab.training.classifier import classifier_losses, fresh_classifier, parted, settle_thresholds, with_accuracy
 from core.lab.training.data import Faces, LatentCache, keep_numbers, kept_numbers, load_faces
 from core.lab.training.hypernetwork import hypernetwork_losses
 from core.lab.training.inherit import earlier_latents, inherit
@@ -170,13 +170,15 @@ class TrainingRun:
         config = self.recipe.classifier
         self._frozen(self.bundle.vae)
         batch = config.optimization.batch
+        faces, aside = parted(self.faces)
         self._train(
             "classifier",
             config.optimization,
-            lambda generator: classifier_losses(self.classifier, self.bundle, self.faces, batch, generator),
+            lambda generator: classifier_losses(self.classifier, self.bundle, faces, batch, generator),
         )
         unseen = load_faces([self.recipe.path(self.recipe.data.evaluate)], self.recipe.bundle.resolution)
         self.classifier.cpu().eval()
+        settle_thresholds(self.classifier, aside)
         self.classifier.config = with_accuracy(self.classifier, unseen)
         self.classifier.save(self.work)
 
@@ -372,7 +374,16 @@ class TrainingRun:
             synthetic = self._faces(2 * side).warped(warped, side, seed=self.recipe.seed)
             faces, latents = faces + synthetic, latents + self._latents(synthetic, "latents-warped.npy")
         embeddings = self.embeddings if mix.personal else None
-        return RowSource(self.bundle, faces, latents, mix, balanced=self.recipe.data.balanced, embeddings=embeddings)
+        data = self.recipe.data
+        return RowSource(
+            self.bundle,
+            faces,
+            latents,
+            mix,
+            balanced=data.balanced,
+            emphasis=data.emphasis,
+            embeddings=embeddings,
+        )
 
     def _latents(self, faces: Faces, file: str = "latents.npy") -> LatentCache:
         data = self.recipe.data

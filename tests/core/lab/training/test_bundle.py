@@ -1,10 +1,12 @@
 """The bundle that a training leaves."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 from core.errors import BundleError
 from core.hyperdreambooth.faces.recogniser import load_recogniser
@@ -12,6 +14,7 @@ from core.hyperdreambooth.model.loading import load_bundle
 from core.hyperdreambooth.personalize import personalize
 from core.hyperdreambooth.records import PersonalizeOptions
 from core.lab.classifier import load_classifier
+from core.lab.training.export import save_samples
 
 
 def test_the_bundle_is_an_ordinary_diffusers_pipeline(bundle_folder):
@@ -40,6 +43,15 @@ def test_the_recogniser_ships_with_how_well_it_tells_people_apart(bundle_folder)
     assert -1 <= config.threshold <= 1
 
 
+def test_each_style_and_each_attribute_has_a_sample(bundle_folder, tmp_path):
+    bundle = load_bundle(bundle_folder, device="cpu")
+    config = replace(bundle.config, attributes=("blond hair", "on a blue background"))
+    styled = replace(config.finetune, styles=("pencil sketch",))
+    save_samples(bundle.configured(replace(config, finetune=styled)), tmp_path)
+    samples = {file.stem: Image.open(file).size for file in tmp_path.iterdir()}
+    assert samples == dict.fromkeys(("pencil-sketch", "blond-hair", "on-a-blue-background"), (bundle.resolution,) * 2)
+
+
 def test_the_bundle_personalizes(bundle_folder):
     bundle = load_bundle(bundle_folder, device="cpu")
     assert bundle.has_hypernetwork
@@ -49,7 +61,7 @@ def test_the_bundle_personalizes(bundle_folder):
 
 def test_all_weights_are_fp16_safetensors(bundle_folder):
     suffixes = {file.suffix for file in bundle_folder.rglob("*") if file.is_file()}
-    assert suffixes <= {".json", ".safetensors", ".txt", ".png"}
+    assert suffixes <= {".json", ".safetensors", ".txt", ".png", ".webp"}
     hypernetwork = next(bundle_folder.glob("hypernetwork/*.safetensors"))
     assert hypernetwork.stat().st_size > 0
 

@@ -16,15 +16,14 @@ WORDS = [("hat",), *[("smiling",)] * 49, *[()] * 50]
 PHOTOS = Mix(photo=1.0, empty=0.0, personal=0.0, other_photo=0.0)
 
 
-def drawn(words, balanced, rows=400):
+def drawn(words, balanced, rows=400, emphasis=None):
     """How often each of the pictures is drawn; a picture's latents are its number."""
     count = len(words)
     faces = Faces(np.zeros((count, 16, 16, 3), np.uint8), tuple(str(n) for n in range(count)), tuple(words))
     plain = torch.arange(count).view(count, 1, 1, 1, 1).expand(count, 2, 1, 1, 1)
     none = np.zeros((count, 0), int)
-    source = RowSource(
-        random_bundle(), faces, LatentCache(plain, plain[:, :0], none, none, ()), PHOTOS, balanced=balanced
-    )
+    latents = LatentCache(plain, plain[:, :0], none, none, ())
+    source = RowSource(random_bundle(), faces, latents, PHOTOS, balanced=balanced, emphasis=emphasis)
     return Counter(source.draw(rows, step_generator(0, 0)).latents.flatten().int().tolist())
 
 
@@ -32,6 +31,11 @@ def test_of_a_balanced_share_of_the_rows_rare_words_have_nearly_as_many():
     counts = drawn(WORDS, balanced=0.5)
     assert 30 < counts[0] < 80  # 1 of 4.2 (1 + 49 ** 0.3) in this half of the rows, and one of a hundred of the others
     assert 190 < sum(counts[picture] for picture in range(1, 50)) < 310
+
+
+def test_emphasised_words_have_as_many_times_more():
+    usual = drawn(WORDS, balanced=1.0)[0]
+    assert 1.5 < drawn(WORDS, balanced=1.0, emphasis={"hat": 3.0})[0] / usual < 3.0
 
 
 def test_mirrored_rows_say_right_for_left(monkeypatch):
@@ -72,5 +76,7 @@ def test_a_person_is_seen_in_another_photo_where_there_is_one_and_as_numbers_tha
     latent_numbers = drawn.latents.flatten().int().tolist()
     assert set(zip(latent_numbers, drawn.faces[:, 0].int().tolist(), strict=True)) == {(0, 1), (1, 0), (2, 2)}
     blurred = RowSource(random_bundle(), faces, latents, replace(mix, blur=1.0), embeddings=embeddings)
-    spread = blurred.draw(400, step_generator(0, 0)).faces
-    assert 0.8 < float((spread - spread.round()).std() / rows_module.APART) < 1.2
+    rows = blurred.draw(400, step_generator(0, 0))
+    noise, itself = rows.faces - rows.faces.round(), rows.latents.flatten() == rows.faces[:, 0].round()
+    assert 0.8 < float(noise[~itself].std() / rows_module.APART) < 1.2
+    assert 1.6 < float(noise[itself].std() / rows_module.APART) < 2.4
