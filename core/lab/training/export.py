@@ -85,7 +85,7 @@ def published_sheet(bundle: Bundle, file: Path, *, columns: int = 12) -> None:
 
 
 def save_samples(bundle: Bundle, folder: Path, *, seed: int = 6) -> None:
-    """A picture of nobody for each style that the bundle keeps and each attribute: the API gives them out as samples.
+    """A picture without a subject for each style that the bundle keeps and each attribute: samples that the API serves.
 
     All begin with the same noise, so that the face differs by the word alone, as far as the model lets it.
     """

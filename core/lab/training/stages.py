@@ -376,13 +376,7 @@ class TrainingRun:
         embeddings = self.embeddings if mix.personal else None
         data = self.recipe.data
         return RowSource(
-            self.bundle,
-            faces,
-            latents,
-            mix,
-            balanced=data.balanced,
-            emphasis=data.emphasis,
-            embeddings=embeddings,
+            self.bundle, faces, latents, mix, balanced=data.balanced, emphasis=data.emphasis, embeddings=embeddings
         )
 
     def _latents(self, faces: Faces, file: str = "latents.npy") -> LatentCache:

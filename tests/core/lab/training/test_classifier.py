@@ -26,7 +26,7 @@ class Bright(PictureClassifier):
         return torch.zeros(len(pixels), 1), level[:, None] + self.head.bias[1:]
 
 
-def test_nobody_kept_aside_is_learnt_from():
+def test_people_kept_aside_are_not_learnt_from():
     faces = Faces(grey([0] * 20), tuple(str(n // 2) for n in range(20)), (("hat",),) * 20, ("a",) * 20)
     learn, aside = parted(faces)
     assert set(learn.identities) | set(aside.identities) == set(faces.identities)
@@ -52,6 +52,6 @@ def test_thresholds_part_the_photos_best(overlap):
     has[0] = bool(overlap)  # one of those with a hat is the darkest of all
     faces = Faces(grey(levels), tuple("abcdefghij"), tuple(("hat",) if hat else ("beard",) for hat in has))
     settle_thresholds(classifier, faces)
-    shown = classifier.shows(torch.from_numpy(faces.pictures), "hat")
-    assert shown == [level > 55 for level in levels]
+    found = classifier.shows(torch.from_numpy(faces.pictures), "hat")
+    assert found == [level > 55 for level in levels]
     assert classifier.shows(torch.from_numpy(faces.pictures), "beard").count(True) >= 4
