@@ -1,7 +1,7 @@
 """Two versions side by side, on one Redis and one store: what either accepts, the other's workers do.
 
-The other version is the last tag; where there is none, the last one without the module that the ledger's turns came
-with. Its files come from the history, and run in processes of their own.
+The other version is the last tag; where there is none, the first one with the ledger's turns: earlier ones refuse
+records with fields that they do not know. Its files come from the history, and run in processes of their own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def other_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         tags = _git("tag", "--sort=-creatordate", "--merged", "HEAD").decode().split()
         added = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", "core/jobs/demand.py").decode().strip()
-        archive = _git("archive", tags[0] if tags else f"{added}^", "core", "worker", "api/client")
+        archive = _git("archive", tags[0] if tags else added, "core", "worker", "api/client")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("there is no git history here to take another version from")
     folder = tmp_path_factory.mktemp("other")

@@ -72,8 +72,11 @@ def parted(faces: Faces) -> tuple[Faces, Faces]:
 @torch.inference_mode()
 def settle_thresholds(classifier: PictureClassifier, faces: Faces) -> None:
     """Shift each attribute's scores so that 0 parts these photos best: the mean of the shares that are right, of those
-    with the word and of those without it, is the highest. ``faces`` are of people it did not learn from.
+    with the word and of those without it, is the highest. ``faces`` are of people it did not learn from; without any
+    the thresholds stay.
     """
+    if not len(faces):
+        return
     names, everybody = classifier.config.attributes, np.arange(len(faces))
     scores = _scores(classifier, faces.pictures)
     truth, asked = _words(faces, everybody, names) > 0, _asked(faces, everybody, names) > 0

@@ -48,8 +48,13 @@ def test_each_style_and_each_attribute_has_a_sample(bundle_folder, tmp_path):
     config = replace(bundle.config, attributes=("blond hair", "on a blue background"))
     styled = replace(config.finetune, styles=("pencil sketch",))
     save_samples(bundle.configured(replace(config, finetune=styled)), tmp_path)
-    samples = {file.stem: Image.open(file).size for file in tmp_path.iterdir()}
-    assert samples == dict.fromkeys(("pencil-sketch", "blond-hair", "on-a-blue-background"), (bundle.resolution,) * 2)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "pencil-sketch.webp",
+        "blond-hair.webp",
+        "on-a-blue-background.webp",
+    }
+    with Image.open(tmp_path / "pencil-sketch.webp") as sample:
+        assert sample.size == (bundle.resolution, bundle.resolution)
 
 
 def test_the_bundle_personalizes(bundle_folder):
