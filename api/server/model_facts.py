@@ -9,7 +9,7 @@ from statistics import median
 
 from api.server.public_address import link
 from core.errors import BrokerUnavailable
-from core.hyperdreambooth.model.config import BundleConfig
+from core.hyperdreambooth.model.config import SAMPLES, BundleConfig, sample_name
 from core.hyperdreambooth.styles.styles import STYLES
 from core.ids import derived_id
 from core.jobs.pages import JobFilter
@@ -55,7 +55,9 @@ def styles_of(bundle: str) -> tuple[schemas.StyleAnswer, ...]:
         schemas.StyleAnswer(
             name=name,
             prompt=_prompt(name, config),
-            sample=link(f"/v1/models/{config.name}/samples/{_slug(name)}") if _slug(name) in samples else None,
+            sample=link(f"/v1/models/{config.name}/samples/{sample_name(name)}")
+            if sample_name(name) in samples
+            else None,
         )
         for name in config.finetune.styles
     )
@@ -67,8 +69,8 @@ def attributes_of(bundle: str, words: Sequence[str]) -> tuple[schemas.AttributeA
     return tuple(
         schemas.AttributeAnswer(
             name=word,
-            sample=link(f"/v1/models/{config.name}/samples/{_slug(word)}")
-            if config and _slug(word) in samples
+            sample=link(f"/v1/models/{config.name}/samples/{sample_name(word)}")
+            if config and sample_name(word) in samples
             else None,
         )
         for word in words
@@ -81,7 +83,7 @@ def sample_of(bundle: str, model_id: str, name: str) -> bytes | None:
     if (
         config is None
         or config.name != model_id
-        or name not in {*map(_slug, (*config.finetune.styles, *config.attributes))}
+        or name not in {*map(sample_name, (*config.finetune.styles, *config.attributes))}
     ):
         return None
     file = _samples(bundle) / f"{name}.webp"
@@ -109,11 +111,7 @@ def _sampled(bundle: str) -> frozenset[str]:
 
 
 def _samples(bundle: str) -> Path:
-    return Path(bundle) / "samples"
-
-
-def _slug(name: str) -> str:
-    return name.replace(" ", "-")
+    return Path(bundle) / SAMPLES
 
 
 def _prompt(style: str, config: BundleConfig) -> str:

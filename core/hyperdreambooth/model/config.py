@@ -179,6 +179,15 @@ class SamplingConfig:
         return values
 
 
+SAMPLES = "samples"
+"""The folder of a bundle that holds a picture for each of its styles and attributes."""
+
+
+def sample_name(word: str) -> str:
+    """The name, without its ending, of the sample of a style or an attribute: "pencil-sketch"."""
+    return word.replace(" ", "-")
+
+
 @dataclass(frozen=True, config=_STRICT)
 class BundleConfig:
     """What a bundle adds to a diffusers pipeline. ``identifier`` is the rare token that stands for ``[V]``.

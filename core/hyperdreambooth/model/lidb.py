@@ -11,7 +11,7 @@ its hash is taken after rounding to 1e-4, so that the last bit of a linear-algeb
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,7 @@ class _Stack:
         """These on a device."""
         return _Stack(self.names, self.matrices.to(device))
 
-    def of(self, factors: LayerFactors) -> tuple[tuple[str, ...], Float[Tensor, "chosen rows columns"]]:
+    def of(self, factors: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Float[Tensor, "chosen rows columns"]]:
         """The targets that ``factors`` have, and their matrices: a copy only where some are missing."""
         chosen = [number for number, name in enumerate(self.names) if name in factors]
         if len(chosen) == len(self.names):
@@ -124,17 +124,8 @@ class Basis(Mapping[str, Auxiliary]):
 
         The factors of all layers have one rank.
         """
-        lefts, rights = dict[str, Tensor](), dict[str, Tensor]()
-        for stack in self._left:
-            names, outer = stack.of(factors)
-            if names:
-                inner = torch.stack([factors[name].left for name in names])
-                lefts.update(zip(names, _left_products(outer, inner), strict=True))
-        for stack in self._right:
-            names, outer = stack.of(factors)
-            if names:
-                inner = torch.stack([factors[name].right for name in names])
-                rights.update(zip(names, _right_products(inner, outer), strict=True))
+        lefts = _by_layer(self._left, {name: pair.left for name, pair in factors.items()}, _left_products)
+        rights = _by_layer(self._right, {name: pair.right for name, pair in factors.items()}, _right_products)
         return {name: Factors(lefts[name], rights[name]) for name in factors}
 
     def zeros(self, rank: int, *, generator: torch.Generator, batch: tuple[int, ...] = ()) -> dict[str, Factors]:
@@ -210,20 +201,34 @@ def truncate(factors: Factors, rank: int) -> Factors:
     return Factors(a.to(factors.left), b.to(factors.right).contiguous())
 
 
-def _left_products(outer: Float[Tensor, "k n a"], inner: Float[Tensor, "k *batch a rank"]) -> tuple[Tensor, ...]:
+def _by_layer(
+    stacks: Iterable[_Stack], factors: Mapping[str, Tensor], multiply: Callable[[Tensor, Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Each layer's product with its matrix of the basis; ``multiply`` is called once for all layers of a stack."""
+    products: dict[str, Tensor] = {}
+    for stack in stacks:
+        names, outer = stack.of(factors)
+        if names:
+            inner = torch.stack([factors[name] for name in names])
+            products.update(zip(names, multiply(outer, inner), strict=True))
+    return products
+
+
+def _left_products(
+    outer: Float[Tensor, "k n a"], inner: Float[Tensor, "k *batch a rank"]
+) -> Float[Tensor, "k *batch n rank"]:
     """``outer @ inner`` of each layer, reading ``outer`` once for all of a batch."""
-    product = torch.bmm(outer, inner if inner.ndim == 3 else inner.transpose(1, 2).flatten(2))
-    if inner.ndim > 3:
-        people, rank = inner.shape[1], inner.shape[-1]
-        product = product.unflatten(2, (people, rank)).transpose(1, 2)
-    each: tuple[Tensor, ...] = product.unbind()
-    return each
+    columns = inner.movedim(-2, 1)
+    products: Tensor = torch.bmm(outer, columns.flatten(2)).unflatten(2, columns.shape[2:])
+    return products.movedim(1, -2)
 
 
-def _right_products(inner: Float[Tensor, "k *batch rank b"], outer: Float[Tensor, "k b m"]) -> tuple[Tensor, ...]:
+def _right_products(
+    outer: Float[Tensor, "k b m"], inner: Float[Tensor, "k *batch rank b"]
+) -> Float[Tensor, "k *batch rank m"]:
     """``inner @ outer`` of each layer, the same way."""
-    each: tuple[Tensor, ...] = torch.bmm(inner.flatten(1, -2), outer).unflatten(1, inner.shape[1:-1]).unbind()
-    return each
+    products: Tensor = torch.bmm(inner.flatten(1, -2), outer).unflatten(1, inner.shape[1:-1])
+    return products
 
 
 def _orthonormal_columns(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

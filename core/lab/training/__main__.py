@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from core.errors import BundleError
+from core.hyperdreambooth.model.config import SAMPLES
 from core.hyperdreambooth.model.loading import load_bundle
 from core.lab.training.demo_face import save_demo_face
 from core.lab.training.export import export_bundle, published_sheet, sample_sheet, save_samples
@@ -61,7 +62,7 @@ def main() -> None:
         run.classifier.save(output)
     finished_bundle = load_bundle(output, device=device)
     published_sheet(finished_bundle, output / "samples.png")
-    save_samples(finished_bundle, output / "samples")
+    save_samples(finished_bundle, output / SAMPLES)
     if recipe.demo_face is not None:
         save_demo_face(finished_bundle, recipe.demo_face, output / "demo-face.png")
 

@@ -18,6 +18,7 @@ from PIL import Image
 from core.hyperdreambooth.formats.lidb_weights import LidbWeights
 from core.hyperdreambooth.model.adapters import unstack
 from core.hyperdreambooth.model.bundle import Bundle
+from core.hyperdreambooth.model.config import sample_name
 from core.hyperdreambooth.model.latents import decode_latents, encode_pictures
 from core.hyperdreambooth.model.lidb import LayerFactors
 from core.hyperdreambooth.networks.module_file import save_module
@@ -25,6 +26,7 @@ from core.hyperdreambooth.prediction import face_pixels
 from core.hyperdreambooth.records import Row
 from core.hyperdreambooth.sampling import generate, sample_latents, zeros
 from core.hyperdreambooth.styles.styles import STYLES
+from core.lab.training.captions import CLAUSES, WITH
 from core.lab.training.data import Faces
 from core.lab.training.portable import make_portable
 
@@ -92,12 +94,11 @@ def save_samples(bundle: Bundle, folder: Path, *, seed: int = 6) -> None:
     noun = f"a {bundle.class_noun}"
     prompts = {name: STYLES[name].phrasings[0].format(subject=noun) for name in bundle.config.finetune.styles}
     for word in bundle.config.attributes:
-        clause = word if word.split()[0] in {"on", "looking"} else f"with {word}"
-        prompts[word] = f"{noun}, {clause}" if clause == word else f"{noun} {clause}"
+        prompts[word] = f"{noun}, {word}" if word in CLAUSES else f"{noun} with {WITH.get(word, (word,))[0]}"
     folder.mkdir(parents=True, exist_ok=True)
     pictures = generate(bundle, [Row(prompt, seed=seed) for prompt in prompts.values()]) if prompts else ()
     for name, picture in zip(prompts, pictures, strict=True):
-        Image.fromarray(picture.numpy()).save(folder / f"{name.replace(' ', '-')}.webp", quality=85, method=6)
+        Image.fromarray(picture.numpy()).save(folder / f"{sample_name(name)}.webp", quality=85, method=6)
 
 
 def _tiled(rows: Sequence[torch.Tensor]) -> Image.Image:

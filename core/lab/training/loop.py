@@ -251,33 +251,28 @@ class TrainingLoop:
 def _optimizers(modules: Mapping[str, nn.Module], config: Optimization) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for what has two dimensions or more and AdamW for the rest."""
 
-    def groups(*, kernels: bool) -> list[dict[str, Any]]:
+    def groups(belongs: Callable[[nn.Parameter], bool], times: float = 1.0) -> list[dict[str, Any]]:
         by_module = {
-            key: [p for p in module.parameters() if p.requires_grad and kernels == by_muon(p)]
-            for key, module in modules.items()
+            key: [p for p in module.parameters() if p.requires_grad and belongs(p)] for key, module in modules.items()
         }
         return [
             {"params": params, "module": key, "share": 1.0, "times": times}
             for key, params in by_module.items()
-            for times, params in parted(params)
             if params
         ]
 
-    def parted(params: list[nn.Parameter]) -> list[tuple[float, list[nn.Parameter]]]:
-        return [
-            (1.0, [parameter for parameter in params if parameter not in tables]),
-            (config.tables, [parameter for parameter in params if parameter in tables]),
-        ]
+    def is_table(parameter: nn.Parameter) -> bool:
+        return parameter in tables
 
-    def by_muon(parameter: Tensor) -> bool:
-        return config.optimizer == "muon" and parameter.ndim > 1 and parameter not in tables
+    def by_muon(parameter: nn.Parameter) -> bool:
+        return config.optimizer == "muon" and parameter.ndim > 1 and not is_table(parameter)
 
     tables = {m.weight for module in modules.values() for m in module.modules() if isinstance(m, nn.Embedding)}
     rate, decay = config.learning_rate, config.weight_decay
     optimizers: list[torch.optim.Optimizer] = []
-    if matrices := groups(kernels=True):
+    if matrices := groups(by_muon):
         optimizers.append(Muon(matrices, rate, weight_decay=decay, kernels=True))
-    if rest := groups(kernels=False):
+    if rest := groups(lambda p: not (by_muon(p) or is_table(p))) + groups(is_table, config.tables):
         optimizers.append(torch.optim.AdamW(rest, rate, betas=(0.9, 0.99), weight_decay=decay, fused=True))
     return optimizers
 

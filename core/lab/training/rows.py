@@ -103,7 +103,7 @@ class RowSource:
         return Rows(
             torch.stack([row.latents for row in drawn]).to(device, torch.float32),
             tokenize(self.bundle, [row.caption for row in drawn]),
-            self._faces(seen, flipped, pictures, generator).to(device),
+            self._faces(seen, flipped, pictures[:personal], generator).to(device),
             torch.from_numpy(self.faces.labels[seen]).to(device) if seen else torch.empty(0, dtype=torch.int64),
             torch.tensor(seen, dtype=torch.int64),
             torch.tensor([row.plain for row in drawn[:personal]], dtype=torch.bool),
@@ -148,7 +148,7 @@ class RowSource:
         if self.embeddings is None:
             return to_pixels(self._pictures(seen, flipped))
         known = self.embeddings[seen, [int(flip) for flip in flipped]]
-        itself = torch.tensor([2.0 if a == b else 1.0 for a, b in zip(seen, drawn, strict=False)])
+        itself = torch.tensor([2.0 if a == b else 1.0 for a, b in zip(seen, drawn, strict=True)])
         return known + self.mix.blur * APART * itself[:, None] * torch.randn(known.shape, generator=generator)
 
     def _pictures(self, seen: list[int], flipped: list[bool]) -> UInt8[Tensor, "n h w 3"]:

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rows", nargs="*", default=list(USUAL), help=f"of {', '.join(ROWS)} (default: %(default)s)")
     add("--vary", action="append", default=[], metavar="KEY=V,V", help="rows: personalized with a setting's values")
     add("--people", type=int, default=100, help="at most (default: %(default)s)")
+    add("--skip", type=int, default=0, help="people left out at the beginning: those that others are reported on")
     add("--pictures", type=int, default=_USED.pictures, help="seeds of the plain prompt (default: %(default)s)")
     add("--words", nargs="*", default=list(_USED.words), choices=_USED.words, help="that are asked for (default: all)")
     add("--styles", nargs="*", choices=list(STYLES), help="(default: those the classifier knows)")
@@ -95,6 +96,7 @@ class Evaluation:
     seed: int
     group: int
     on_sheet: int
+    skipped: int = 0
 
     def records(self, row: Row) -> list[Record]:
         """One record for each person, measured now or earlier."""
@@ -104,7 +106,7 @@ class Evaluation:
         def measured(part: Sequence[int]) -> Iterator[Record]:
             people = row.make(self.bundle, [self.used[index] for index in part], self.seed)
             for index, draw in zip(part, people, strict=True):
-                made = draw(self.plan, self.seed + 1000 * index)
+                made = draw(self.plan, self.seed + 1000 * (self.skipped + index))
                 if index < self.on_sheet and not row.trivial:
                     sheet.save_line(self.used[index], made, self.plan, file.with_suffix("") / f"{index:03}.png")
                 yield measure(self.instruments, self.large[index], self.used[index], made)
@@ -144,8 +146,10 @@ def _opened(options: argparse.Namespace) -> Evaluation:
     known = tuple(STYLES) if classifier is None else classifier.config.styles
     styles = options.styles if options.styles is not None else [name for name in known if name != PHOTO.name]
     plan = Plan(options.pictures, tuple(options.words), tuple(styles))
-    side = max(128, bundle.resolution)
-    large, used = (subjects(load_pictures(options.faces, size), options.people) for size in (side, bundle.resolution))
+    side, most = max(128, bundle.resolution), options.skip + options.people
+    large, used = (
+        subjects(load_pictures(options.faces, size), most)[options.skip :] for size in (side, bundle.resolution)
+    )
     if not large:
         raise SettingsError(f"{options.faces} has no one with two photos or more")
     evaluation = Evaluation(
@@ -158,6 +162,7 @@ def _opened(options: argparse.Namespace) -> Evaluation:
         options.seed,
         options.group,
         options.sheet,
+        options.skip,
     )
     settle(options.output, _settings(evaluation, options))
     return evaluation

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from core.lab.classifier import PictureClassifier, load_classifier
+from core.lab.evaluation.behavior.command import EMBEDDED
 from core.lab.evaluation.behavior.visible import checked_by, visible
 from core.lab.evaluation.words import ASKS, POSES
 from core.lab.training.data import Faces, load_faces
-
-EMBEDDED = Path(__file__).parents[3] / "bundles" / "faces-128"
 
 FEWEST = 5
 """Photos with a word without which its share says nothing."""
